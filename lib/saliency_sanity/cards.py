@@ -1,0 +1,239 @@
+"""What a reader has to know of each method: one card a method."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from saliency_sanity import compositions
+from saliency_sanity.controls import Canny, Input, Noise, Sobel
+from saliency_sanity.gradient import Attribution, passes
+
+
+@dataclass(frozen=True)
+class Card:
+    r"""What a reader has to know of a method before reading its maps.
+
+    ``formula`` is LaTeX, with S_c the logit of the explained class, x the input in network units
+    and E the map. ``defaults`` says of each parameter of ``build`` its value and whose it is.
+    ``needs`` names what a network or caller must have: ``layer``, ``relu``, ``baseline``.
+    ``abbreviation`` labels axes and picture grids.
+    """
+
+    name: str
+    title: str
+    abbreviation: str
+    kind: Literal["method", "control"]
+    formula: str
+    summary: str
+    sources: tuple[str, ...]
+    build: Callable[..., Attribution]
+    signed: bool = True
+    needs: tuple[str, ...] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passes(self) -> int:
+        """Forward-and-backward passes an image costs with the defaults."""
+        return passes(self.build())
+
+
+_ZERO = "the network's zero (reference code); a raw colour in [0, 1] by choice"
+_ENDPOINTS = "endpoints (reference code): equidistant, both ends counted in full"
+_NOISE = "0.15 of each image's range (reference code)"
+_SEED = "0 (ours; the reference code sets none)"
+_LAYER = "the network's last feature maps; Mixed_7c of Inception v3 (reference code)"
+
+CARDS = (
+    Card(
+        name="gradient",
+        title="Gradient",
+        abbreviation="G",
+        kind="method",
+        formula=r"E = \frac{\partial S_c}{\partial x}",
+        summary="How the logit would change with each pixel. The part all others are built of.",
+        sources=("simonyan2014deep", "adebayo2018sanity"),
+        build=compositions.gradient,
+    ),
+    Card(
+        name="gradient_x_input",
+        title="Gradient ⊙ input",
+        abbreviation="G⊙I",
+        kind="method",
+        formula=r"E = (x - \bar x) \odot \frac{\partial S_c}{\partial x}",
+        summary="The gradient weighted by the pixel itself. Blind where the input equals the "
+        "baseline, and shaped by the picture wherever it does not.",
+        sources=("shrikumar2017deeplift", "adebayo2018sanity"),
+        build=compositions.gradient_x_input,
+        needs=("baseline",),
+        defaults={"baseline": _ZERO},
+    ),
+    Card(
+        name="integrated_gradients",
+        title="Integrated gradients",
+        abbreviation="IG",
+        kind="method",
+        formula=r"E = (x - \bar x) \odot \int_0^1 \frac{\partial S_c}{\partial x}"
+        r"\big(\bar x + \alpha (x - \bar x)\big)\, d\alpha",
+        summary="The gradient averaged on the way from a baseline to the picture, times that way. "
+        "The map sums to the change of the logit, up to the error of the quadrature.",
+        sources=("sundararajan2017axiomatic", "adebayo2018sanity"),
+        build=compositions.integrated_gradients,
+        needs=("baseline",),
+        defaults={"steps": "50 (reference code)", "rule": _ENDPOINTS, "baseline": _ZERO},
+    ),
+    Card(
+        name="smoothgrad",
+        title="SmoothGrad",
+        abbreviation="SG",
+        kind="method",
+        formula=r"E = \frac1N \sum_{i=1}^N \frac{\partial S_c}{\partial x}(x + g_i),"
+        r"\quad g_i \sim \mathcal N(0, \sigma^2)",
+        summary="The gradient averaged over noisy copies of the picture. With one noise-free "
+        "sample it is the gradient.",
+        sources=("smilkov2017smoothgrad", "adebayo2018sanity"),
+        build=compositions.smoothgrad,
+        defaults={"samples": "50 (reference code)", "noise": _NOISE, "seed": _SEED},
+    ),
+    Card(
+        name="vargrad",
+        title="VarGrad",
+        abbreviation="VG",
+        kind="method",
+        formula=r"E = \frac1N \sum_{i=1}^N \Big(\frac{\partial S_c}{\partial x}(x + g_i) "
+        r"- \frac1N \sum_{k=1}^N \frac{\partial S_c}{\partial x}(x + g_k)\Big)^2",
+        summary="How much the gradient varies over noisy copies of the picture. Never negative.",
+        sources=("adebayo2018local", "adebayo2018sanity"),
+        build=compositions.vargrad,
+        signed=False,
+        defaults={"samples": "25 (reference code)", "noise": _NOISE, "seed": _SEED},
+    ),
+    Card(
+        name="ig_smoothgrad",
+        title="Integrated gradients, SmoothGrad",
+        abbreviation="IG-SG",
+        kind="method",
+        formula=r"E = \frac1N \sum_{i=1}^N E_{\mathrm{IG}}(x + g_i),"
+        r"\quad g_i \sim \mathcal N(0, \sigma^2)",
+        summary="Integrated gradients averaged over noisy copies of the picture.",
+        sources=("smilkov2017smoothgrad", "sundararajan2017axiomatic", "adebayo2018sanity"),
+        build=compositions.ig_smoothgrad,
+        needs=("baseline",),
+        defaults={
+            "samples": "25 (library default in the reference notebooks; its script uses 50)",
+            "noise": _NOISE,
+            "steps": "50 (reference code)",
+            "rule": _ENDPOINTS,
+            "baseline": _ZERO,
+            "seed": _SEED,
+        },
+    ),
+    Card(
+        name="guided_backprop",
+        title="Guided backpropagation",
+        abbreviation="GBP",
+        kind="method",
+        formula=r"R^{l} = \mathbb 1[R^{l+1} > 0]\; \mathbb 1[f^{l} > 0]\; R^{l+1}"
+        r"\ \text{ at every rectifier}",
+        summary="The gradient with every negative signal cut off at every rectifier on its way "
+        "down. Sharp, and close to a partial recovery of the picture.",
+        sources=("springenberg2015striving", "adebayo2018sanity"),
+        build=compositions.guided_backprop,
+        needs=("relu",),
+    ),
+    Card(
+        name="deconvnet",
+        title="DeconvNet",
+        abbreviation="DCN",
+        kind="method",
+        formula=r"R^{l} = \mathbb 1[R^{l+1} > 0]\; R^{l+1}\ \text{ at every rectifier}",
+        summary="As guided backpropagation, but blind to which units were active.",
+        sources=("zeiler2014visualizing",),
+        build=compositions.deconvnet,
+        needs=("relu",),
+    ),
+    Card(
+        name="grad_cam",
+        title="Grad-CAM",
+        abbreviation="GC",
+        kind="method",
+        formula=r"E = \mathrm{ReLU}\Big(\sum_k \alpha_k A^k\Big),\quad "
+        r"\alpha_k = \frac1{hw} \sum_{ij} \frac{\partial S_c}{\partial A^k_{ij}}",
+        summary="Where the last feature maps speak for the class; coarse, smooth, resized to the "
+        "picture and divided by its maximum.",
+        sources=("selvaraju2017gradcam", "adebayo2018sanity"),
+        build=compositions.grad_cam,
+        signed=False,
+        needs=("layer",),
+        defaults={"layer": _LAYER},
+    ),
+    Card(
+        name="guided_grad_cam",
+        title="Guided Grad-CAM",
+        abbreviation="GGC",
+        kind="method",
+        formula=r"E = E_{\mathrm{GBP}} \odot E_{\mathrm{GC}}",
+        summary="Guided backpropagation, seen through Grad-CAM's window.",
+        sources=("selvaraju2017gradcam", "adebayo2018sanity"),
+        build=compositions.guided_grad_cam,
+        needs=("relu", "layer"),
+        defaults={"layer": _LAYER},
+    ),
+    Card(
+        name="sobel",
+        title="Sobel edges",
+        abbreviation="Sobel",
+        kind="control",
+        formula=r"E = \sqrt{\big((s_x * L)^2 + (s_y * L)^2\big) / 2}",
+        summary="The size of the luminance's gradient: an edge detector that has never seen the "
+        "network. Picture-driven by construction.",
+        sources=("sobel1968isotropic",),
+        build=Sobel,
+        signed=False,
+    ),
+    Card(
+        name="canny",
+        title="Canny edges",
+        abbreviation="Canny",
+        kind="control",
+        formula=r"E = \mathbb 1[\text{thinned, linked edge of } G_\sigma * L]",
+        summary="Thin binary edges of the luminance. Picture-driven by construction.",
+        sources=("canny1986computational",),
+        build=Canny,
+        signed=False,
+        defaults={"sigma": "2 pixels (ours)"},
+    ),
+    Card(
+        name="input",
+        title="The input",
+        abbreviation="x",
+        kind="control",
+        formula=r"E = x",
+        summary="The picture as its own explanation. Picture-driven by construction.",
+        sources=(),
+        build=Input,
+    ),
+    Card(
+        name="noise",
+        title="Noise",
+        abbreviation="n",
+        kind="control",
+        formula=r"E = n_\theta,\quad n_\theta \sim \mathcal N(0, 1)",
+        summary="Noise seeded by the network's weights, the same for every picture. "
+        "Model-driven by construction, and useless: responding is not explaining.",
+        sources=(),
+        build=Noise,
+        defaults={"seed": _SEED},
+    ),
+    Card(
+        name="input_x_noise",
+        title="Input ⊙ noise",
+        abbreviation="x⊙n",
+        kind="control",
+        formula=r"E = (x - \bar x) \odot n_\theta",
+        summary="What a product with the input looks like when the other factor knows nothing. "
+        "Picture-driven in absolute values, model-driven in signs.",
+        sources=("adebayo2018sanity",),
+        build=compositions.input_x_noise,
+        defaults={"seed": _SEED},
+    ),
+)

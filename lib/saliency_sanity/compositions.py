@@ -1,0 +1,79 @@
+"""The named methods of the literature, put together with the reference code's defaults."""
+
+from saliency_sanity.cam import GradCAM
+from saliency_sanity.controls import Noise
+from saliency_sanity.gradient import Attribution, Gradient
+from saliency_sanity.methods import (
+    Colour,
+    NoiseAverage,
+    NoiseVariance,
+    PathAverage,
+    Product,
+    Rectified,
+    TimesInput,
+)
+from saliency_sanity.rules import Deconv, Guided
+
+
+def gradient() -> Attribution:
+    """Gradient of the logit."""
+    return Gradient()
+
+
+def gradient_x_input(baseline: Colour = None) -> Attribution:
+    """Gradient times input."""
+    return TimesInput(Gradient(), baseline)
+
+
+def integrated_gradients(
+    steps: int = 50, rule: str = "endpoints", baseline: Colour = None
+) -> Attribution:
+    """Integrated gradients."""
+    return TimesInput(PathAverage(Gradient(), steps, rule, baseline), baseline)
+
+
+def smoothgrad(samples: int = 50, noise: float = 0.15, seed: int = 0) -> Attribution:
+    """SmoothGrad of the gradient."""
+    return NoiseAverage(Gradient(), samples, noise, seed)
+
+
+def vargrad(samples: int = 25, noise: float = 0.15, seed: int = 0) -> Attribution:
+    """VarGrad of the gradient."""
+    return NoiseVariance(Gradient(), samples, noise, seed)
+
+
+def ig_smoothgrad(
+    samples: int = 25,
+    noise: float = 0.15,
+    steps: int = 50,
+    rule: str = "endpoints",
+    baseline: Colour = None,
+    seed: int = 0,
+) -> Attribution:
+    """SmoothGrad of integrated gradients."""
+    return NoiseAverage(integrated_gradients(steps, rule, baseline), samples, noise, seed)
+
+
+def guided_backprop() -> Attribution:
+    """Guided backpropagation."""
+    return Rectified(Gradient(), Guided())
+
+
+def deconvnet() -> Attribution:
+    """DeconvNet."""
+    return Rectified(Gradient(), Deconv())
+
+
+def grad_cam(layer: str | None = None) -> Attribution:
+    """Grad-CAM."""
+    return GradCAM(layer)
+
+
+def guided_grad_cam(layer: str | None = None) -> Attribution:
+    """Guided Grad-CAM."""
+    return Product(guided_backprop(), GradCAM(layer))
+
+
+def input_x_noise(seed: int = 0) -> Attribution:
+    """Input times noise."""
+    return TimesInput(Noise(seed))

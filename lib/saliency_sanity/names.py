@@ -1,0 +1,17 @@
+"""Errors about names: what was asked for, what is nearest, what there is."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(kind: str, name: object, valid: Iterable[str], most: int = 30) -> str:
+    """Say that ``name`` is no known ``kind`` and list the nearest valid names, then the others."""
+    valid = list(valid)
+    folded = {key.lower(): key for key in valid}
+    near = [
+        folded[key]
+        for key in difflib.get_close_matches(str(name).lower(), list(folded), n=3, cutoff=0.5)
+    ]
+    hint = f" Nearest: {', '.join(near)}." if near else ""
+    rest = ", ".join(valid[:most]) + (f", … ({len(valid)} in all)" if len(valid) > most else "")
+    return f"unknown {kind} {name!r}.{hint} Valid: {rest or 'none'}."

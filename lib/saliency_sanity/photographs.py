@@ -1,0 +1,136 @@
+"""Photographs to explain: labelled ones that ship with packages, or a folder of one's own."""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from saliency_sanity.names import unknown
+
+# Colour photographs of scikit-image that are installed with it, with their ImageNet class where
+# there is no doubt about it.
+_SKIMAGE = {
+    "astronaut.png": None,
+    "chelsea.png": 285,
+    "coffee.png": 967,
+    "motorcycle_left.png": None,
+    "rocket.jpg": None,
+    "hubble_deep_field.jpg": None,
+    "retina.jpg": None,
+}
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Pictures ``[N, 3, H, W]`` in [0, 1] with their names and, where known, ImageNet classes."""
+
+    names: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _package_folder(package: str, folder: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f"the photographs of {package} need it: pip install {package}")
+    return Path(spec.origin).parent / folder
+
+
+# What foolbox ships, by the start of the file's name; the end of it is the class.
+_FOOLBOX = {"foolbox": "imagenet", "mnist": "mnist", "fashion_mnist": "fashionMNIST"}
+
+
+def _foolbox(prefix: str) -> list[tuple[Path, int | None]]:
+    files = _package_folder("foolbox", "data").glob(f"{prefix}_*")
+    return sorted((path, int(path.stem.split("_")[-1])) for path in files)
+
+
+def _skimage() -> list[tuple[Path, int | None]]:
+    folder = _package_folder("skimage", "data")
+    return [(folder / name, label) for name, label in _SKIMAGE.items()]
+
+
+def _folder(folder: Path) -> list[tuple[Path, int | None]]:
+    if not folder.is_dir():
+        kinds = [*_FOOLBOX, "skimage", "path/to/folder"]
+        raise ValueError(unknown("source of photographs", str(folder), kinds))
+    kinds = Image.registered_extensions()
+    suffixes = {suffix for suffix, kind in kinds.items() if kind in Image.OPEN}
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+    if not files:
+        raise ValueError(f"folder {folder} has no pictures (.jpg, .png, …) in it")
+    return [(path, None) for path in files]
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """Read a picture as ``[size, size, 3]`` in [0, 1], upright, cropped to its central square.
+
+    Grey becomes three equal channels, transparency lies on white, EXIF rotation is undone,
+    Lanczos resampling as in [adebayo2018code]. Raises ValueError for a file that is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith(("I", "F")):
+                values = np.asarray(upright, dtype=np.float64)
+                deep = upright.mode.startswith("I;16") or values.max() > 255
+                scale = 65535 if deep else 255
+                upright = Image.fromarray(np.uint8(np.clip(values / scale, 0, 1) * 255 + 0.5))
+            if upright.has_transparency_data:
+                upright = upright.convert("RGBA")
+                ground = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(ground, upright)
+            square = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a picture that can be read: {error}") from error
+    return np.asarray(square, dtype=np.float32) / 255
+
+
+def load_photographs(source: str = "foolbox", *, size: int, count: int = 0) -> Photographs:
+    """Load ``count`` photographs, 0 for all of them, as squares of ``size`` pixels.
+
+    ``source`` is ``foolbox`` (20 labelled ImageNet photographs), ``skimage``, ``mnist`` or
+    ``fashion_mnist`` (10 and 20 pictures of 28 px), or a folder. Raises
+    ValueError for an unknown source, an empty folder, a damaged file, or a count there is not.
+    """
+    if source in _FOOLBOX:
+        files = _foolbox(_FOOLBOX[source])
+    elif source == "skimage":
+        files = _skimage()
+    else:
+        files = _folder(Path(source))
+    if not 0 <= count <= len(files):
+        raise ValueError(
+            f"{count} photographs asked for, {source} has {len(files)}: "
+            f"valid are 1 to {len(files)}, or 0 for all"
+        )
+    files = files[: count or None]
+    pixels = np.stack([read_picture(path, size) for path, _ in files])
+    return Photographs(
+        names=tuple(_names([path for path, _ in files])),
+        labels=tuple(label for _, label in files),
+        pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+    )
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    # foolbox numbers its files; the class, shown beside the picture, says more.
+    stems = [re.sub(r"^imagenet_(\d+)_\d+$", r"photograph \1", path.stem) for path in paths]
+    # Results are keyed by these names: a.jpg beside a.png keep their suffixes.
+    return [
+        path.name if stems.count(stem) > 1 else stem
+        for path, stem in zip(paths, stems, strict=True)
+    ]
