@@ -57,8 +57,6 @@ class GradCAM:
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
-        path = self._path(model)
-        module = submodule(model, path)
 
         def explain(part: Tensor, wanted: Tensor) -> Tensor:
             with recording(), _graph_from(module) as seen:
@@ -83,4 +81,6 @@ class GradCAM:
                 return F.interpolate(coarse, size=x.shape[2:], mode="bilinear")
 
         with attributing(model, x, target):
+            path = self._path(model)
+            module = submodule(model, path)
             return in_chunks(x, target, explain)

@@ -11,6 +11,19 @@ from saliency_sanity.names import unknown
 CATALOGUE: dict[str, Card] = {card.name: card for card in CARDS}
 
 
+def title(name: str, short: bool = False) -> str:
+    """What figures call a method: its card's title or abbreviation, else the name itself."""
+    card = CATALOGUE.get(name)
+    if card is None:
+        return name.rpartition(":")[2]
+    return card.abbreviation if short else card.title
+
+
+def is_control(name: str) -> bool:
+    """Whether the verdict on the method is known beforehand."""
+    return name in CATALOGUE and CATALOGUE[name].kind == "control"
+
+
 def _own(path: str) -> Callable:
     module_name, _, attribute = path.partition(":")
     try:

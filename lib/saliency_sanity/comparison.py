@@ -1,15 +1,17 @@
 """Maps of many methods on the same pictures, and how like a reference each of them is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from saliency_sanity.gradient import Attribution, NotApplicable, passes
+from saliency_sanity.similarity import Similarity, similarity_matrix
+from saliency_sanity.verdict import Reading, read, table
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,11 @@ class Explained:
 
 @contextmanager
 def _counting(model: nn.Module, bar: tqdm) -> Iterator[None]:
-    handle = model.register_forward_pre_hook(lambda _module, inputs: bar.update(len(inputs[0])))
+    def count(_module: nn.Module, inputs: tuple) -> None:
+        # What a hook returns replaces the input, so nothing may be.
+        bar.update(len(inputs[0]))
+
+    handle = model.register_forward_pre_hook(count)
     try:
         yield
     finally:
@@ -64,3 +70,83 @@ def explain(
                 refused[name] = str(error)
                 bar.total -= len(x) * passes(method)
     return Explained(maps, refused)
+
+
+def compare(
+    maps: Mapping[str, Tensor | Sequence[Tensor]],
+    reference: Tensor | Sequence[Tensor],
+    metrics: Mapping[str, Similarity],
+    *,
+    margin: float = 0.1,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the likeness of every method's maps to a reference against chance.
+
+    ``maps`` and ``reference`` are ``[N, C, H, W]``, or a sequence of those, one a random network
+    or draw, over which the interval then runs as well. Chance pairs a map with the references of
+    other images. Returns two tables: readings, a row for each method and metric with the fields
+    of ``verdict.Reading``; and measurements, a row for each method, metric, draw and image with
+    its similarity and its chance level.
+    """
+    readings: dict[tuple[str, str], Reading] = {}
+    rows = []
+    pairs = [(name, key) for name in maps for key in metrics]
+    for name, key in tqdm(pairs, desc="similarity", unit="matrix", mininterval=1):
+        first, second = _draws(maps[name]), _draws(reference)
+        draws = max(len(first), len(second))
+        square = torch.stack(
+            [
+                similarity_matrix(metrics[key], first[r % len(first)], second[r % len(second)])
+                for r in range(draws)
+            ]
+        ).cpu()
+        readings[name, key] = read(square, margin=margin, resamples=resamples, seed=seed)
+        for r, matrix in enumerate(square):
+            own = matrix.diagonal()
+            others = (matrix.nansum(1) - own.nan_to_num()) / (
+                matrix.isfinite().sum(1) - own.isfinite().long()
+            )
+            rows += [
+                {
+                    "method": name,
+                    "metric": key,
+                    "draw": r,
+                    "image": i,
+                    "similarity": float(own[i]),
+                    "chance": float(others[i]),
+                }
+                for i in range(len(own))
+            ]
+    return table(readings, index=("method", "metric")), pd.DataFrame(rows)
+
+
+def _draws(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [maps] if isinstance(maps, Tensor) else maps
+
+
+def summary(
+    readings: pd.DataFrame, metric: str, *, words: Mapping[str, str], undefined: bool = True
+) -> pd.DataFrame:
+    """The rows of one metric as a reader wants them: similarity, chance, kappa, interval, verdict."""
+    rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
+    result = pd.DataFrame(
+        {
+            "similarity": rows["similarity"].round(2),
+            "chance": rows["chance"].round(2),
+            "kappa": rows["kappa"].round(2),
+            "95 % interval": [
+                f"{low:.2f} to {high:.2f}"
+                for low, high in zip(rows["low"], rows["high"], strict=True)
+            ],
+            "verdict": [words.get(verdict, verdict) for verdict in rows["verdict"]],
+        }
+    ).set_index(rows["method"])
+    if undefined:
+        result["undefined maps"] = rows["undefined_diagonal"].to_numpy()
+    return result
+
+
+def kappa_text(reading: Mapping) -> str:
+    """Kappa with its interval, e.g. ``0.41 (0.35 to 0.47)``."""
+    return f"{reading['kappa']:.2f} ({reading['low']:.2f} to {reading['high']:.2f})"

@@ -74,7 +74,7 @@ class Input:
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain nothing: return ``x``."""
         with attributing(model, x, target):
-            return x.detach().clone()
+            return x.detach().clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ def select(logits: Tensor, target: Tensor) -> Tensor:
     wrong = target[(target < 0) | (target >= classes)]
     if len(wrong):
         raise ValueError(f"target {wrong[0].item()} is out of range: valid are 0 to {classes - 1}")
-    return logits.gather(1, target[:, None])[:, 0]
+    # A copy, since one made under inference mode cannot be saved for the backward pass.
+    return logits.gather(1, target.clone()[:, None])[:, 0]
 
 
 @contextmanager

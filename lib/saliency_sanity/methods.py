@@ -41,8 +41,12 @@ def baseline_of(model: nn.Module, x: Tensor, colour: Colour) -> Tensor | float:
             f"baseline {colour} is in raw pixel units, but {type(model).__name__} has no scaling: "
             "wrap the network in saliency_sanity.Classifier, or use baseline=None (network zero)"
         )
-    raw = torch.as_tensor(colour, dtype=x.dtype, device=x.device)
-    return scaling.to_network(raw.reshape(-1, 1, 1).expand(x.shape[1], 1, 1))
+    raw = torch.as_tensor(colour, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+    if len(raw) not in (1, x.shape[1]):
+        raise ValueError(
+            f"baseline {colour} needs one value, or one for each of {x.shape[1]} channels"
+        )
+    return scaling.to_network(raw.expand(x.shape[1], 1, 1))
 
 
 def _stream(

@@ -87,7 +87,8 @@ def read_picture(path: Path, size: int) -> np.ndarray:
             if upright.mode.startswith(("I", "F")):
                 values = np.asarray(upright, dtype=np.float64)
                 deep = upright.mode.startswith("I;16") or values.max() > 255
-                scale = 65535 if deep else 255
+                # Floating-point pictures are stored in [0, 1] as often as in [0, 255].
+                scale = 65535 if deep else 1 if upright.mode == "F" and values.max() <= 1 else 255
                 upright = Image.fromarray(np.uint8(np.clip(values / scale, 0, 1) * 255 + 0.5))
             if upright.has_transparency_data:
                 upright = upright.convert("RGBA")
@@ -124,6 +125,21 @@ def load_photographs(source: str = "foolbox", *, size: int, count: int = 0) -> P
         labels=tuple(label for _, label in files),
         pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
     )
+
+
+def targets(photographs: Photographs, predicted: Tensor, explain_class: str) -> Tensor:
+    """The class ``[N]`` to explain for each photograph: ``predicted`` or its ``label``.
+
+    Raises ValueError for another word, or for labels where a photograph has none.
+    """
+    if explain_class == "predicted":
+        return predicted
+    if explain_class != "label":
+        raise ValueError(unknown("class to explain", explain_class, ["predicted", "label"]))
+    for name, label in zip(photographs.names, photographs.labels, strict=True):
+        if label is None:
+            raise ValueError(f"{name} has no label; explain the predicted class instead")
+    return torch.tensor(photographs.labels, device=predicted.device)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -1,0 +1,88 @@
+# Saliency Sanity. `make` alone lists the targets.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+PROFILE ?= quick
+JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+PORT    ?= 8000
+EXTRAS  := book,workflow,test,lint
+
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+SITE  := build/html/index.html
+STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.language_info.version"
+
+SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
+	--rerun-incomplete --config profile=$(PROFILE)
+# Only one workflow at a time in this folder; the lock ends with the process, also a killed one.
+ALONE := $(if $(shell flock --version 2>/dev/null),flock --nonblock --conflict-exit-code 75 build/.lock)
+
+.DEFAULT_GOAL := help
+.PHONY: help install book quick paper smoke test lint format bench lab serve clean distclean
+
+help: ## this list
+	@echo "make TARGET [PROFILE=quick|paper|smoke] [JOBS=$(JOBS)] [PYTHON=$(PYTHON)]"
+	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(READY) ## set up .venv (the other targets do it when it is needed)
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: '$(PYTHON)' is missing or older than Python 3.11."; \
+		echo "       Install Python 3.11 or newer, or say which one: make PYTHON=/path/to/python3.12"; \
+		exit 1; } >&2
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "error: '$(PYTHON)' cannot make virtual environments."; \
+		echo "       On Debian and Ubuntu: apt-get install python3-venv"; \
+		exit 1; } >&2
+	@echo "Setting up $(VENV): some minutes, about 2 GB."
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e ".[$(EXTRAS)]"
+	@touch $@
+
+book: $(READY) ## run the notebooks in PROFILE and build the site
+	@mkdir -p build
+	@$(ALONE) $(MAKE) --no-print-directory site || { code=$$?; \
+		[ $$code -ne 75 ] || echo "error: another 'make book' is running in this folder." >&2; \
+		exit $$code; }
+	@echo "The book (profile $(PROFILE)) is at $(SITE)"
+
+quick paper smoke: ## `make book` in this profile
+	@$(MAKE) --no-print-directory book PROFILE=$@
+
+.PHONY: site
+site:
+	@if [ -n "$$(ls .snakemake/locks 2>/dev/null)" ]; then \
+		echo "An earlier run was cut off: going on from what it had finished."; \
+		$(SNAKEMAKE) --quiet all --unlock; fi
+	@$(SNAKEMAKE) --quiet host rules reason progress
+
+test: $(READY) ## run every test
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## check style, formatting, and that no notebook holds outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@set -- notebooks/*.ipynb; [ ! -e "$$1" ] || $(STRIP) --verify "$$@"
+
+format: $(READY) ## fix style and formatting, strip notebook outputs
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	@set -- notebooks/*.ipynb; [ ! -e "$$1" ] || $(STRIP) "$$@"
+
+bench: $(READY) ## time methods and metrics side by side
+	$(BIN)/python -m benchmarks
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[lab]"
+	$(BIN)/jupyter lab notebooks
+
+serve: ## serve the built site at http://localhost:PORT
+	@[ -e $(SITE) ] || { echo "error: no site yet; run 'make book' first" >&2; exit 1; }
+	$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory $(dir $(SITE))
+
+clean: ## remove what was built; keep results and the environment
+	rm -rf build .snakemake .pytest_cache .ruff_cache
+
+distclean: clean ## remove results and the environment too
+	rm -rf results $(VENV) lib/*.egg-info

@@ -1,0 +1,1 @@
+"""Timings measured side by side. They are printed, never asserted."""

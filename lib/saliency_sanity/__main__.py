@@ -1,0 +1,8 @@
+"""``python -m saliency_sanity``."""
+
+import sys
+
+from saliency_sanity.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

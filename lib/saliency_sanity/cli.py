@@ -1,0 +1,156 @@
+"""The command line: run a notebook, list its parameters, build the book, list the methods."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from saliency_sanity.names import unknown
+from saliency_sanity.parameters import InputError, read_parameters
+from saliency_sanity.results import ResultsError
+from saliency_sanity.runner import NotebookFailedError, run_notebook
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; by default those it was called with.
+
+    Returns
+    -------
+    0 when it worked, 1 when a notebook or the book failed, 2 for bad input, 130 when interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except (InputError, ResultsError) as error:
+        return _said(error, BAD_INPUT)
+    except NotebookFailedError as error:
+        return _said(error, FAILED)
+    except KeyboardInterrupt:
+        return _said("interrupted; finished results are kept", INTERRUPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="saliency-sanity",
+        description="Do saliency maps see the model, or only the picture?",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run a notebook with checked parameters")
+    run.add_argument("notebook", type=Path, help="the notebook; it stays as it is")
+    run.add_argument("--profile", help="a file of config/ by name: smoke, quick, paper, …")
+    run.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter; may be repeated; wins over the profile",
+    )
+    run.add_argument(
+        "--output",
+        type=Path,
+        help="where the executed copy goes (default: build/stage/notebooks/NAME.ipynb, "
+        "where the book takes it from)",
+    )
+    run.add_argument("--log", type=Path, help="where the copy grows while it runs; kept")
+    run.add_argument("--record", type=Path, help="write what made the copy here, as JSON")
+    run.add_argument("--config", type=Path, help="folder of the profiles")
+    run.add_argument("--threads", type=_positive, help="processor threads (default: all)")
+    run.add_argument("--quiet", action="store_true", help="show no progress")
+    run.set_defaults(command=_run)
+
+    parameters = commands.add_parser("parameters", help="list a notebook's parameters")
+    parameters.add_argument("notebook", type=Path)
+    parameters.set_defaults(command=_parameters)
+
+    book = commands.add_parser("book", help="build the site from the executed notebooks")
+    book.add_argument("--profile", default="quick", help="profile that the notebooks ran in")
+    book.set_defaults(command=_book)
+
+    methods = commands.add_parser("methods", help="list the attribution methods and controls")
+    methods.add_argument("name", nargs="?", help="show this one's card")
+    methods.set_defaults(command=_methods)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    given = {}
+    for name, value in options.parameter:
+        if name in given:
+            raise InputError(f"parameter {name!r} is given twice: {given[name]!r} and {value!r}")
+        given[name] = value
+    source = options.notebook
+    staged = source.resolve().parent.parent / "build/stage" / source.resolve().parent.name
+    output = options.output or staged / source.name
+    run = run_notebook(
+        source,
+        output,
+        given,
+        options.profile,
+        log=options.log,
+        record=options.record,
+        config=options.config,
+        threads=options.threads,
+        progress=not options.quiet,
+    )
+    print(f"{source.name}: done in {run.seconds:.0f} s, executed copy in {run.output}")
+
+
+def _parameters(options: argparse.Namespace) -> None:
+    parameters = read_parameters(options.notebook)
+    rows = [(item.name, item.type, repr(item.default)) for item in parameters.values()]
+    widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+    for row, item in zip(rows, parameters.values(), strict=True):
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"{cells}  {item.comment}".rstrip())
+
+
+def _book(options: argparse.Namespace) -> int:
+    # Imported late: it brings in the whole library, which the other commands start without.
+    from saliency_sanity.book import BookError, build
+
+    try:
+        build(profile=options.profile)
+    except BookError as error:
+        return _said(error, FAILED)
+    return 0
+
+
+def _methods(options: argparse.Namespace) -> None:
+    from saliency_sanity.catalogue import CATALOGUE
+
+    if options.name is None:
+        width = max(map(len, CATALOGUE))
+        for card in CATALOGUE.values():
+            print(f"{card.name.ljust(width)}  {card.kind.ljust(7)}  {card.title}")
+        return
+    if options.name not in CATALOGUE:
+        raise InputError(unknown("method", options.name, CATALOGUE))
+    card = CATALOGUE[options.name]
+    print(f"{card.name} ({card.kind}): {card.title}\n{card.summary}\n\n  {card.formula}\n")
+    for name, value in card.defaults.items():
+        print(f"  {name}: {value}")
+    print(f"  needs: {', '.join(card.needs) or 'nothing'}")
+    print(f"  sources: {', '.join(card.sources) or 'none'}")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _said(error: Exception | str, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status

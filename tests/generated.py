@@ -1,0 +1,52 @@
+"""Notebooks and repositories made for a test, small enough to run in seconds."""
+
+from pathlib import Path
+
+import nbformat
+import yaml
+
+PARAMETERS = """\
+# Scale
+count: int = 3  # how many
+rate: float = 0.5  # how fast
+name: str = "plain"
+flag: bool = True
+sizes: list = [1, 2]  # of what
+"""
+
+
+def notebook(path: Path, *cells: str, parameters: str | None = PARAMETERS, kernel=True) -> Path:
+    """Write a notebook: a parameters cell if there is one, then the given code cells."""
+    content = nbformat.v4.new_notebook()
+    if kernel:
+        content.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+    if parameters is not None:
+        cell = nbformat.v4.new_code_cell(parameters)
+        cell.metadata["tags"] = ["parameters", "hide-input"]
+        content.cells.append(cell)
+    content.cells += [nbformat.v4.new_code_cell(source) for source in cells]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(content, path)
+    return path
+
+
+def profile(folder: Path, name: str, **notebooks: dict) -> Path:
+    """Write a profile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"notebooks": notebooks}), encoding="utf-8")
+    return path
+
+
+def outputs(path: Path) -> str:
+    """All text that an executed notebook shows."""
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(
+        item.get("text", "") or item.get("data", {}).get("text/plain", "")
+        for cell in cells
+        for item in cell.get("outputs", [])
+    )

@@ -1,0 +1,303 @@
+import contextlib
+import hashlib
+import io
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from generated import PARAMETERS, notebook, outputs, profile
+from saliency_sanity import results
+from saliency_sanity.cli import main
+from saliency_sanity.executed import METADATA_KEY, without_machine_paths
+from saliency_sanity.parameters import InputError
+from saliency_sanity.results import ResultsError
+from saliency_sanity.runner import NotebookFailedError, config_folder, run_notebook
+
+SHOW = """\
+import os, sys, warnings
+from pathlib import Path
+print("values", count, rate, name, flag, sizes)
+print("folder", Path.cwd().name, "|", Path.cwd(), "|", Path("../config").is_dir())
+print("threads", os.environ["OMP_NUM_THREADS"], "hash", os.environ["PYTHONHASHSEED"])
+print("python", sys.executable)
+print("half way", file=sys.stderr)
+"""
+
+
+@dataclass
+class Case:
+    """A repository, what a run in it returned, and what it printed."""
+
+    folder: Path
+    source: Path
+    output: Path
+    status: int
+    said: str
+    warned: str
+    environment_kept: bool
+
+    @property
+    def executed(self) -> nbformat.NotebookNode:
+        return nbformat.read(self.output, as_version=4)
+
+
+def case(folder: Path, source: Path, *words: str) -> Case:
+    said, warned, environment = io.StringIO(), io.StringIO(), dict(os.environ)
+    output = folder / "out" / source.name
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(warned):
+        status = main(["run", str(source), "--output", str(output), *words])
+    kept = dict(os.environ) == environment
+    return Case(folder, source, output, status, said.getvalue(), warned.getvalue(), kept)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Case:
+    folder = tmp_path_factory.mktemp("good")
+    source = notebook(folder / "notebooks" / "one.ipynb", SHOW)
+    profile(folder / "config", "tiny", one={"count": 7, "rate": "1e-3", "flag": False})
+    words = ("--profile", "tiny", "--threads", "1", "-p", "count", "9", "-p", "sizes", "[4]")
+    return case(folder, source, *words, "--record", str(folder / "runs" / "one.json"))
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory) -> Case:
+    folder = tmp_path_factory.mktemp("failed")
+    source = notebook(
+        folder / "notebooks" / "one.ipynb", "print('so far')", "1 / 0", "print('never')"
+    )
+    (folder / "out").mkdir()
+    (folder / "out" / "one.ipynb").write_text("the previous output")
+    return case(folder, source, "--quiet")
+
+
+@pytest.mark.slow
+def test_explicit_values_win_over_the_profile_and_that_over_the_defaults(good):
+    assert good.status == 0
+    assert "values 9 0.001 plain False [4]" in outputs(good.output)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_its_own_folder_with_fixed_threads(good):
+    assert "folder notebooks | . | True" in outputs(good.output)
+    assert "threads 1 hash 0" in outputs(good.output)
+
+
+@pytest.mark.slow
+def test_the_kernels_environment_does_not_leak(good, failed):
+    assert good.environment_kept
+    assert failed.environment_kept
+
+
+@pytest.mark.slow
+def test_progress_and_what_the_kernel_prints_show_as_it_runs(good):
+    assert "Executing" in good.warned
+    assert "half way" in good.warned
+    assert "values 9" in good.said
+    assert "executed copy in" in good.said
+
+
+@pytest.mark.slow
+def test_the_copy_carries_what_made_it(good):
+    stamp = good.executed.metadata[METADATA_KEY]
+    assert stamp["profile"] == "tiny"
+    assert stamp["parameters"] == {
+        "count": 9,
+        "rate": 0.001,
+        "name": "plain",
+        "flag": False,
+        "sizes": [4],
+    }
+    assert stamp["source_sha256"] == hashlib.sha256(good.source.read_bytes()).hexdigest()
+    assert stamp["threads"] == 1
+    assert stamp["seconds"] > 0
+    assert stamp["versions"]["torch"]
+    assert "commit" in stamp
+    assert json.loads((good.folder / "runs" / "one.json").read_text()) == json.loads(
+        json.dumps(stamp)
+    )
+
+
+@pytest.mark.slow
+def test_the_copy_names_no_folder_of_this_machine(good):
+    text = good.output.read_text()
+    for folder in (good.folder, Path.cwd(), sys.prefix, Path.home()):
+        assert f"{folder}/" not in text
+
+
+@pytest.mark.slow
+def test_the_injected_values_are_one_click_away(good):
+    tags = [cell.metadata.get("tags", []) for cell in good.executed.cells]
+    (injected,) = [tag for tag in tags if "injected-parameters" in tag]
+    assert "hide-input" in injected
+
+
+@pytest.mark.slow
+def test_the_source_stays_and_nothing_else_is_left(good):
+    assert nbformat.read(good.source, as_version=4).cells[0].source == PARAMETERS
+    assert [path.name for path in good.output.parent.iterdir()] == ["one.ipynb"]
+
+
+@pytest.mark.slow
+def test_a_failing_cell_is_named_with_its_error(failed):
+    assert failed.status == 1
+    assert "one.ipynb failed in cell 3: ZeroDivisionError: division by zero" in failed.warned
+    assert len(failed.warned.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_failure_keeps_the_previous_output_and_the_executed_copy(failed):
+    assert failed.output.read_text() == "the previous output"
+    kept = failed.folder / "out" / "one.log.ipynb"
+    assert str(kept) in failed.warned
+    assert "so far" in outputs(kept)
+    assert "never" not in outputs(kept)
+
+
+@pytest.mark.slow
+def test_a_dead_kernel_is_a_failure_of_the_cell_that_killed_it(tmp_path):
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    source = notebook(tmp_path / "n.ipynb", "print(1)", kill, "print(2)")
+    with pytest.raises(NotebookFailedError, match=r"cell 3: the kernel died") as caught:
+        run_notebook(source, tmp_path / "out.ipynb", progress=False)
+    assert caught.value.cell == 3
+    assert caught.value.executed == tmp_path / "out.log.ipynb"
+    assert caught.value.executed.is_file()
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_the_end_keeps_the_previous_output(tmp_path, monkeypatch):
+    source = notebook(tmp_path / "n.ipynb")
+    output = tmp_path / "out.ipynb"
+    output.write_text("the previous output")
+
+    def no_room(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("saliency_sanity.runner.results_folder", Path)
+    monkeypatch.setattr(results.os, "fsync", no_room)
+    with pytest.raises(ResultsError, match="No space left"):
+        run_notebook(source, output, progress=False)
+    assert output.read_text() == "the previous output"
+
+
+@pytest.fixture
+def never(monkeypatch):
+    """Bad input must be found before the notebook starts."""
+    monkeypatch.setattr("saliency_sanity.runner._execute", lambda *words: pytest.fail("it started"))
+
+
+@pytest.fixture
+def tree(tmp_path, never) -> Path:
+    notebook(tmp_path / "notebooks" / "one.ipynb")
+    profile(tmp_path / "config", "tiny", one={"count": 7})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-p", "cuont", "3"], "one.ipynb: unknown parameter 'cuont'. Nearest: count"),
+        (["-p", "count", "1.5"], "parameter 'count' is declared as int (default 3); '1.5' (str)"),
+        (["-p", "count", "1", "-p", "count", "2"], "'count' is given twice"),
+        (["--profile", "tny"], "unknown profile 'tny'. Nearest: tiny"),
+        (["--config", "nowhere", "--profile", "tiny"], "unknown profile 'tiny'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tree, capsys, words, says):
+    status = main(["run", str(tree / "notebooks" / "one.ipynb"), *words])
+    assert status == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tree / "build").exists()
+
+
+def test_a_missing_notebook_is_named_with_its_neighbours(tree, capsys):
+    assert main(["run", str(tree / "notebooks" / "on.ipynb")]) == 2
+    assert "Nearest: one.ipynb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--output", "--log", "--record"])
+def test_the_source_is_never_overwritten(tree, capsys, word):
+    source = tree / "notebooks" / "one.ipynb"
+    before = source.read_bytes()
+    assert main(["run", str(source), word, str(source)]) == 2
+    assert "must be different files" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_an_output_folder_that_is_a_file_is_named_before_the_run(tree):
+    (tree / "out").write_text("mine")
+    with pytest.raises(ResultsError, match="out"):
+        run_notebook(tree / "notebooks" / "one.ipynb", tree / "out" / "one.ipynb")
+
+
+def test_an_output_that_is_a_folder_is_refused(tree):
+    with pytest.raises(ResultsError, match="is a folder"):
+        run_notebook(tree / "notebooks" / "one.ipynb", tree)
+
+
+def test_the_nearest_config_folder_is_taken(tree):
+    source = tree / "notebooks" / "one.ipynb"
+    assert config_folder(source) == tree / "config"
+    profile(tree / "notebooks" / "config", "own", one={})
+    assert config_folder(source) == tree / "notebooks" / "config"
+
+
+def test_a_profile_needs_a_config_folder(tmp_path, never, monkeypatch):
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(()))
+    with pytest.raises(InputError, match="--config"):
+        config_folder(tmp_path / "one.ipynb")
+
+
+def test_only_whole_folders_are_taken_out_of_a_text(tmp_path):
+    source = tmp_path / "notebooks" / "one.ipynb"
+    text = f"{tmp_path}/notebooks/a.py, '{tmp_path}/b' {tmp_path}-other {sys.prefix}/lib/x"
+    assert without_machine_paths(text, source) == (
+        f"./a.py, '../b' {tmp_path}-other <environment>/lib/x"
+    )
+
+
+def test_the_parameters_are_listed_in_order(tree, capsys):
+    assert main(["parameters", str(tree / "notebooks" / "one.ipynb")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[:3]] == [
+        ["count", "int", "3"],
+        ["rate", "float", "0.5"],
+        ["name", "str", "'plain'"],
+    ]
+    assert lines[0].endswith("how many")
+
+
+def test_every_method_is_listed_and_has_a_card(capsys):
+    from saliency_sanity.catalogue import CATALOGUE
+
+    assert main(["methods"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == list(CATALOGUE)
+    assert main(["methods", "smoothgrad"]) == 0
+    assert CATALOGUE["smoothgrad"].formula in capsys.readouterr().out
+
+
+def test_an_unknown_method_is_named_with_the_nearest(capsys):
+    assert main(["methods", "smothgrad"]) == 2
+    assert "Nearest: smoothgrad" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["rnu"], ["run"], ["run", "n.ipynb", "--threads", "0"]])
+def test_a_command_line_that_makes_no_sense_shows_the_usage(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_book_that_cannot_be_built_is_one_line_and_status_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["book"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
