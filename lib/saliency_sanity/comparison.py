@@ -128,7 +128,7 @@ def _draws(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
 def summary(
     readings: pd.DataFrame, metric: str, *, words: Mapping[str, str], undefined: bool = True
 ) -> pd.DataFrame:
-    """The rows of one metric as a reader wants them: similarity, chance, kappa, interval, verdict."""
+    """One metric's rows as a reader wants them: similarity, chance, kappa, interval, verdict."""
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
     result = pd.DataFrame(
         {

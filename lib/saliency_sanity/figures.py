@@ -1,4 +1,4 @@
-"""The book's one figure style: maps in pictures, similarities beside chance, kappa with interval."""
+"""The book's one figure style: maps as pictures, similarities beside chance, kappa, intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +44,6 @@ def use_style() -> None:
             "figure.constrained_layout.use": True,
             "axes.titlesize": "medium",
             "axes.titleweight": "bold",
-            "image.interpolation": "nearest",
             "savefig.facecolor": "white",
         },
     )
@@ -57,9 +56,7 @@ def show_map(axes: Axes, attribution: Tensor, signed: bool = False) -> None:
     """
     batch = attribution[None].float().cpu()
     picture = (scales.signed_picture if signed else scales.absolute_picture)(batch)[0].numpy()
-    axes.imshow(
-        picture, cmap=SIGNED if signed else UNSIGNED, vmin=-1 if signed else 0, vmax=1
-    )
+    axes.imshow(picture, cmap=SIGNED if signed else UNSIGNED, vmin=-1 if signed else 0, vmax=1)
     if not batch.any():
         colour = "black" if signed else "white"
         axes.text(0.5, 0.5, "zero", transform=axes.transAxes, ha="center", va="center", c=colour)
@@ -79,10 +76,11 @@ def map_grid(
     signed: bool = False,
     width: float = 13,
 ) -> Figure:
-    """One row a picture, one column a method: pictures ``[N, C, H, W]`` in [0, 1], maps likewise."""
+    """One row a picture ``[C, H, W]`` in [0, 1], one column a method's maps of the pictures."""
     rows, columns = len(pictures), len(maps) + 1
+    # Noisy maps hardly compress: a coarser figure keeps the page light.
     figure, grid = plt.subplots(
-        rows, columns, figsize=(width, width / columns * rows + 0.3), squeeze=False
+        rows, columns, figsize=(width, width / columns * rows + 0.3), squeeze=False, dpi=90
     )
     for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         shown = picture.permute(1, 2, 0).squeeze(-1).cpu().numpy()
@@ -155,7 +153,15 @@ def kappa_ranking(
                 at = np.flatnonzero(chosen)
                 picked = rows[chosen]
                 axes.hlines(at, picked["low"], picked["high"], color=colour, lw=2)
-                axes.plot(picked["kappa"], at, marker, color=colour, ms=6, label=words.get(verdict, verdict))
+                axes.plot(
+                    picked["kappa"],
+                    at,
+                    marker,
+                    color=colour,
+                    ms=6,
+                    label=words.get(verdict, verdict),
+                )
+        axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
         axes.set_xlabel("kappa (0 chance, 1 the same map)")
     _label_rows(grid, order, controls)
     _legend(figure, grid)
@@ -181,6 +187,7 @@ def similarity_beside_chance(
         )
         axes.plot(rows["chance"], at, "|", color="#555555", ms=10, mew=2, label="mean of chance")
         axes.plot(rows["similarity"], at, "o", color="#000000", ms=5, label="same photograph")
+        axes.set_xlim(min(-0.25, rows["similarity"].min() - 0.05), 1.05)
         axes.set_xlabel("similarity (1 the same map)")
     _label_rows(grid, order, controls)
     _legend(figure, grid)
@@ -202,5 +209,5 @@ def save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format="png", dpi="figure")
     return path
