@@ -1,0 +1,242 @@
+"""The site: stage the tree, run Jupyter Book on it, and put the result in place if it is whole."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from saliency_sanity.pages import write_pages
+from saliency_sanity.runner import METADATA_KEY
+
+# The landing page's picture; the notebook of the edge detectors writes it.
+HERO = Path("figures/edge_detectors.png")
+
+# MathJax 3.2.2 with SVG output: one file, its fonts inside, so that formulae show on pages opened
+# from a disk, where browsers refuse to load fonts. The digest is that of the npm release.
+MATHJAX = "tex-svg.js"
+MATHJAX_PACKAGE = "sphinx-mathjax-offline"
+MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
+
+
+class BookError(RuntimeError):
+    """The site could not be built; the message names what is wrong and what to do."""
+
+
+def toc_files(toc: Path) -> list[str]:
+    """Every page of a table of contents, in reading order, without file extension.
+
+    Raises BookError when the file is missing.
+    """
+
+    def walk(node: object) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("file", "root"):
+                    yield str(value)
+                else:
+                    yield from walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from walk(value)
+
+    try:
+        return list(walk(yaml.safe_load(toc.read_text(encoding="utf8"))))
+    except FileNotFoundError:
+        raise BookError(
+            f"{toc} is missing: build the book from the root of the repository, "
+            "or pass that folder as root"
+        ) from None
+
+
+def _code(notebook: dict) -> list[str]:
+    """Sources of the code cells that a reader wrote, without the runner's injected one."""
+    return [
+        "".join(cell["source"])
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        and "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+
+
+def check_executed(copy: Path, source: Path, profile: str) -> None:
+    """Refuse an executed notebook that would show something else than ``source`` computes.
+
+    Raises BookError, with the notebook's name, when the executed ``copy`` is missing, cannot be
+    read, stopped half way, failed, ran in another profile than ``profile``, or came from other
+    code than ``source`` holds now. One that ran with parameters of its own, in no profile, is
+    welcome.
+    """
+    remedy = (
+        f"Run it with: python -m saliency_sanity run {source.parent.name}/{source.name} "
+        f"--profile {profile}"
+    )
+    if not copy.is_file():
+        raise BookError(f"{source.name} has not been executed: {copy} is missing. {remedy}")
+    try:
+        executed = json.loads(copy.read_text(encoding="utf8"))
+        papermill = executed["metadata"].get("papermill", {})
+        ran = executed["metadata"].get(METADATA_KEY, {}).get("profile")
+        cells = _code(executed)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BookError(f"{copy} is not a readable notebook ({error}). {remedy}") from error
+    if papermill.get("exception"):
+        raise BookError(
+            f"{source.name} failed when it was executed; the traceback is in {copy}. {remedy}"
+        )
+    if not papermill.get("end_time"):
+        raise BookError(f"{source.name} was not executed to its end ({copy}). {remedy}")
+    if ran not in (None, profile):
+        raise BookError(
+            f"{source.name} ran in profile {ran}, but the book is built for {profile}: {copy}. "
+            f"{remedy}"
+        )
+    if source.is_file() and _code(json.loads(source.read_text(encoding="utf8"))) != cells:
+        raise BookError(
+            f"{source.name} has changed since it was executed: {copy} would show results of "
+            f"other code. {remedy}"
+        )
+
+
+def mathjax() -> Path:
+    """Where the MathJax script of the installed package lies, checked against its digest.
+
+    Raises BookError when the package is missing or holds another file.
+    """
+    try:
+        files = importlib.metadata.files(MATHJAX_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise BookError(
+            f"{MATHJAX_PACKAGE} is not installed; the site needs it to show formulae offline. "
+            "Run: pip install -e '.[book]'"
+        ) from None
+    for file in files:
+        if file.name == MATHJAX:
+            script = Path(file.locate())
+            if hashlib.sha256(script.read_bytes()).hexdigest() == MATHJAX_SHA256:
+                return script
+    raise BookError(
+        f"{MATHJAX_PACKAGE} does not hold the MathJax 3.2.2 this book was made with. "
+        f"Run: pip install --force-reinstall '{MATHJAX_PACKAGE}==0.0.2'"
+    )
+
+
+def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str]:
+    """Lay out below ``stage`` everything that Jupyter Book reads, and give the pages' names.
+
+    ``stage`` mirrors the repository, so that a page's Colab and Binder links name the committed
+    source. Executed notebooks are there already, put by the runner; everything else is written
+    anew. Raises BookError for a notebook that ``check_executed`` refuses, for a missing figure of
+    the landing page and for a page of the table of contents that does not exist.
+    """
+    pages = toc_files(root / "_toc.yml")
+    for page in pages:
+        if page.startswith("notebooks/"):
+            check_executed(stage / f"{page}.ipynb", root / f"{page}.ipynb", profile)
+    if not (results / HERO).is_file():
+        raise BookError(
+            f"{results / HERO} is missing: notebooks/01_edge_detectors.ipynb writes it. Run it "
+            f"with: python -m saliency_sanity run notebooks/01_edge_detectors.ipynb "
+            f"--profile {profile}"
+        )
+
+    book = stage / "book"
+    shutil.rmtree(book, ignore_errors=True)
+    shutil.copytree(root / "book", book, ignore=shutil.ignore_patterns(".*"))
+    (book / HERO).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(results / HERO, book / HERO)
+    script = book / "_static" / "mathjax" / MATHJAX
+    script.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(mathjax(), script)
+    write_pages(book)
+
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))
+    config["parse"]["myst_substitutions"]["profile"] = profile
+    (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf8")
+    shutil.copyfile(root / "_toc.yml", stage / "_toc.yml")
+
+    for page in pages:
+        if not any((stage / f"{page}{suffix}").is_file() for suffix in (".md", ".ipynb")):
+            raise BookError(f"_toc.yml names {page}, but there is no such page in {root}")
+    return pages
+
+
+def _run_jupyter_book(stage: Path, output: Path, log: Path) -> None:
+    command = [
+        *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
+        *("build", str(stage), "--config", str(stage / "_config.yml")),
+        *("--toc", str(stage / "_toc.yml"), "--path-output", str(output)),
+        *("-W", "--keep-going", "-n", "-q"),
+    ]
+    # No display for anything that a page might import.
+    environment = {**os.environ, "MPLBACKEND": "agg"}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", process.stdout + process.stderr)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(said, encoding="utf8")
+    if process.returncode:
+        lines = [line for line in said.splitlines() if "WARNING" in line or "ERROR" in line]
+        told = "\n".join((lines or said.splitlines())[-20:])
+        raise BookError(f"jupyter-book failed; its full output is in {log}\n{told}")
+
+
+def check_site(site: Path, pages: list[str]) -> None:
+    """Raise BookError unless every page of the book exists in ``site`` and has a body.
+
+    Jupyter Book has exited with success without building anything, so its word is not enough.
+    """
+    # The root's index.html only sends a reader on to the landing page, and has no such end.
+    for name, end in [("index", "book/index.html"), *((page, "</html>") for page in pages)]:
+        page = site / f"{name}.html"
+        if not page.is_file() or end not in page.read_text(encoding="utf8"):
+            raise BookError(f"jupyter-book reported success, but did not write a whole {page}")
+
+
+def swap(new: Path, site: Path) -> None:
+    """Put folder ``new`` in the place of ``site``, which is back if that fails."""
+    old = site.with_name(f".{site.name}.old-{os.getpid()}")
+    if site.exists():
+        site.replace(old)
+    try:
+        new.replace(site)
+    except OSError:
+        if old.exists():
+            old.replace(site)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build(
+    profile: str = "quick",
+    root: Path = Path(),
+    stage: Path = Path("build/stage"),
+    site: Path = Path("build/html"),
+    results: Path = Path("results"),
+) -> Path:
+    """Build the site from executed notebooks and return its ``index.html``.
+
+    ``stage``, ``site`` and ``results`` are relative to ``root``, the repository. ``profile`` is
+    the one the notebooks ran in; the landing page states it. The build goes to a temporary folder
+    beside ``site`` and replaces it only when whole: after an error the previous site is as it was.
+    Every Sphinx warning is an error. Raises BookError.
+    """
+    root = Path(root).resolve()
+    stage, site, results = root / stage, root / site, root / results
+    pages = stage_tree(root, stage, results, profile)
+    site.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".book-", dir=site.parent) as folder:
+        _run_jupyter_book(stage, Path(folder), site.parent / "book.log")
+        html = Path(folder) / "_build" / "html"
+        check_site(html, pages)
+        swap(html, site)
+    index = site / "index.html"
+    print(f"The book is at {index}\nOpen it in a browser: {index.as_uri()}")
+    return index

@@ -1,0 +1,244 @@
+"""Pages that are written from the code, and the Sphinx extension that goes with them."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import saliency_sanity
+
+if TYPE_CHECKING:
+    from saliency_sanity.catalogue import Card
+    from saliency_sanity.similarity import MetricCard
+
+# What randomizing the weights must do to each control, by construction.
+KNOWN = {
+    "sobel": "Never looks at the weights, so nothing can change: kappa is 1 with every metric. "
+    "*Picture-driven.* A method that behaves like this one says nothing about the model.",
+    "canny": "As Sobel: the weights are not looked at, kappa is 1. *Picture-driven.*",
+    "input": "The picture itself, whatever the weights are: kappa is 1. *Picture-driven.*",
+    "noise": "Other weights give other noise, and every picture gets the same: similarity is at "
+    "chance, kappa is 0. *Responds* – although it has never seen the picture. Passing is "
+    "necessary, not sufficient.",
+    "input_x_noise": "Signs are those of the noise, sizes those of the picture: signed metrics "
+    "find chance and say *responds*, absolute ranks find the picture and say *picture-driven*. "
+    "A method that multiplies by the input has to be read beside this row.",
+}
+
+NEEDS = {
+    "baseline": "a baseline colour (*baseline*)",
+    "layer": "a convolutional layer (*layer*)",
+    "relu": "a network with rectifiers (*ReLU*)",
+}
+
+
+def _label(name: str) -> str:
+    return "method-" + name.replace("_", "-")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "–"
+
+
+def _cited(sources: Iterable[str]) -> str:
+    keys = ",".join(sources)
+    return f"{{cite:p}}`{keys}`" if keys else ""
+
+
+def _matrix(cards: Mapping[str, "Card"]) -> str:
+    rows = [
+        "| method | baseline | layer | ReLU | passes an image | signed |",
+        "| :-- | :-: | :-: | :-: | --: | :-: |",
+    ]
+    for name, card in cards.items():
+        needs = " | ".join(_yes(need in card.needs) for need in NEEDS)
+        rows.append(
+            f"| [{card.title}](#{_label(name)}) | {needs} | {card.passes} | {_yes(card.signed)} |"
+        )
+    return "\n".join(rows)
+
+
+def _section(name: str, card: "Card") -> str:
+    parts = [
+        f"({_label(name)})=\n### {card.title}",
+        f"{card.summary} {_cited(card.sources)}".strip(),
+        f"$$\n{card.formula}\n$$",
+    ]
+    if card.kind == "control":
+        parts.append(f"**Known verdict.** {KNOWN.get(name, 'Not known by construction.')}")
+    lines = [f"Name\n: `{name}`", f"Composition\n: `{card.build()!r}`"]
+    if card.needs:
+        lines.append(f"Needs\n: {'; '.join(NEEDS[need] for need in card.needs)}")
+    if card.defaults:
+        stated = "\n".join(f"  - `{key}`: {value}" for key, value in card.defaults.items())
+        lines.append(f"Defaults\n: {stated.lstrip()}")
+    return "\n\n".join([*parts, "\n\n".join(lines)])
+
+
+def methods_page(catalogue: Mapping[str, "Card"]) -> str:
+    """Write the methods page, MyST Markdown, from the catalogue's cards.
+
+    Every entry gets its formula, summary, sources, defaults and composition, and a line in the
+    comparison table.
+    """
+    kinds = {
+        kind: {name: card for name, card in catalogue.items() if card.kind == kind}
+        for kind in ("method", "control")
+    }
+    return "\n\n".join(
+        [
+            "# Methods",
+            "Almost every attribution method of this literature is a few small parts put "
+            "together, and the disputes are about single parts. So the library writes each method "
+            "as a composition, and the composition is printed with every result. This page is "
+            "generated from the catalogue that the code itself uses.",
+            "In the formulae $x$ is the input in the network's own scaling, $S_c(x)$ the logit of "
+            "the explained class $c$, and $E(x)$ the map.",
+            "```{table} What each method needs and gives. *Passes* counts how often one image goes "
+            "through the network, forward and back, at default settings; *signed* maps tell "
+            "evidence for a class from evidence against it.\n"
+            f":name: methods-matrix\n:align: left\n\n{_matrix(catalogue)}\n```",
+            "## Attribution methods",
+            *(_section(*item) for item in kinds["method"].items()),
+            "(known-controls)=\n## Controls",
+            "Methods whose verdict is known before anything is computed. Every ranking of the "
+            "book carries them: a table in which a control comes out wrong is wrong.",
+            *(_section(*item) for item in kinds["control"].items()),
+            "## Your own\n\nAny callable `attribution(model, x, target)` that returns a map is a "
+            "method. Name it `package.module:function` wherever a method is asked for; see "
+            "[](run.md).",
+        ]
+    )
+
+
+def metrics_page(metrics: Mapping[str, "MetricCard"]) -> str:
+    """Write the metrics page, MyST Markdown: formula, sources and every preset's settings."""
+    parts = [
+        "# Metrics",
+        "Four numbers for how alike two maps are. For each of them the text of the paper and the "
+        "code published with it differ, so there are two presets, `reference-code` and `paper`, "
+        "and every result names its own. None of the four can be read alone: "
+        "[](../notebooks/00_metrics.ipynb) shows what each says of maps that have nothing to do "
+        "with each other. This page is generated from the registry that the code itself uses.",
+        "Maps with a value that is not finite, and maps that are constant, have no similarity: "
+        "the result is NaN and is counted.",
+    ]
+    for name, card in metrics.items():
+        presets = card.settings()
+        rows = [f"| | {' | '.join(f'`{preset}`' for preset in presets)} |"]
+        rows.append("| :-- |" + " :-- |" * len(presets))
+        for step in next(iter(presets.values())):
+            cells = " | ".join(settings[step] for settings in presets.values())
+            rows.append(f"| {step} | {cells} |")
+        parts += [
+            f"(metric-{name.replace('_', '-')})=\n## {card.title}",
+            f"{card.summary} {_cited(card.sources)}".strip(),
+            f"$$\n{card.formula}\n$$",
+            f"Name\n: `{name}`\n\nSigns\n: {'count' if card.signed else 'do not count'}",
+            "\n".join(rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def public_modules() -> list[str]:
+    """Names of the library's modules that belong to its interface, in alphabetical order."""
+    return [
+        module.name
+        for module in pkgutil.iter_modules(saliency_sanity.__path__)
+        if not module.name.startswith("_")
+    ]
+
+
+# The API reference in the order in which a reader meets the modules; others follow.
+GROUPS = {
+    "Explain": ("catalogue", "cards", "gradient", "methods", "cam", "rules", "controls"),
+    "Networks and pictures": ("models", "weights", "classifier", "photographs", "toys"),
+    "Compare and judge": ("comparison", "similarity", "maps", "ranks", "ssim", "hog", "verdict",
+                          "nulls"),
+    "Show and keep": ("figures", "claims", "results", "provenance"),
+}  # fmt: skip
+
+
+def api_page() -> str:
+    """Write the API reference, MyST Markdown: every public module from its docstrings."""
+    parts = [
+        "# API reference",
+        "Every public name of the library, from its docstrings. Shapes are written "
+        "`[N, C, H, W]`: images, channels, height, width.",
+    ]
+    modules = public_modules()
+    grouped = {name for names in GROUPS.values() for name in names}
+    rest = [name for name in modules if name not in grouped]
+    for title, names in {**GROUPS, "Run and build": rest}.items():
+        parts.append(f"## {title}")
+        for name in (name for name in names if name in modules):
+            module = importlib.import_module(f"saliency_sanity.{name}")
+            if not inspect.getdoc(module):
+                raise ValueError(f"module saliency_sanity.{name} has no docstring")
+            parts.append(
+                f"### {name}\n\n```{{eval-rst}}\n.. automodule:: saliency_sanity.{name}\n"
+                "   :members:\n```"
+            )
+    return "\n\n".join(parts)
+
+
+def write_pages(folder: Path) -> list[Path]:
+    """Write every generated page into ``folder`` and return their paths."""
+    from saliency_sanity.catalogue import CATALOGUE
+    from saliency_sanity.similarity import METRICS
+
+    pages = {
+        "methods.md": methods_page(CATALOGUE),
+        "metrics.md": metrics_page(METRICS),
+        "api.md": api_page(),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text + "\n", encoding="utf8")
+    return [folder / name for name in pages]
+
+
+def bibliography_keys(bibtex: str) -> set[str]:
+    """Give the keys of the entries in a BibTeX file's text."""
+    return set(re.findall(r"^@\w+\{\s*([^,\s]+)\s*,", bibtex, flags=re.MULTILINE))
+
+
+def cite(lines: list[str], keys: set[str]) -> None:
+    """Turn ``[key]``, ``(key)`` and ``key`` into citations in docstring ``lines``, in place."""
+    known = "|".join(re.escape(key) for key in sorted(keys, key=len, reverse=True))
+    if not known:
+        return
+    found = re.compile(rf"(?<![\w`:-])(?:\[({known})\]|\(({known})\)|({known}))(?![\w`-])")
+
+    def citation(match: re.Match) -> str:
+        textual, parenthetical, bare = match.groups()
+        return f":cite:p:`{parenthetical}`" if parenthetical else f":cite:t:`{textual or bare}`"
+
+    lines[:] = [found.sub(citation, line) for line in lines]
+
+
+def _cite_docstring(
+    app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
+) -> None:
+    files = [Path(app.srcdir) / name for name in app.config.bibtex_bibfiles]
+    cite(lines, {key for file in files for key in bibliography_keys(file.read_text("utf8"))})
+
+
+def _without_thebe(
+    _app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any
+) -> None:
+    # Jupyter Book puts Thebe's set-up on every page, twice, although the book does not use it.
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if "thebe" not in f"{script} {getattr(script, 'attributes', {}).get('body', '')}".lower()
+    ]
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Sphinx extension: citations in docstrings, no scripts that the book has no use for."""
+    app.connect("autodoc-process-docstring", _cite_docstring)
+    app.connect("html-page-context", _without_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
