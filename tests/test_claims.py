@@ -5,7 +5,7 @@ import os
 import pytest
 from bs4 import BeautifulSoup
 from saliency_sanity import results
-from saliency_sanity.claims import VERDICTS, Claim, ClaimTable, read_claims
+from saliency_sanity.claims import VERDICTS, Claim, ClaimTable, judge, read_claims
 from saliency_sanity.results import ResultsError
 
 GOOD = {
@@ -130,3 +130,21 @@ def test_the_markdown_has_as_many_cells_in_every_row():
     claims.add(**GOOD | {"statement": "a | b"})
     lines = claims._repr_markdown_().splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines} == {6}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["above", "above"], "reproduced"),
+        (["below", "below"], "not reproduced"),
+        (["above", "below"], "inconclusive"),
+        (["above", "inconclusive"], "inconclusive"),
+        ([], "inconclusive"),
+    ],
+)
+def test_a_claim_about_several_readings_needs_all_of_them(verdicts, expected):
+    assert judge(verdicts) == expected
+
+
+def test_a_claim_can_be_that_there_is_no_likeness():
+    assert judge(["below"], wanted="below") == "reproduced"

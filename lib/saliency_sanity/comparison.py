@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from pandas.io.formats.style import Styler
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -125,28 +126,33 @@ def _draws(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return [maps] if isinstance(maps, Tensor) else maps
 
 
-def summary(
-    readings: pd.DataFrame, metric: str, *, words: Mapping[str, str], undefined: bool = True
-) -> pd.DataFrame:
-    """One metric's rows as a reader wants them: similarity, chance, kappa, interval, verdict."""
+def summary(readings: pd.DataFrame, metric: str, *, words: Mapping[str, str]) -> Styler:
+    """One metric's readings as a table for the page, the highest kappa first.
+
+    ``words`` names what lies below and above the margin. Maps without a defined similarity are
+    counted where there are any.
+    """
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
-    result = pd.DataFrame(
+    shown = pd.DataFrame(
         {
-            "similarity": rows["similarity"].round(2),
-            "chance": rows["chance"].round(2),
-            "kappa": rows["kappa"].round(2),
-            "95 % interval": [
-                f"{low:.2f} to {high:.2f}"
-                for low, high in zip(rows["low"], rows["high"], strict=True)
-            ],
+            "method": rows["method"],
+            "similarity": rows["similarity"].map(rounded),
+            "chance": rows["chance"].map(rounded),
+            "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
             "verdict": [words.get(verdict, verdict) for verdict in rows["verdict"]],
         }
-    ).set_index(rows["method"])
-    if undefined:
-        result["undefined maps"] = rows["undefined_diagonal"].to_numpy()
-    return result
+    )
+    if rows["undefined_diagonal"].any():
+        shown["undefined maps"] = rows["undefined_diagonal"]
+    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+
+
+def rounded(value: float) -> str:
+    """Two decimals, and no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def kappa_text(reading: Mapping) -> str:
     """Kappa with its interval, e.g. ``0.41 (0.35 to 0.47)``."""
-    return f"{reading['kappa']:.2f} ({reading['low']:.2f} to {reading['high']:.2f})"
+    kappa, low, high = (rounded(reading[key]) for key in ("kappa", "low", "high"))
+    return f"{kappa} ({low} to {high})"

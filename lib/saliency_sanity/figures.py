@@ -25,8 +25,8 @@ VERDICTS = {
 }
 CHANCE = "#c9c9c9"
 METRIC_TITLES = {
-    "spearman_abs": "Rank correlation, absolute",
-    "spearman_signed": "Rank correlation, signed",
+    "spearman_abs": "rank correlation, absolute",
+    "spearman_signed": "rank correlation, signed",
     "ssim": "SSIM",
     "hog": "HOG correlation",
 }
@@ -41,7 +41,6 @@ def use_style() -> None:
         rc={
             "figure.dpi": 120,
             "savefig.dpi": 120,
-            "figure.constrained_layout.use": True,
             "axes.titlesize": "medium",
             "axes.titleweight": "bold",
             "savefig.facecolor": "white",
@@ -80,7 +79,12 @@ def map_grid(
     rows, columns = len(pictures), len(maps) + 1
     # Noisy maps hardly compress: a coarser figure keeps the page light.
     figure, grid = plt.subplots(
-        rows, columns, figsize=(width, width / columns * rows + 0.3), squeeze=False, dpi=90
+        rows,
+        columns,
+        figsize=(width, width / columns * rows + 0.3),
+        squeeze=False,
+        dpi=90,
+        layout="constrained",
     )
     for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         shown = picture.permute(1, 2, 0).squeeze(-1).cpu().numpy()
@@ -106,6 +110,7 @@ def _panels(metrics: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
         figsize=(5.5 * columns, lines * (0.27 * rows + 1.2)),
         sharey=True,
         squeeze=False,
+        layout="constrained",
     )
     for axes, metric in zip(grid.flat, metrics, strict=False):
         axes.set_title(METRIC_TITLES.get(metric, metric))

@@ -79,7 +79,9 @@ def _stream(
             yield copy, rows, part
 
 
-def _at_least(name: str, value: float, least: float) -> None:
+def _at_least(name: str, value: float, least: float, kind: type = int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | kind):
+        raise TypeError(f"{name} {value!r} must be {kind.__name__}, not {type(value).__name__}")
     if not value >= least:
         raise ValueError(f"{name} {value} must be at least {least}")
 
@@ -189,7 +191,7 @@ class _Noisy:
 
     def __post_init__(self):
         _at_least("samples", self.samples, self._fewest)
-        _at_least("noise", self.noise, 0)
+        _at_least("noise", self.noise, 0, float)
 
     @property
     def passes(self) -> int:

@@ -139,7 +139,9 @@ def _torchvision(name: str, weights: str, seed: int) -> Classifier:
             entry = entries[weights]
         weights = entry.name
         state = download(
-            name, weights, lambda: entry.get_state_dict(progress=True, check_hash=True)
+            name,
+            weights,
+            lambda: entry.get_state_dict(progress=True, check_hash=True, weights_only=True),
         )
     if state is not None:
         kept = {key: value for key, value in state.items() if not key.startswith(auxiliary or "\0")}
@@ -175,7 +177,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def load_model(
-    name: str, weights: str = "default", device: str = "auto", seed: int = 0
+    name: str, weights: str | Path = "default", device: str = "auto", seed: int = 0
 ) -> Classifier:
     """Load a classifier by name, in evaluation mode on ``device``.
 
@@ -189,6 +191,7 @@ def load_model(
     [tan2019efficientnet]
     """
     place = choose_device(device)
+    weights = str(weights)
     if name == "efficientnet_lite0":
         classifier = _efficientnet_lite0(weights, seed)
     elif name == "inception_v3" and weights == "tf_in1k":

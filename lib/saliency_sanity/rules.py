@@ -42,7 +42,8 @@ class Guided:
 
     def __call__(self, gradient: Tensor, output: Tensor, ceiling: float) -> Tensor:
         """Apply the rule."""
-        return through(gradient.clamp_min(0), output, ceiling)
+        # In place on what `through` has just made; the incoming gradient may have other readers.
+        return through(gradient, output, ceiling).clamp_min_(0)
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class _Rectifier(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, rule, ceiling, inplace):
         if inplace:
-            output = x.clamp_(0, ceiling)
+            output = x.relu_() if ceiling == inf else x.clamp_(0, ceiling)
             ctx.mark_dirty(x)
         else:
-            output = x.clamp(0, ceiling)
+            output = x.relu() if ceiling == inf else x.clamp(0, ceiling)
         ctx.save_for_backward(output)
         ctx.rule, ctx.ceiling = rule, ceiling
         return output

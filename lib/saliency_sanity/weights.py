@@ -24,6 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     FileNotFoundError, or ValueError for a file that is truncated, would need arbitrary code to be
     loaded, or holds something else than named tensors.
     """
+    path = path.expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist; check the path")
     try:
