@@ -177,3 +177,18 @@ def test_what_is_missing_or_broken_says_what_to_do(tmp_path):
     (tmp_path / "x.json").write_text('{"a": ')
     with pytest.raises(ValueError, match=r"x\.json.*is not JSON"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("start", [".", "notebooks", "notebooks/deeper"])
+def test_a_relative_folder_is_meant_from_the_root_of_the_checkout(tmp_path, monkeypatch, start):
+    (tmp_path / "notebooks" / "deeper").mkdir(parents=True)
+    (tmp_path / "_config.yml").touch()
+    monkeypatch.chdir(tmp_path / start)
+    folder = results_folder("results")
+    assert folder.resolve() == (tmp_path / "results").resolve()
+    assert not folder.is_absolute()
+
+
+def test_outside_a_checkout_a_relative_folder_is_meant_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert results_folder("results").resolve() == (tmp_path / "results").resolve()

@@ -21,7 +21,7 @@ SHOW = """\
 import os, sys, warnings
 from pathlib import Path
 print("values", count, rate, name, flag, sizes)
-print("folder", Path.cwd().name, "|", Path.cwd(), "|", Path("../config").is_dir())
+print("folder", Path.cwd().name, "|", Path.cwd(), "|", Path("notebooks").is_dir())
 print("threads", os.environ["OMP_NUM_THREADS"], "hash", os.environ["PYTHONHASHSEED"])
 print("python", sys.executable)
 print("half way", file=sys.stderr)
@@ -48,7 +48,11 @@ class Case:
 def case(folder: Path, source: Path, *words: str) -> Case:
     said, warned, environment = io.StringIO(), io.StringIO(), dict(os.environ)
     output = folder / "out" / source.name
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(warned):
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(warned),
+    ):
         status = main(["run", str(source), "--output", str(output), *words])
     kept = dict(os.environ) == environment
     return Case(folder, source, output, status, said.getvalue(), warned.getvalue(), kept)
@@ -82,7 +86,7 @@ def test_explicit_values_win_over_the_profile_and_that_over_the_defaults(good):
 
 @pytest.mark.slow
 def test_the_notebook_runs_in_its_own_folder_with_fixed_threads(good):
-    assert "folder notebooks | . | True" in outputs(good.output)
+    assert f"folder {good.folder.name} | . | True" in outputs(good.output)
     assert "threads 1 hash 0" in outputs(good.output)
 
 
@@ -259,7 +263,7 @@ def test_only_whole_folders_are_taken_out_of_a_text(tmp_path):
     source = tmp_path / "notebooks" / "one.ipynb"
     text = f"{tmp_path}/notebooks/a.py, '{tmp_path}/b' {tmp_path}-other {sys.prefix}/lib/x"
     assert without_machine_paths(text, source) == (
-        f"./a.py, '../b' {tmp_path}-other <environment>/lib/x"
+        f"notebooks/a.py, './b' {tmp_path}-other <environment>/lib/x"
     )
 
 

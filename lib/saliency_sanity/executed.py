@@ -72,13 +72,14 @@ def finish(notebook: nbformat.NotebookNode, source: Path, stamp: Mapping[str, An
 def without_machine_paths(text: str, source: str | Path) -> str:
     """Replace the folders of this machine in a text: a book has no use for them.
 
-    The notebook's folder and its parent become relative ones, the Python environment
+    The current folder, the notebook's and its parent become relative ones, the Python environment
     ``<environment>``, the home folder ``~``.
     """
     here = Path(source).resolve().parent
     names = {
-        str(here): ".",
-        str(here.parent): "..",
+        str(here.parent): ".",
+        str(here): here.name,
+        str(Path.cwd()): ".",
         sys.prefix: "<environment>",
         sys.base_prefix: "<python>",
         str(Path.home()): "~",

@@ -28,7 +28,8 @@ def results_folder(path: str | Path, free_bytes: int = FREE_BYTES) -> Path:
     Parameters
     ----------
     path
-        The folder; missing parents are made.
+        The folder; missing parents are made. A relative one is meant from the root of the
+        checkout that the current folder lies in, so that a notebook finds it whoever runs it.
     free_bytes
         Room that must be left on its disk, in bytes.
 
@@ -37,7 +38,7 @@ def results_folder(path: str | Path, free_bytes: int = FREE_BYTES) -> Path:
     ResultsError
         The folder is a file, read-only, or on a disk with too little room.
     """
-    folder = Path(path)
+    folder = _anchored(Path(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{uuid.uuid4().hex}.tmp"
@@ -54,6 +55,13 @@ def results_folder(path: str | Path, free_bytes: int = FREE_BYTES) -> Path:
             f"{free_bytes / 2**20:.0f} MB are needed; make room or choose another folder"
         )
     return folder
+
+
+def _anchored(path: Path) -> Path:
+    for depth, folder in enumerate([Path.cwd(), *Path.cwd().parents]):
+        if (folder / "_config.yml").is_file() and (folder / "notebooks").is_dir():
+            return Path(*[".."] * depth, path)
+    return path
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> Path:

@@ -204,7 +204,8 @@ def _execute(
                 log.resolve(),
                 parameters=dict(values),
                 kernel_name="python3",
-                cwd=source.resolve().parent,
+                # Paths among the parameters mean what they mean where the command is given.
+                cwd=Path.cwd(),
                 progress_bar=progress,
                 stdout_file=sys.stdout if progress else None,
                 stderr_file=sys.stderr if progress else None,
