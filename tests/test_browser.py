@@ -1,5 +1,6 @@
 """The site as a reader meets it: every page in a headless Chromium, from disk and over http."""
 
+import contextlib
 import functools
 import http.server
 import re
@@ -45,14 +46,15 @@ def site(tmp_path_factory):
         shutil.copytree(ROOT / name, root / name)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root)
-    for page in PAGES:
-        if page.startswith("notebooks/"):
-            run_notebook(
-                root / f"{page}.ipynb",
-                root / "build/stage" / f"{page}.ipynb",
-                profile="smoke",
-                progress=False,
-            )
+    with contextlib.chdir(root):
+        for page in PAGES:
+            if page.startswith("notebooks/"):
+                run_notebook(
+                    root / f"{page}.ipynb",
+                    root / "build/stage" / f"{page}.ipynb",
+                    profile="smoke",
+                    progress=False,
+                )
     return book.build(profile="smoke", root=root).parent
 
 

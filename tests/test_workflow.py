@@ -124,7 +124,7 @@ def test_bad_input_is_told_before_anything_runs(tmp_path):
 
 def test_after_a_kill_make_goes_on_with_what_is_missing(tmp_path):
     folder = plant(tmp_path)
-    wait = "import time, pathlib\nwhile not pathlib.Path('../go').exists(): time.sleep(0.1)"
+    wait = "import time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)"
     notebook(folder / "notebooks" / "two.ipynb", wait, "print('two', count)")
     command = ["make", "site", f"VENV={sys.prefix}", "JOBS=2"]
     first = subprocess.Popen(
@@ -137,8 +137,10 @@ def test_after_a_kill_make_goes_on_with_what_is_missing(tmp_path):
     one = folder / "build" / "stage" / "notebooks" / "one.ipynb"
     record = folder / "results" / "runs" / "one.json"
     unfinished = folder / ".snakemake" / "incomplete"
+    deadline = time.monotonic() + 120
     while not (record.exists() and len(list(unfinished.iterdir())) == 2):
         assert first.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline, "the first notebook does not finish"
         time.sleep(0.1)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
@@ -146,7 +148,9 @@ def test_after_a_kill_make_goes_on_with_what_is_missing(tmp_path):
     finished = one.stat().st_mtime_ns
     assert list((folder / ".snakemake" / "locks").iterdir()), "a killed run leaves its lock"
 
-    said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
     # The small repository has no page to build, so the last step fails; the notebooks do not.
     assert "going on from what it had finished" in said.stdout
     assert outputs(one.with_name("two.ipynb")) == "two 2\n"

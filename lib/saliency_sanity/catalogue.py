@@ -19,6 +19,13 @@ def title(name: str, short: bool = False) -> str:
     return card.abbreviation if short else card.title
 
 
+def describe(method: Attribution) -> str:
+    """What computes a map, for the record: a composition in full, a function by its home."""
+    if inspect.isfunction(method):
+        return f"{method.__module__}:{method.__qualname__}"
+    return repr(method)
+
+
 def is_control(name: str) -> bool:
     """Whether the verdict on the method is known beforehand."""
     return name in CATALOGUE and CATALOGUE[name].kind == "control"
