@@ -20,7 +20,8 @@ def run(folder, **parameters):
     run_notebook(
         SOURCE,
         output,
-        {"results": str(folder / "results"), "shown": 2, "filters": 2} | parameters,
+        {"results": str(folder / "results"), "shown": 2, "filters": 2, "untrained": []}
+        | parameters,
         profile="smoke",
         progress=False,
     )

@@ -113,7 +113,8 @@ def _panels(metrics: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
         layout="constrained",
     )
     for axes, metric in zip(grid.flat, metrics, strict=False):
-        axes.set_title(METRIC_TITLES.get(metric, metric))
+        name = METRIC_TITLES.get(metric, metric)
+        axes.set_title(name[:1].upper() + name[1:])
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(metrics) :]:
         axes.set_visible(False)
