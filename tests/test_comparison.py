@@ -110,3 +110,15 @@ def test_numbers_have_two_decimals_and_no_negative_zero():
     assert rounded(0.126) == "0.13"
     assert rounded(math.nan) == "nan"
     assert kappa_text({"kappa": 0.4, "low": -0.001, "high": 0.5}) == "0.40 (0.00 to 0.50)"
+
+
+def test_where_no_method_applies_the_reasons_are_given(pictures):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 4))
+    methods = {"guided_backprop": resolve("guided_backprop")}
+    with pytest.raises(ValueError, match=r"none of the methods.*guided_backprop: .*rectifiers"):
+        explain(methods, model, pictures, torch.zeros(6, dtype=torch.int64))
+
+
+def test_the_summary_says_why_a_verdict_is_missing(pictures):
+    readings, _ = compare({"few": pictures[:3]}, pictures[:3], METRICS, resamples=400)
+    assert "inconclusive: too few images" in summary(readings, "ssim", words=EDGE_WORDS).to_html()

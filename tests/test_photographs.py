@@ -157,7 +157,7 @@ def test_names_stay_apart(tmp_path):
 def test_empty_and_missing_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match=f"{tmp_path.name} has no pictures"):
         load_photographs(str(tmp_path), size=8)
-    with pytest.raises(ValueError, match=r"unknown source of photographs '.*nowhere'"):
+    with pytest.raises(ValueError, match=r"folder .*nowhere of photographs does not exist"):
         load_photographs(str(tmp_path / "nowhere"), size=8)
     with pytest.raises(ValueError, match=r"'foolbix'. Nearest: foolbox"):
         load_photographs("foolbix", size=8)

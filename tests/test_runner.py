@@ -305,3 +305,21 @@ def test_a_book_that_cannot_be_built_is_one_line_and_status_1(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert main(["book"]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+RESULTS = """\
+from pathlib import Path
+Path(results).mkdir(parents=True)
+(Path(results) / "table").touch()
+"""
+
+
+@pytest.mark.slow
+def test_a_copy_of_ones_own_keeps_its_results_beside_it(tmp_path):
+    source = notebook(
+        tmp_path / "notebooks" / "one.ipynb", RESULTS, parameters='results: str = "results"\n'
+    )
+    with contextlib.chdir(tmp_path):
+        assert main(["run", str(source), "--output", "build/mine.ipynb", "--quiet"]) == 0
+    assert (tmp_path / "build" / "mine" / "table").exists()
+    assert not (tmp_path / "results").exists()

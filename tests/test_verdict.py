@@ -261,3 +261,12 @@ def test_cascade_has_an_area_and_a_first_stage():
     assert cascade(stays) == Cascade(pytest.approx(1, abs=0.05), None)
     with pytest.raises(ValueError, match="two stages"):
         cascade({"none": curve["none"]})
+
+
+def test_a_reading_prints_as_one_line_with_everything_that_decides():
+    same = read(torch.eye(6, dtype=torch.float64))
+    assert str(same) == (
+        "similarity 1.00, chance 0.00, kappa 1.00 (1.00 to 1.00): above the margin 0.1"
+    )
+    few = str(read(torch.eye(3, dtype=torch.float64)))
+    assert "inconclusive (too few images" in few

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from saliency_sanity.names import unknown
 from saliency_sanity.parameters import InputError, read_parameters
-from saliency_sanity.results import ResultsError
+from saliency_sanity.results import ResultsError, checkout
 from saliency_sanity.runner import NotebookFailedError, run_notebook
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -93,6 +94,7 @@ def _run(options: argparse.Namespace) -> None:
     source = options.notebook
     staged = source.resolve().parent.parent / "build/stage" / source.resolve().parent.name
     output = options.output or staged / source.name
+    _keep_apart(source, output, staged, given)
     run = run_notebook(
         source,
         output,
@@ -105,6 +107,16 @@ def _run(options: argparse.Namespace) -> None:
         progress=not options.quiet,
     )
     print(f"{source.name}: done in {run.seconds:.0f} s, executed copy in {run.output}")
+    if "results" in given:
+        print(f"tables, claims and figures in {os.path.relpath(checkout() / given['results'])}")
+
+
+def _keep_apart(source: Path, output: Path, staged: Path, given: dict[str, str]) -> None:
+    """Give a copy that is not the book's a results folder of its own, beside it."""
+    if output.resolve() == (staged / source.name).resolve() or "results" in given:
+        return
+    if "results" in read_parameters(source):
+        given["results"] = os.path.relpath(output.resolve().with_suffix(""), checkout())
 
 
 def _parameters(options: argparse.Namespace) -> None:

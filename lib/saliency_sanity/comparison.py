@@ -57,7 +57,7 @@ def explain(
     """Explain ``target`` ``[N]`` for ``x`` ``[N, C, H, W]`` by every method, showing progress.
 
     A method that is not applicable to the network is set aside with its reason; every other
-    fault is raised, naming the method.
+    fault is raised as it is. Raises NotApplicable, with all reasons, where no method applies.
     """
     maps: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
@@ -70,6 +70,9 @@ def explain(
             except NotApplicable as error:
                 refused[name] = str(error)
                 bar.total -= len(x) * passes(method)
+    if refused and not maps:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise NotApplicable(f"none of the methods applies to this network. {reasons}")
     return Explained(maps, refused)
 
 
@@ -126,20 +129,26 @@ def _draws(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return [maps] if isinstance(maps, Tensor) else maps
 
 
-def summary(readings: pd.DataFrame, metric: str, *, words: Mapping[str, str]) -> Styler:
+def summary(
+    readings: pd.DataFrame, metric: str, *, words: Mapping[str, str], head: str = "method"
+) -> Styler:
     """One metric's readings as a table for the page, the highest kappa first.
 
-    ``words`` names what lies below and above the margin. Maps without a defined similarity are
-    counted where there are any.
+    ``words`` names what lies below and above the margin, ``head`` what is compared. Maps without
+    a defined similarity are counted where there are any.
     """
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
     shown = pd.DataFrame(
         {
-            "method": rows["method"],
+            head: rows["method"],
+            "verdict": [
+                # Of several reasons the first is the one that decides.
+                words.get(row["verdict"]) or f"inconclusive: {row['reason'].partition(';')[0]}"
+                for _, row in rows.iterrows()
+            ],
+            "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
             "similarity": rows["similarity"].map(rounded),
             "chance": rows["chance"].map(rounded),
-            "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
-            "verdict": [words.get(verdict, verdict) for verdict in rows["verdict"]],
         }
     )
     if rows["undefined_diagonal"].any():

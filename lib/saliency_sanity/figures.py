@@ -132,6 +132,7 @@ def _label_rows(grid: np.ndarray, order: Sequence[str], controls: Sequence[str])
         for label in axes.get_yticklabels():
             if label.get_text() in controls:
                 label.set_style("italic")
+        axes.set_ylim(-0.7, len(order) - 0.3)
 
 
 def kappa_ranking(

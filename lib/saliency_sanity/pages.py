@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 # What randomizing the weights must do to each control, by construction.
 KNOWN = {
-    "sobel": "Never looks at the weights, so nothing can change: kappa is 1 with every metric. "
+    "sobel": "Never looks at the weights, so randomizing them changes nothing: kappa is 1 with "
+    "every metric. "
     "*Picture-driven.* A method that behaves like this one says nothing about the model.",
-    "canny": "As Sobel: the weights are not looked at, kappa is 1. *Picture-driven.*",
-    "input": "The picture itself, whatever the weights are: kappa is 1. *Picture-driven.*",
+    "canny": "As Sobel: the weights are not looked at, and kappa under randomization is 1. "
+    "*Picture-driven.*",
+    "input": "The picture itself, whatever the weights are: kappa under randomization is 1. "
+    "*Picture-driven.*",
     "noise": "Other weights give other noise, and every picture gets the same: similarity is at "
     "chance, kappa is 0. *Responds* – although it has never seen the picture. Passing is "
     "necessary, not sufficient.",

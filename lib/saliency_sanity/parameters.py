@@ -58,6 +58,7 @@ class Parameter:
             raise InputError(
                 f"parameter {self.name!r} is declared as {self.type} "
                 f"(default {self.default!r}); {value!r} ({type(value).__name__}) is not one"
+                + ('; write a list as \'["one", "two"]\'' if self.type.startswith("list") else "")
             ) from None
 
 

@@ -38,7 +38,15 @@ def results_folder(path: str | Path, free_bytes: int = FREE_BYTES) -> Path:
     ResultsError
         The folder is a file, read-only, or on a disk with too little room.
     """
-    folder = _anchored(Path(path))
+    # Relative to where we are, so that no folder of the machine is written down.
+    folder = Path(path)
+    if not folder.is_absolute():
+        folder = Path(os.path.relpath(checkout() / folder))
+    if folder.exists() and not folder.is_dir():
+        raise ResultsError(
+            f"results folder {str(folder)!r} is a file, not a folder; choose another folder "
+            "(notebook parameter 'results')"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{uuid.uuid4().hex}.tmp"
@@ -57,11 +65,13 @@ def results_folder(path: str | Path, free_bytes: int = FREE_BYTES) -> Path:
     return folder
 
 
-def _anchored(path: Path) -> Path:
-    for depth, folder in enumerate([Path.cwd(), *Path.cwd().parents]):
+def checkout() -> Path:
+    """The root of the checkout that the current folder lies in, else the current folder."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
         if (folder / "_config.yml").is_file() and (folder / "notebooks").is_dir():
-            return Path(*[".."] * depth, path)
-    return path
+            return folder
+    return here
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> Path:

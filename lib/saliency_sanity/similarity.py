@@ -268,8 +268,8 @@ METRICS: dict[str, MetricCard] = {
             title="Correlation of edge histograms",
             formula=r"\mathrm{corr}\bigl(\mathrm{HOG}(E), \mathrm{HOG}(E')\bigr)",
             summary="In every cell of 16 x 16 pixels, how strong edges of each direction are. "
-            "Compares the drawing, not the shading: turning a map into its negative changes "
-            "nothing.",
+            "Compares the drawing, not the shading: the negative of a whole map scores as the map "
+            "itself, while flipping signs pixel by pixel changes the drawing.",
             sources=("dalal2005histograms", "adebayo2018sanity", "adebayo2018code"),
             signed=True,
             presets={

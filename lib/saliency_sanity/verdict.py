@@ -60,6 +60,14 @@ class Reading:
     verdict: str
     reason: str
 
+    def __str__(self) -> str:
+        held = f"{self.verdict} the margin {self.margin:g}"
+        return (
+            f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, kappa {self.kappa:.2f} "
+            f"({self.low:.2f} to {self.high:.2f}): "
+            + (f"inconclusive ({self.reason})" if self.verdict == "inconclusive" else held)
+        )
+
     @property
     def explained_by_prior(self) -> bool:
         """Whether input and architecture alone give as much, up to the margin."""
