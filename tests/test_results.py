@@ -43,7 +43,9 @@ def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_named_with_what_to_do(tmp_path):
     (tmp_path / "results").write_text("mine")
-    with pytest.raises(ResultsError, match=r"results.*is a file, not a folder; choose another folder"):
+    with pytest.raises(
+        ResultsError, match=r"results.*is a file, not a folder; choose another folder"
+    ):
         results_folder(tmp_path / "results")
     with pytest.raises(ResultsError, match="results"):
         results_folder(tmp_path / "results" / "deeper")
