@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from saliency_sanity.gradient import Attribution, NotApplicable, passes
 from saliency_sanity.similarity import Similarity, similarity_matrix
-from saliency_sanity.verdict import Reading, read, table
+from saliency_sanity.verdict import Reading, chance_of_images, read, table
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,7 @@ def compare(
         readings[name, key] = read(square, margin=margin, resamples=resamples, seed=seed)
         for r, matrix in enumerate(square):
             own = matrix.diagonal()
-            others = (matrix.nansum(1) - own.nan_to_num()) / (
-                matrix.isfinite().sum(1) - own.isfinite().long()
-            )
+            others = chance_of_images(matrix[None].numpy())
             rows += [
                 {
                     "method": name,

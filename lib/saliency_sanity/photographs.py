@@ -60,9 +60,9 @@ def _skimage() -> list[tuple[Path, int | None]]:
 
 
 def _folder(folder: Path) -> list[tuple[Path, int | None]]:
-    if not folder.is_dir() and len(folder.parts) > 1:
-        raise ValueError(f"folder {folder} of photographs does not exist; check the path")
     if not folder.is_dir():
+        if len(folder.parts) > 1:
+            raise ValueError(f"folder {folder} of photographs does not exist; check the path")
         kinds = [*_FOOLBOX, "skimage", "path/to/folder"]
         raise ValueError(unknown("source of photographs", str(folder), kinds))
     kinds = Image.registered_extensions()

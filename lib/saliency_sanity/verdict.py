@@ -120,7 +120,7 @@ def read(
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     low, high = _quantiles(drawn.kappa, tails)
     diagonal = np.diagonal(values, axis1=1, axis2=2)
-    chance_low, chance_high = _quantiles(_chance_of_images(values), tails)
+    chance_low, chance_high = _quantiles(chance_of_images(values), tails)
 
     before = {"prior_seeds": 0} | dict.fromkeys(_PRIOR_FIELDS, math.nan)
     if prior is not None:
@@ -275,8 +275,8 @@ def _draws(generator: np.random.Generator, resamples: int, size: int) -> np.ndar
     return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)
 
 
-def _chance_of_images(values: np.ndarray) -> np.ndarray:
-    """Chance level of each image [N]: its map with those of all other images."""
+def chance_of_images(values: np.ndarray) -> np.ndarray:
+    """Chance level [N] of each image in values [R,N,N]: its map with those of all other images."""
     others = np.where(np.eye(values.shape[1], dtype=bool), np.nan, values)
     return _mean(others, axis=(0, 2))
 
