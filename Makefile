@@ -70,7 +70,8 @@ format: $(READY) ## fix style and formatting, strip notebook outputs
 	$(BIN)/ruff format .
 	@set -- notebooks/*.ipynb; [ ! -e "$$1" ] || $(STRIP) "$$@"
 
-bench: $(READY) ## time methods and metrics side by side
+bench: $(READY) ## time methods, metrics and the cascade side by side
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[bench]"
 	$(BIN)/python -m benchmarks
 
 lab: $(READY) ## open the notebooks in JupyterLab

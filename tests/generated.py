@@ -34,11 +34,28 @@ def notebook(path: Path, *cells: str, parameters: str | None = PARAMETERS, kerne
     return path
 
 
-def profile(folder: Path, name: str, **notebooks: dict) -> Path:
+def text(path: Path, *sources: str) -> Path:
+    """Put Markdown cells before the cells of a notebook."""
+    content = nbformat.read(path, as_version=4)
+    content.cells[:0] = [nbformat.v4.new_markdown_cell(source) for source in sources]
+    nbformat.write(content, path)
+    return path
+
+
+def profile(folder: Path, name: str, networks: dict | None = None, **notebooks: dict) -> Path:
     """Write a profile."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"notebooks": notebooks}), encoding="utf-8")
+    content = {"notebooks": notebooks} | ({"networks": networks} if networks else {})
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def cases(folder: Path, **notebooks: dict) -> Path:
+    """Write the cases of the notebooks in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "cases.yaml"
+    path.write_text(yaml.safe_dump(notebooks, sort_keys=False), encoding="utf-8")
     return path
 
 

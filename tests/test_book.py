@@ -1,5 +1,6 @@
 """Staging, building and the generated pages, on a copy of the tree with stand-in notebooks."""
 
+import base64
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 from saliency_sanity import book, pages
+from saliency_sanity.cases import Case, marked
 from saliency_sanity.catalogue import CATALOGUE
 from saliency_sanity.classifier import Classifier, Scaling
 from saliency_sanity.runner import METADATA_KEY
@@ -16,7 +18,7 @@ from saliency_sanity.similarity import METRICS
 from torch import nn
 
 ROOT = Path(__file__).parents[1]
-GLUE = re.compile(r"\{glue:text\}`\.\./notebooks/(\w+)\.ipynb::(\w+):[^`]+`")
+GLUE = re.compile(r"\{glue:text\}`\.\./notebooks/([\w-]+)\.ipynb::(\w+):[^`]+`")
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
     "0000000d49444154789c6360000002000001000531c2c50000000049454e44ae426082"
@@ -31,7 +33,9 @@ def glue_keys() -> dict[str, set[str]]:
     return found
 
 
-def stand_in(name: str, profile: str = "quick", **papermill) -> nbformat.NotebookNode:
+def stand_in(
+    name: str, profile: str = "quick", case: Case | None = None, **papermill
+) -> nbformat.NotebookNode:
     """An executed notebook that holds every number the pages ask of ``name``, and no other."""
     outputs = [
         nbformat.v4.new_output(
@@ -49,6 +53,9 @@ def stand_in(name: str, profile: str = "quick", **papermill) -> nbformat.Noteboo
         "papermill": done | papermill,
         METADATA_KEY: {"profile": profile},
     }
+    if case:
+        stamp = {"case": case.name, "notebook": f"{case.notebook}.ipynb"}
+        notebook.metadata[METADATA_KEY] |= stamp
     return notebook
 
 
@@ -64,13 +71,43 @@ def tree(tmp_path):
     shutil.copytree(ROOT / "book", root / "book")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root)
+    if (ROOT / "notebooks" / "cases.yaml").exists():
+        (root / "notebooks").mkdir()
+        shutil.copy(ROOT / "notebooks" / "cases.yaml", root / "notebooks")
     hero = root / "results" / book.HERO
     hero.parent.mkdir(parents=True)
     hero.write_bytes(PIXEL)
-    for page in book.toc_files(root / "_toc.yml"):
+    toc, cases = book.profile_pages(root, "quick")
+    for page in book.toc_files(toc):
         if page.startswith("notebooks/"):
-            put(stand_in(Path(page).name), root / "build/stage" / f"{page}.ipynb")
+            executed = stand_in(Path(page).name, case=cases.get(page))
+            put(executed, root / "build/stage" / f"{page}.ipynb")
     return root
+
+
+@pytest.fixture
+def cased(tree):
+    """A notebook with three cases beside the others, one of which runs in profile paper only."""
+    cases = {name: {"title": name.title()} for name in ("apples", "pears")}
+    cases["plums"] = {"title": "Plums", "profiles": ["paper"]}
+    path = tree / "notebooks" / "cases.yaml"
+    path.parent.mkdir(exist_ok=True)
+    others = yaml.safe_load(path.read_text()) if path.exists() else {}
+    path.write_text(yaml.safe_dump(others | {"99_fruit": cases}))
+    toc = yaml.safe_load((tree / "_toc.yml").read_text())
+    files = [{"file": f"notebooks/99_fruit-{name}"} for name in cases]
+    toc["parts"].append({"caption": "Fruit", "chapters": [files[0] | {"sections": files[1:]}]})
+    (tree / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+    for name in ("apples", "pears"):
+        case = Case("99_fruit", name, name.title())
+        executed = stand_in("99_fruit", case=case)
+        executed.cells[0].source += "\n\n(basket)=\n## A basket\n\n{numref}`bowl`, {ref}`basket`"
+        picture = {"image/png": base64.b64encode(PIXEL).decode()}
+        executed.cells[1].outputs = [nbformat.v4.new_output("display_data", picture)]
+        figure = {"name": "bowl", "caption": "A bowl, as in {numref}`bowl`."}
+        executed.cells[1].metadata["mystnb"] = {"figure": figure}
+        put(marked(executed, case), tree / "build/stage/notebooks" / f"{case.copy}.ipynb")
+    return tree
 
 
 def stage(root: Path, profile: str = "quick") -> list[str]:
@@ -141,6 +178,88 @@ def test_an_injected_cell_is_no_change(tree):
     executed.cells.insert(1, injected)
     put(executed, tree / "build/stage/notebooks/01_edge_detectors.ipynb")
     stage(tree)
+
+
+def test_a_case_that_does_not_run_in_the_profile_has_no_page(cased):
+    pages_now = {"notebooks/99_fruit-apples", "notebooks/99_fruit-pears"}
+    assert set(stage(cased)) >= pages_now
+    staged = book.read_toc(cased / "build/stage/_toc.yml")
+    assert staged["parts"][-1]["chapters"] == [
+        {"file": "notebooks/99_fruit-apples", "sections": [{"file": "notebooks/99_fruit-pears"}]}
+    ]
+    toc, cases = book.profile_pages(cased, "paper")
+    assert {*pages_now, "notebooks/99_fruit-plums"} <= set(book.toc_files(toc))
+    assert set(cases) >= {*pages_now, "notebooks/99_fruit-plums"}
+    assert "notebooks/99_fruit-plums" not in book.profile_pages(cased, "quick")[1]
+
+
+def test_contents_without_pages_hold_nothing_empty():
+    contents = {
+        "format": "jb-book",
+        "root": "a",
+        "parts": [
+            {"caption": "gone", "chapters": [{"file": "b"}, {"file": "c"}]},
+            {"caption": "left", "chapters": [{"file": "d", "sections": [{"file": "c"}]}]},
+            {"caption": "up", "chapters": [{"file": "b", "sections": [{"file": "e"}]}]},
+            {"caption": "link", "chapters": [{"url": "https://example.org"}]},
+        ],
+    }
+    assert book.toc_without(contents, {"b", "c"}) == {
+        "format": "jb-book",
+        "root": "a",
+        "parts": [
+            {"caption": "left", "chapters": [{"file": "d"}]},
+            {"caption": "up", "chapters": [{"file": "e"}]},
+            {"caption": "link", "chapters": [{"url": "https://example.org"}]},
+        ],
+    }
+    assert book.toc_without(contents, set()) == contents
+
+
+def test_refuses_a_copy_of_another_case(cased):
+    staged = cased / "build/stage/notebooks"
+    stage(cased)
+    shutil.copy(staged / "99_fruit-pears.ipynb", staged / "99_fruit-apples.ipynb")
+    with pytest.raises(book.BookError, match="ran as case pears, but its page is that of case app"):
+        stage(cased)
+    (staged / "99_fruit-apples.ipynb").unlink()
+    with pytest.raises(book.BookError, match="has not been executed") as error:
+        stage(cased)
+    remedy = "run notebooks/99_fruit.ipynb --case apples --profile quick"
+    assert remedy in str(error.value)
+
+
+def test_refuses_a_case_of_other_code(cased):
+    source = stand_in("99_fruit")
+    put(source, cased / "notebooks/99_fruit.ipynb")
+    stage(cased)
+    source.cells[1].source = "1 + 2"
+    put(source, cased / "notebooks/99_fruit.ipynb")
+    with pytest.raises(book.BookError, match=r"99_fruit\.ipynb has changed since"):
+        stage(cased)
+
+
+@pytest.mark.slow
+def test_the_pages_of_cases_lead_to_the_one_source(cased):
+    """And define no label twice, else the build would fail."""
+    site = book.build(root=cased).parent
+    assert not (site / "notebooks/99_fruit-plums.html").exists()
+    for name in ("apples", "pears"):
+        page = (site / f"notebooks/99_fruit-{name}.html").read_text("utf8")
+        links = re.findall(r'href="([^"]*99_fruit[^"]*\.ipynb[^"]*)"', page)
+        away = {link for link in links if link.startswith("http")}
+        assert {link.split("/")[2] for link in away} == {
+            "colab.research.google.com",
+            "mybinder.org",
+        }
+        assert all(link.endswith("/notebooks/99_fruit.ipynb") for link in away)
+        assert f"../_sources/notebooks/99_fruit-{name}.ipynb" in links
+        assert f"99_fruit: {name.title()}" in page
+        assert f'id="bowl-{name}"' in page
+        assert f'href="#bowl-{name}"' in page
+        assert f'href="#basket-{name}"' in page
+    plain = (site / "notebooks/01_edge_detectors.html").read_text("utf8")
+    assert "main/notebooks/01_edge_detectors.ipynb" in plain
 
 
 def test_refuses_without_the_landing_picture(tree):

@@ -2,13 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from networks import small
 from saliency_sanity import resolve
-from saliency_sanity.comparison import check_map, compare, explain, kappa_text, rounded, summary
+from saliency_sanity.comparison import (
+    check_map,
+    compare,
+    explain,
+    kappa_text,
+    rounded,
+    summary,
+    verdict_table,
+)
+from saliency_sanity.outcome import cascades, stage_table
 from saliency_sanity.similarity import metric
-from saliency_sanity.verdict import EDGE_WORDS
+from saliency_sanity.verdict import EDGE_WORDS, read
 
 
 @pytest.fixture
@@ -122,3 +132,46 @@ def test_where_no_method_applies_the_reasons_are_given(pictures):
 def test_the_summary_says_why_a_verdict_is_missing(pictures):
     readings, _ = compare({"few": pictures[:3]}, pictures[:3], METRICS, resamples=400)
     assert "inconclusive: too few images" in summary(readings, "ssim", words=EDGE_WORDS).to_html()
+
+
+def stages_of(levels, prior):
+    """Readings by stage: two methods, each with a level of kappa a stage, and their cascades."""
+    rng = np.random.default_rng(0)
+    readings = {}
+    for method, own in levels.items():
+        for stage, level in own.items():
+            square = 0.02 * rng.standard_normal((2, 8, 8))
+            for image in range(8):
+                square[:, image, image] += level
+            readings[method, "hog", stage] = read(square, square * prior, resamples=200)
+    return stage_table(readings), cascades(readings)
+
+
+def test_the_verdict_table_reads_the_last_stage_and_the_whole_cascade():
+    levels = {
+        "Gradient": {"top": 0.6, "bottom": 0.0},
+        "The input": {"top": 1.0, "bottom": 0.9},
+    }
+    readings, areas = stages_of(levels, prior=1.0)
+    shown = verdict_table(readings, "hog", areas).data.set_index("method")
+    assert shown.index.tolist() == ["The input", "Gradient"]
+    assert shown["verdict"].tolist() == [
+        "picture-driven; input and architecture explain it",
+        "responds",
+    ]
+    assert shown["first below the margin"].tolist() == ["never", "bottom"]
+    area = shown["area under kappa"].astype(float)
+    assert area.tolist() == pytest.approx([0.95, 0.3], abs=0.02)
+    last = readings[readings["stage"] == "bottom"].set_index("method")
+    for method in levels:
+        assert shown.loc[method, "kappa (95 % interval)"] == kappa_text(last.loc[method])
+        assert shown.loc[method, "prior"] == rounded(last.loc[method, "prior_similarity"])
+
+
+def test_the_verdict_table_without_stages_that_add_up_has_no_area():
+    readings, _ = stages_of({"Gradient": {"one": 0.1, "other": 0.9}}, prior=0.0)
+    shown = verdict_table(readings, "hog").data
+    assert "area under kappa" not in shown
+    assert shown["verdict"].tolist() == ["picture-driven"]
+    with pytest.raises(ValueError, match=r"unknown metric 'ssim'.*hog"):
+        verdict_table(readings, "ssim")

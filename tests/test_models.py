@@ -8,7 +8,14 @@ import pytest
 import torch
 import torchvision
 from networks import draw, relative
-from saliency_sanity import Classifier, WeightsUnavailable, load_model, weights, weights_hash
+from saliency_sanity import (
+    Classifier,
+    WeightsUnavailable,
+    load_model,
+    models,
+    weights,
+    weights_hash,
+)
 from saliency_sanity.classifier import Scaling, submodule
 from saliency_sanity.models import cam_layer, choose_device, imagenet_classes, model_names
 from saliency_sanity.photographs import load_photographs
@@ -72,9 +79,12 @@ def test_inception_takes_its_inputs_between_minus_one_and_one(inception):
     assert inception.cam_layer == "Mixed_7c"
 
 
+OURS = ("efficientnet_lite0", "cnn", "mlp")
+
+
 # All RegNets are one class, and it cannot be built without memory.
 @pytest.mark.parametrize(
-    "name", [n for n in model_names() if n != "efficientnet_lite0" and not n.startswith("regnet")]
+    "name", [n for n in model_names() if n not in OURS and not n.startswith("regnet")]
 )
 def test_default_cam_layer_exists(name):
     layer = cam_layer(name)
@@ -110,6 +120,39 @@ def test_random_weights_are_those_of_the_seed_and_of_nothing_else():
     lite = [load_model("efficientnet_lite0", "none", "cpu", seed) for seed in (0, 0, 1)]
     hashes = [weights_hash(model) for model in lite]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+UNTRAINED = ["resnet18", "inception_v3", "googlenet", "efficientnet_lite0", "vit_b_32", "mlp"]
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_untrained_twin_is_that_of_the_seed(name):
+    model = load_model(name, "none", device="cpu")
+    assert (model.accuracy, model.provenance) == (None, None)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    twin = model.untrained(1)
+    assert torch.equal(torch.get_rng_state(), before)
+    ours = {key: value.shape for key, value in model.network.state_dict().items()}
+    assert {key: value.shape for key, value in twin.state_dict().items()} == ours
+    assert not any(module.training for module in twin.modules())
+    torch.rand(3)
+    hashes = [weights_hash(network) for network in (twin, model.untrained(1), model.untrained(2))]
+    assert hashes[0] == hashes[1] != hashes[2]
+    # What the constructor draws, of Inception v3 the papers' code: torchvision's overflows.
+    own = weights_hash(load_model(name, "none", device="cpu", seed=1).network)
+    assert (own == hashes[0]) == (name != "inception_v3")
+
+
+def test_untrained_inception_of_timm_is_the_papers_too(monkeypatch):
+    monkeypatch.setattr(models, "download", lambda *_: {})
+    monkeypatch.setattr(models, "fill", lambda *_: None)
+    model = load_model("inception_v3", "tf_in1k", device="cpu")
+    twin = model.untrained(1)
+    assert list(twin.state_dict()) == list(model.network.state_dict())
+    first = twin.Conv2d_1a_3x3.conv.weight
+    assert first.std().item() == pytest.approx((2 / 27) ** 0.5, rel=0.1)
+    assert torch.equal(first, model.untrained(1).Conv2d_1a_3x3.conv.weight)
 
 
 def test_hash_sees_every_tensor_and_no_layout(efficientnet):
@@ -160,6 +203,7 @@ def test_file_of_another_network_is_refused(tmp_path, vgg):
         (("efficientnet_lite",), r"Nearest: efficientnet_lite0"),
         (("resnet18", "IMAGENET1K_V3"), r"weights of resnet18 'IMAGENET1K_V3'. Nearest: IMAGEN"),
         (("inception_v3", "tf_in1"), r"Nearest: tf_in1k"),
+        (("inception_v3", "fashionmnist"), r"Nearest: fashion_mnist"),
         (("efficientnet_lite0", "nonne"), r"unknown weights 'nonne'. Nearest: none"),
         (("resnet18", "none", "gpu"), r"device 'gpu' cannot be used.*valid are 'auto', 'cpu'"),
         (("resnet18", "none", "cuda:99"), r"device 'cuda:99' cannot be used"),

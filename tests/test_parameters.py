@@ -1,15 +1,6 @@
-from pathlib import Path
-
 import pytest
-from generated import notebook, profile
-from saliency_sanity.parameters import (
-    InputError,
-    Parameter,
-    check_parameters,
-    profile_parameters,
-    read_parameters,
-    read_profile,
-)
+from generated import notebook
+from saliency_sanity.parameters import InputError, Parameter, check_parameters, read_parameters
 
 
 def test_parameters_come_with_type_default_and_comment(tmp_path):
@@ -118,44 +109,3 @@ def test_a_notebook_that_cannot_be_parametrized_is_refused(tmp_path, make, says)
     make(tmp_path / "n.ipynb")
     with pytest.raises(InputError, match=says):
         read_parameters(tmp_path / "n.ipynb")
-
-
-@pytest.fixture
-def tree(tmp_path) -> Path:
-    notebook(tmp_path / "notebooks" / "one.ipynb")
-    notebook(tmp_path / "notebooks" / "two.ipynb")
-    profile(tmp_path / "config", "quick", one={"count": 2, "rate": "1e-3"}, two={})
-    return tmp_path
-
-
-def test_a_profile_gives_checked_values(tree):
-    source = tree / "notebooks" / "one.ipynb"
-    assert profile_parameters("quick", tree / "config", source) == {"count": 2, "rate": 0.001}
-    assert profile_parameters("quick", tree / "config", tree / "notebooks" / "two.ipynb") == {}
-
-
-def test_an_unknown_profile_lists_the_valid_ones(tree):
-    profile(tree / "config", "paper", one={}, two={})
-    with pytest.raises(InputError, match=r"profile 'quikc'.*Nearest: quick.*Valid: paper, quick"):
-        read_profile("quikc", tree / "config")
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("notebooks: {one: {cuont: 2}, two: {}}", r"'quick'.*'cuont'.*Nearest: count"),
-        ("notebooks: {one: {count: many}, two: {}}", "'count' is declared as int"),
-        ("notebooks: {one: {}, too: {}}", r"unknown notebook 'too'.*Nearest: two"),
-        ("notebooks: {two: {}}", "says nothing of notebook 'one'"),
-        ("notebooks: {one: {}}\nnotebook: {}", "unknown key 'notebook'"),
-        ("one: {}", "'notebooks' is missing"),
-        ("notebooks: [one]", "must map"),
-        ("notebooks: {one: 3}", "must map"),
-        ("notebooks: {", "is not YAML"),
-        ("", "'notebooks' is missing"),
-    ],
-)
-def test_a_profile_with_anything_else_is_refused(tree, text, says):
-    (tree / "config" / "quick.yaml").write_text(text)
-    with pytest.raises(InputError, match=says):
-        profile_parameters("quick", tree / "config", tree / "notebooks" / "one.ipynb")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from saliency_sanity import load_photographs
+from saliency_sanity.datasets import load_dataset
 from saliency_sanity.photographs import read_picture
 
 # Red, green / blue, white, each a block of 20 pixels: which corner is which survives everything.
@@ -42,6 +43,41 @@ def test_scikit_images_photographs():
     photographs = load_photographs("skimage", size=32)
     assert len(photographs) == len(photographs.labels) == len(photographs.pixels)
     assert dict(zip(photographs.names, photographs.labels, strict=True))["coffee"] == 967
+
+
+def test_garments_are_the_embedded_test_pictures_by_turns():
+    photographs = load_photographs("fashion_mnist", size=28)
+    assert photographs.pixels.shape == (20, 3, 28, 28)
+    assert photographs.labels == tuple(range(10)) * 2
+    assert (photographs.names[0], photographs.names[19]) == ("garment 1", "garment 20")
+    garments = load_dataset("fashion_mnist", "test")
+    bags = garments.images[garments.labels == 8][:2]
+    assert torch.equal((photographs.pixels[[8, 18], 0] * 255).round().to(torch.uint8), bags)
+    assert (photographs.pixels[0, :, 0, 0] == 0).all()
+    many = load_photographs("fashion_mnist", size=75, count=33, channels=1)
+    assert many.pixels.shape == (33, 1, 75, 75)
+    assert many.names[:20] == photographs.names
+    assert len(load_photographs("fashion_mnist", size=28, count=2000)) == 2000
+    with pytest.raises(ValueError, match=r"2001 photographs asked for, fashion_mnist has 2000"):
+        load_photographs("fashion_mnist", size=28, count=2001)
+
+
+def test_digits_are_those_of_foolbox():
+    digits = load_photographs("mnist", size=28)
+    assert len(digits) == 20
+    assert set(digits.labels) <= set(range(10))
+
+
+def test_one_channel_is_luminance(tmp_path):
+    Image.fromarray(BLOCKS).save(tmp_path / "p.png")
+    grey = load_photographs(str(tmp_path), size=40, channels=1).pixels
+    assert grey.shape == (1, 1, 40, 40)
+    assert grey[0, 0, 10, 10].item() == pytest.approx(0.299, abs=1e-6)
+    assert grey[0, 0, 10, 30].item() == pytest.approx(0.587, abs=1e-6)
+    assert grey[0, 0, 30, 10].item() == pytest.approx(0.114, abs=1e-6)
+    assert grey[0, 0, 30, 30].item() == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match=r"2 channels asked for; valid are 3 and 1"):
+        load_photographs(str(tmp_path), size=40, channels=2)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".JPG"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from generated import PARAMETERS, notebook, outputs, profile
+from generated import PARAMETERS, cases, notebook, outputs, profile, text
 from saliency_sanity import results
 from saliency_sanity.cli import main
 from saliency_sanity.executed import METADATA_KEY, without_machine_paths
@@ -145,6 +145,52 @@ def test_the_source_stays_and_nothing_else_is_left(good):
     assert [path.name for path in good.output.parent.iterdir()] == ["one.ipynb"]
 
 
+CASED = """\
+count: int = 3
+rate: float = 0.5
+name: str = "plain"
+size: int = 1
+case: str = ""
+"""
+
+
+@pytest.fixture(scope="module")
+def cased(tmp_path_factory) -> Case:
+    """A case, where every place that sets a value sets one of its own."""
+    folder = tmp_path_factory.mktemp("cased")
+    source = notebook(
+        folder / "notebooks" / "one.ipynb", "print(count, rate, name, size, case)", parameters=CASED
+    )
+    text(source, "# Title\n\n{numref}`fig`\n\n(fig)=\n")
+    values = {"count": 10, "rate": 10, "name": "case", "size": 10}
+    cases(source.parent, one={"photos": {"title": "Photographs", "parameters": values}})
+    entries = {"one": {"count": 20, "rate": 20}, "one-photos": {"count": 30}}
+    profile(folder / "config", "tiny", **entries)
+    with contextlib.chdir(folder):
+        words = ["--case", "photos", "--profile", "tiny", "-p", "size", "4", "--quiet"]
+        status = main(["run", str(source), *words])
+    output = folder / "build" / "stage" / "notebooks" / "one-photos.ipynb"
+    return Case(folder, source, output, status, "", "", True)
+
+
+@pytest.mark.slow
+def test_each_place_wins_over_the_next(cased):
+    """Command line, the profile's entry for the case, that for the notebook, the case itself."""
+    assert cased.status == 0
+    assert outputs(cased.output) == "30 20.0 case 4 photos\n"
+
+
+@pytest.mark.slow
+def test_the_copy_of_a_case_is_marked_and_says_so(cased):
+    assert cased.executed.cells[0].source == (
+        "# Title: Photographs\n\n{numref}`fig-photos`\n\n(fig-photos)=\n"
+    )
+    stamp = cased.executed.metadata[METADATA_KEY]
+    assert (stamp["notebook"], stamp["case"], stamp["profile"]) == ("one.ipynb", "photos", "tiny")
+    assert stamp["parameters"]["case"] == "photos"
+    assert [path.name for path in cased.output.parent.iterdir()] == ["one-photos.ipynb"]
+
+
 @pytest.mark.slow
 def test_a_failing_cell_is_named_with_its_error(failed):
     assert failed.status == 1
@@ -210,9 +256,13 @@ def tree(tmp_path, never) -> Path:
         (["-p", "count", "1", "-p", "count", "2"], "'count' is given twice"),
         (["--profile", "tny"], "unknown profile 'tny'. Nearest: tiny"),
         (["--config", "nowhere", "--profile", "tiny"], "unknown profile 'tiny'"),
+        (["--case", "photo"], "one.ipynb: unknown case 'photo'. Nearest: photos"),
+        (["--case", "photos", "-p", "case", "x"], "'case' is 'x', but case 'photos' is run"),
+        (["--case", "photos"], "one.ipynb has no heading '# …'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tree, capsys, words, says):
+    cases(tree / "notebooks", one={"photos": {"title": "Photographs"}})
     status = main(["run", str(tree / "notebooks" / "one.ipynb"), *words])
     assert status == 2
     said = capsys.readouterr().err
@@ -278,6 +328,78 @@ def test_the_parameters_are_listed_in_order(tree, capsys):
     assert lines[0].endswith("how many")
 
 
+def test_the_cases_are_listed_after_the_parameters(tree, capsys):
+    photos = {"title": "Photographs", "parameters": {"name": "photos", "count": 2}}
+    cases(tree / "notebooks", one={"photos": photos, "all": {"title": "All"}})
+    assert main(["parameters", str(tree / "notebooks" / "one.ipynb")]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "--case photos  Photographs: name = photos, count = 2",
+        "--case all     All",
+    ]
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list:
+    """What training was asked for, instead of it."""
+    import saliency_sanity.training
+
+    asked = []
+    monkeypatch.setattr(
+        saliency_sanity.training,
+        "train",
+        lambda recipe, path, *, progress=True: asked.append((recipe, path, progress)),
+    )
+    return asked
+
+
+def test_a_network_is_trained_by_profile_and_words(tmp_path, trained, monkeypatch, capsys):
+    profile(tmp_path / "config", "tiny", networks={"cnn": {"epochs": 2, "seed": 3}})
+    (tmp_path / "_config.yml").touch()
+    notebook(tmp_path / "notebooks" / "one.ipynb")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert main(["train", "cnn", "--profile", "tiny", "-p", "seed", "4"]) == 0
+    ((recipe, path, progress),) = trained
+    assert (recipe.network, recipe.epochs, recipe.seed) == ("cnn", 2.0, 4)
+    assert path == tmp_path / "results" / "models" / "cnn-fashion_mnist.safetensors"
+    assert progress
+    assert "cnn: trained, in ../results/models/cnn-" in capsys.readouterr().out
+
+
+def test_without_a_profile_the_recipe_is_its_own(tmp_path, trained):
+    from saliency_sanity.recipe import Recipe
+
+    output = tmp_path / "new" / "mine.safetensors"
+    assert main(["train", "mlp", "--output", str(output), "--quiet"]) == 0
+    assert trained == [(Recipe(network="mlp"), output, False)]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["cmn"], "train cmn: unknown network to train 'cmn'. Nearest: cnn"),
+        (["cmn", "--profile", "tiny"], "profile 'tiny': unknown network 'cmn'. Nearest: cnn"),
+        (["cnn", "--profile", "tny"], "unknown profile 'tny'. Nearest: tiny"),
+        (["cnn", "-p", "epoch", "1"], "train cnn: unknown parameter 'epoch'. Nearest: epochs"),
+        (["cnn", "-p", "seed", "x"], "parameter 'seed' is declared as int"),
+        (["cnn", "-p", "seed", "1", "-p", "seed", "2"], "'seed' is given twice"),
+        (["cnn", "-p", "epochs", "0"], "train cnn: epochs 0.0 must be positive"),
+        (["cnn", "-p", "source", "nowhere"], "nowhere"),
+        (["cnn", "--output", "cnn.pth"], "must end in '.safetensors'"),
+    ],
+)
+def test_bad_input_for_training_is_one_line_and_status_2(
+    tmp_path, monkeypatch, capsys, words, says
+):
+    profile(tmp_path / "config", "tiny", networks={"cnn": {}})
+    (tmp_path / "_config.yml").touch()
+    notebook(tmp_path / "notebooks" / "one.ipynb")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.strip().splitlines()) == 1
+
+
 def test_every_method_is_listed_and_has_a_card(capsys):
     from saliency_sanity.catalogue import CATALOGUE
 
@@ -293,7 +415,9 @@ def test_an_unknown_method_is_named_with_the_nearest(capsys):
     assert "Nearest: smoothgrad" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [[], ["rnu"], ["run"], ["run", "n.ipynb", "--threads", "0"]])
+@pytest.mark.parametrize(
+    "words", [[], ["rnu"], ["run"], ["run", "n.ipynb", "--threads", "0"], ["train"]]
+)
 def test_a_command_line_that_makes_no_sense_shows_the_usage(words, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)

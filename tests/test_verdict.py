@@ -50,6 +50,33 @@ def test_a_bootstrap_of_copied_images_counts_no_copy_as_chance():
     np.testing.assert_allclose([reading.kappa, reading.low, reading.high], 0.875, rtol=1e-12)
 
 
+def test_with_one_chance_for_all_both_intervals_are_the_same_interval():
+    values = population(0)
+    values[:, ~np.eye(20, dtype=bool)] = 0.2
+    reading = read(values)
+    assert reading.similarity_low < reading.similarity < reading.similarity_high
+    ours = [reading.similarity_low, reading.similarity_high]
+    np.testing.assert_allclose(ours, 0.2 + 0.8 * np.array([reading.low, reading.high]), rtol=1e-12)
+
+
+def test_the_interval_of_the_similarity_is_that_of_a_bootstrap_of_the_diagonal():
+    values = population(0)
+    own = np.diagonal(values, axis1=1, axis2=2)
+    rng = np.random.default_rng(1)
+    means = [
+        own[rng.integers(0, 4, size=4)][:, rng.integers(0, 20, size=20)].mean()
+        for _ in range(20_000)
+    ]
+    reading = read(values, resamples=20_000)
+    ours = [reading.similarity_low, reading.similarity_high]
+    np.testing.assert_allclose(ours, np.quantile(means, [0.025, 0.975]), atol=0.05 * np.ptp(ours))
+    # What lies off the diagonal is no part of it, whatever it does to kappa.
+    values[:, ~np.eye(20, dtype=bool)] = 0.6
+    other = read(values, resamples=20_000)
+    assert (other.similarity_low, other.similarity_high) == tuple(ours)
+    assert other.low != reading.low
+
+
 def test_identical_maps_are_picture_driven():
     maps = noise(8, 1, 20, 20, seed=0)
     reading = read(torch.stack([metric("spearman_abs").matrix(maps, maps)] * 2))
@@ -132,7 +159,10 @@ def test_interval_covers_the_true_kappa():
     readings = [read(population(k), resamples=400, seed=k) for k in range(200)]
     coverage = np.mean([r.low <= 0.3 <= r.high for r in readings])
     assert 0.85 <= coverage < 1
-    # Its width is that of the estimates, not of the population.
+    # The similarity itself is known likewise: 0.2 + 0.3 (1 - 0.2).
+    coverage = np.mean([r.similarity_low <= 0.44 <= r.similarity_high for r in readings])
+    assert 0.85 <= coverage < 1
+    # The width is that of the estimates, not of the population.
     spread = np.std([r.kappa for r in readings])
     width = np.mean([r.high - r.low for r in readings])
     assert 0.75 < width / (2 * 1.96 * spread) < 1.5
@@ -203,6 +233,10 @@ def test_nothing_defined_is_inconclusive():
         assert reading.verdict == "inconclusive"
         assert reading.reason
         assert math.isnan(reading.kappa)
+    assert (reading.similarity, reading.similarity_low, reading.similarity_high) == (0.5, 0.5, 0.5)
+    nothing = read(np.full((2, 8, 8), np.nan))
+    assert math.isnan(nothing.similarity_low)
+    assert math.isnan(nothing.similarity_high)
 
 
 def test_few_defined_among_many_are_too_few():

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -7,14 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
-from generated import notebook, outputs, profile
-from saliency_sanity.parameters import (
-    check_parameters,
+from generated import cases, notebook, outputs, profile, text
+from saliency_sanity.cases import all_copies
+from saliency_sanity.parameters import check_parameters, read_parameters
+from saliency_sanity.profiles import (
+    profile_copies,
     profile_names,
-    profile_parameters,
-    read_parameters,
+    profile_recipe,
     read_profile,
 )
+from saliency_sanity.trained import read_record
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config"
@@ -48,12 +51,12 @@ def snakemake(folder: Path, *words: str, profile: str = "quick") -> subprocess.C
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def planned(folder: Path) -> set[str]:
-    """Names of the notebooks that a dry run would run."""
-    said = snakemake(folder, "--dry-run", "notebooks")
+def planned(folder: Path, goal: str = "notebooks") -> set[str]:
+    """Names of the copies and networks that a dry run would make."""
+    said = snakemake(folder, "--dry-run", goal)
     assert said.returncode == 0, said.stderr
-    text = said.stdout + said.stderr
-    return {name for name in ("one", "two") if f"input: notebooks/{name}.ipynb" in text}
+    made = re.findall(r"^ +output: ([^\s,]+)", said.stdout + said.stderr, flags=re.MULTILINE)
+    return {Path(path).stem for path in made}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,94 @@ def test_bad_input_is_told_before_anything_runs(tmp_path):
     assert not (folder / "build" / "logs").exists()
 
 
+CASED = 'count: int = 3\nname: str = "plain"\ncase: str = ""\n'
+TINY = {"images": 20, "batch": 20, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def cased(tmp_path_factory) -> Path:
+    """A third notebook with cases, one of which needs a network and one runs in paper only."""
+    folder = plant(tmp_path_factory.mktemp("cased"))
+    source = notebook(
+        folder / "notebooks" / "three.ipynb",
+        "from pathlib import Path\nmodel = Path('results/models/mlp-fashion_mnist.safetensors')",
+        "print(case, name, count, model.is_file())",
+        parameters=CASED,
+    )
+    text(source, "# Three")
+    write_cases(folder)
+    write_profile(folder)
+    said = snakemake(folder, "notebooks")
+    assert said.returncode == 0, said.stderr
+    assert "train mlp" in said.stdout + said.stderr, "nothing is seen of the training"
+    return folder
+
+
+def write_cases(folder: Path, **changed) -> None:
+    photos = {"title": "Photographs", "parameters": {"name": "photos"}}
+    mlp = {"title": "MLP", "needs": ["mlp"], "parameters": {"name": "mlp"}}
+    paper = {"title": "At full scale", "needs": ["cnn"], "profiles": ["paper"]}
+    three = {"mlp": mlp, "photos": photos, "paper": paper}
+    for name, entry in changed.items():
+        three[name] = three[name] | entry
+    cases(folder / "notebooks", three=three)
+
+
+def write_profile(folder: Path, **recipe) -> None:
+    entries = {"one": {"count": 1}, "two": {"count": 2}, "three": {"count": 4}}
+    entries["three-photos"] = {"count": 5}
+    networks = {"mlp": TINY | recipe, "cnn": TINY}
+    profile(folder / "config", "quick", networks=networks, **entries)
+    profile(folder / "config", "paper", networks=networks, one={}, two={}, three={})
+
+
+def test_networks_are_trained_for_the_cases_that_need_them(cased):
+    staged = cased / "build" / "stage" / "notebooks"
+    assert outputs(staged / "three-mlp.ipynb") == "mlp mlp 4 True\n"
+    assert outputs(staged / "three-photos.ipynb").startswith("photos photos 5 ")
+    assert {path.stem for path in staged.glob("*.ipynb")} == {
+        *("one", "two", "three-mlp", "three-photos")
+    }
+    (model,) = (cased / "results" / "models").iterdir()
+    assert model.name == "mlp-fashion_mnist.safetensors"
+    assert read_record(model)["images"] == TINY["images"]
+    assert "train mlp" in (cased / "build" / "logs" / "train-mlp.log").read_text()
+    assert (cased / "results" / "runs" / "three-mlp.json").is_file()
+
+
+def test_only_the_cases_that_a_change_touches_run_again(cased):
+    assert planned(cased) == set()
+    write_profile(cased, seed=1)
+    assert planned(cased) == {"mlp-fashion_mnist", "three-mlp"}
+    write_profile(cased)
+    write_cases(cased, photos={"parameters": {"name": "pictures"}})
+    assert planned(cased) == {"three-photos"}
+    write_cases(cased, mlp={"title": "Perceptron"})
+    assert planned(cased) == {"three-mlp"}
+    write_cases(cased, paper={"profiles": []})
+    assert planned(cased) == {"cnn-fashion_mnist", "three-paper"}
+    write_cases(cased)
+    assert planned(cased) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda folder: write_cases(folder, mlp={"needs": ["mpl"]}), "unknown network 'mpl'"),
+        (lambda folder: write_profile(folder, epoch=1), "quick', mlp: unknown parameter 'epoch'"),
+        (lambda folder: write_cases(folder, mlp={"titel": "x"}), "unknown key 'titel'"),
+    ],
+)
+def test_bad_cases_and_recipes_are_told_before_anything_runs(cased, change, says):
+    change(cased)
+    said = snakemake(cased, "--dry-run", "notebooks")
+    write_cases(cased)
+    write_profile(cased)
+    assert said.returncode != 0
+    assert says in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_after_a_kill_make_goes_on_with_what_is_missing(tmp_path):
     folder = plant(tmp_path)
     wait = "import time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)"
@@ -162,22 +253,39 @@ def test_the_profiles_are_those_that_the_readme_names():
 
 
 @pytest.mark.parametrize("name", profile_names(CONFIG))
-@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_profile_fits_every_notebook(name, source):
-    profile_parameters(name, CONFIG, source)
+def test_every_profile_fits_every_notebook_case_and_network(name):
+    copies = profile_copies(name, CONFIG, ROOT / "notebooks")
+    assert {case.notebook for case in copies.values()} == {path.stem for path in NOTEBOOKS}
+    for network in read_profile(name, CONFIG).networks:
+        profile_recipe(name, CONFIG, network)
 
 
-@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
-def test_full_scale_is_the_notebooks_own(source):
-    declared = read_parameters(source)
-    given = check_parameters(declared, read_profile("paper", CONFIG)[source.stem], "paper")
-    assert given == {name: declared[name].default for name in given}
+def test_full_scale_is_the_notebooks_own():
+    """Entries for single cases apart: one default cannot be every case's."""
+    profile = read_profile("paper", CONFIG).notebooks
+    for source in NOTEBOOKS:
+        declared = read_parameters(source)
+        given = check_parameters(declared, profile[source.stem], "paper")
+        assert given == {name: declared[name].default for name in given}, source.stem
 
 
 def test_profiles_change_the_scale_only():
-    """Every profile names the same notebooks, and sets nothing but how many of something."""
-    profiles = [read_profile(name, CONFIG) for name in profile_names(CONFIG)]
-    assert {frozenset(one) for one in profiles} == {frozenset(path.stem for path in NOTEBOOKS)}
-    numbers = [value for one in profiles for values in one.values() for value in values.values()]
-    assert numbers
-    assert all(type(value) is int and value >= 0 for value in numbers)
+    """Every profile has every notebook, and sets nothing but how many of something."""
+    profiles = [read_profile(name, CONFIG).notebooks for name in profile_names(CONFIG)]
+    copies = all_copies(ROOT / "notebooks")
+    for one in profiles:
+        assert set(one) >= {path.stem for path in NOTEBOOKS}
+        for entry, values in one.items():
+            what = copies[entry].parameters if entry in copies else {}
+            assert not what.keys() & values.keys(), "what is run is the case's to say"
+            assert all(type(value) is int and value >= 0 for value in values.values())
+    assert any(values for one in profiles for values in one.values())
+    for copy, case in copies.items():
+        for name, one in zip(profile_names(CONFIG), profiles, strict=True):
+            clash = case.parameters.keys() & one[case.notebook].keys()
+            assert not clash, f"{name} would undo what {copy} says of {clash}"
+
+
+def test_the_page_of_every_copy_is_in_the_contents():
+    pages = set(re.findall(r"notebooks/([\w-]+)$", (ROOT / "_toc.yml").read_text(), re.M))
+    assert pages == set(all_copies(ROOT / "notebooks"))

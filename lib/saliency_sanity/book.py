@@ -14,8 +14,9 @@ from pathlib import Path
 
 import yaml
 
+from saliency_sanity.cases import Case, read_cases
+from saliency_sanity.executed import METADATA_KEY
 from saliency_sanity.pages import write_pages
-from saliency_sanity.runner import METADATA_KEY
 
 # The landing page's picture; the notebook of the edge detectors writes it.
 HERO = Path("figures/edge_detectors.png")
@@ -31,11 +32,19 @@ class BookError(RuntimeError):
     """The site could not be built; the message names what is wrong and what to do."""
 
 
-def toc_files(toc: Path) -> list[str]:
-    """Every page of a table of contents, in reading order, without file extension.
+def read_toc(toc: Path) -> dict:
+    """A table of contents as its file has it. Raises BookError when the file is missing."""
+    try:
+        return yaml.safe_load(toc.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise BookError(
+            f"{toc} is missing: build the book from the root of the repository, "
+            "or pass that folder as root"
+        ) from None
 
-    Raises BookError when the file is missing.
-    """
+
+def toc_files(toc: dict) -> list[str]:
+    """Every page of a table of contents, in reading order, without file extension."""
 
     def walk(node: object) -> Iterator[str]:
         if isinstance(node, dict):
@@ -48,13 +57,31 @@ def toc_files(toc: Path) -> list[str]:
             for value in node:
                 yield from walk(value)
 
-    try:
-        return list(walk(yaml.safe_load(toc.read_text(encoding="utf8"))))
-    except FileNotFoundError:
-        raise BookError(
-            f"{toc} is missing: build the book from the root of the repository, "
-            "or pass that folder as root"
-        ) from None
+    return list(walk(toc))
+
+
+def toc_without(toc: dict, pages: set[str]) -> dict:
+    """A table of contents without ``pages``, and without the lists and parts that this empties.
+
+    Pages below one of them move up into its place. ``toc`` stays as it is.
+    """
+
+    def kept(entries: list) -> Iterator[object]:
+        for entry in entries:
+            inner = {
+                key: list(kept(value)) if isinstance(value, list) else value
+                for key, value in entry.items()
+            }
+            lists = [key for key, value in entry.items() if isinstance(value, list)]
+            if entry.get("file") in pages:
+                for key in lists:
+                    yield from inner[key]
+            elif "file" in entry or not lists or any(inner[key] for key in lists):
+                yield {key: value for key, value in inner.items() if value or key not in lists}
+
+    return {
+        key: list(kept(value)) if isinstance(value, list) else value for key, value in toc.items()
+    }
 
 
 def _code(notebook: dict) -> list[str]:
@@ -67,37 +94,43 @@ def _code(notebook: dict) -> list[str]:
     ]
 
 
-def check_executed(copy: Path, source: Path, profile: str) -> None:
+def check_executed(copy: Path, source: Path, profile: str, case: str | None = None) -> None:
     """Refuse an executed notebook that would show something else than ``source`` computes.
 
     Raises BookError, with the notebook's name, when the executed ``copy`` is missing, cannot be
-    read, stopped half way, failed, ran in another profile than ``profile``, or came from other
-    code than ``source`` holds now. One that ran with parameters of its own, in no profile, is
-    welcome.
+    read, stopped half way, failed, ran in another profile than ``profile`` or as another case
+    than ``case``, or came from other code than ``source`` holds now. One that ran with parameters
+    of its own, in no profile, is welcome.
     """
     remedy = (
         f"Run it with: python -m saliency_sanity run {source.parent.name}/{source.name} "
-        f"--profile {profile}"
+        f"{f'--case {case} ' if case else ''}--profile {profile}"
     )
     if not copy.is_file():
-        raise BookError(f"{source.name} has not been executed: {copy} is missing. {remedy}")
+        raise BookError(f"{copy.name} has not been executed: {copy} is missing. {remedy}")
     try:
         executed = json.loads(copy.read_text(encoding="utf8"))
         papermill = executed["metadata"].get("papermill", {})
-        ran = executed["metadata"].get(METADATA_KEY, {}).get("profile")
+        stamp = executed["metadata"].get(METADATA_KEY, {})
+        ran, ran_as = stamp.get("profile"), stamp.get("case")
         cells = _code(executed)
     except (ValueError, KeyError, TypeError) as error:
         raise BookError(f"{copy} is not a readable notebook ({error}). {remedy}") from error
     if papermill.get("exception"):
         raise BookError(
-            f"{source.name} failed when it was executed; the traceback is in {copy}. {remedy}"
+            f"{copy.name} failed when it was executed; the traceback is in {copy}. {remedy}"
         )
     if not papermill.get("end_time"):
-        raise BookError(f"{source.name} was not executed to its end ({copy}). {remedy}")
+        raise BookError(f"{copy.name} was not executed to its end ({copy}). {remedy}")
     if ran not in (None, profile):
         raise BookError(
-            f"{source.name} ran in profile {ran}, but the book is built for {profile}: {copy}. "
+            f"{copy.name} ran in profile {ran}, but the book is built for {profile}: {copy}. "
             f"{remedy}"
+        )
+    if ran_as != case:
+        raise BookError(
+            f"{copy.name} ran as case {ran_as or 'none'}, but its page is that of case "
+            f"{case or 'none'}: {copy}. {remedy}"
         )
     if source.is_file() and _code(json.loads(source.read_text(encoding="utf8"))) != cells:
         raise BookError(
@@ -129,6 +162,22 @@ def mathjax() -> Path:
     )
 
 
+def profile_pages(root: Path, profile: str) -> tuple[dict, dict[str, Case]]:
+    """The contents of the book in ``profile``, and the cases among its pages by page.
+
+    A case that does not run in ``profile`` has no page there. Raises BookError when there is no
+    table of contents, InputError when the cases cannot be read.
+    """
+    cases = {
+        f"notebooks/{case.copy}": case
+        for named in read_cases(root / "notebooks").values()
+        for case in named.values()
+    }
+    absent = {page for page, case in cases.items() if not case.runs_in(profile)}
+    toc = toc_without(read_toc(root / "_toc.yml"), absent)
+    return toc, {page: case for page, case in cases.items() if page not in absent}
+
+
 def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str]:
     """Lay out below ``stage`` everything that Jupyter Book reads, and give the pages' names.
 
@@ -137,9 +186,13 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
     anew. Raises BookError for a notebook that ``check_executed`` refuses, for a missing figure of
     the landing page and for a page of the table of contents that does not exist.
     """
-    pages = toc_files(root / "_toc.yml")
+    toc, cases = profile_pages(root, profile)
+    pages = toc_files(toc)
     for page in pages:
-        if page.startswith("notebooks/"):
+        if page in cases:
+            source = root / "notebooks" / f"{cases[page].notebook}.ipynb"
+            check_executed(stage / f"{page}.ipynb", source, profile, cases[page].name)
+        elif page.startswith("notebooks/"):
             check_executed(stage / f"{page}.ipynb", root / f"{page}.ipynb", profile)
     if not (results / HERO).is_file():
         raise BookError(
@@ -161,7 +214,8 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))
     config["parse"]["myst_substitutions"]["profile"] = profile
     (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf8")
-    shutil.copyfile(root / "_toc.yml", stage / "_toc.yml")
+    text = yaml.safe_dump(toc, sort_keys=False, allow_unicode=True)
+    (stage / "_toc.yml").write_text(text, encoding="utf8")
 
     for page in pages:
         if not any((stage / f"{page}{suffix}").is_file() for suffix in (".md", ".ipynb")):
@@ -226,7 +280,7 @@ def build(
     ``stage``, ``site`` and ``results`` are relative to ``root``, the repository. ``profile`` is
     the one the notebooks ran in; the landing page states it. The build goes to a temporary folder
     beside ``site`` and replaces it only when whole: after an error the previous site is as it was.
-    Every Sphinx warning is an error. Raises BookError.
+    Every Sphinx warning is an error. Raises BookError; InputError for cases that cannot be read.
     """
     root = Path(root).resolve()
     stage, site, results = root / stage, root / site, root / results

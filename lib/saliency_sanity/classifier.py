@@ -1,8 +1,9 @@
 """A network together with everything that belongs to it: scaling, size, names, layers."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,9 @@ class Classifier(nn.Module):
     Module paths (Grad-CAM layers, blocks to randomize) are those of ``network``. ``class_names``
     may be empty. The network is put in evaluation mode and in ``channels_last`` memory format,
     which makes convolutions up to twice as fast and changes no result beyond rounding.
+    ``untrained`` builds a bare network of the same tensors from a seed, as the architecture's own
+    initialiser draws it; None where nothing is known of one. ``provenance`` is the record of a
+    network trained by this project, None for others.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class Classifier(nn.Module):
         size: int,
         class_names: Sequence[str] = (),
         cam_layer: str | None = None,
+        untrained: Callable[[int], nn.Module] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.network = network.eval().to(memory_format=torch.channels_last)
@@ -74,6 +80,13 @@ class Classifier(nn.Module):
         self.size = size
         self.class_names = tuple(class_names)
         self.cam_layer = cam_layer
+        self.untrained = untrained
+        self.provenance = None if provenance is None else dict(provenance)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of test pictures that a network trained here gets right; None for others."""
+        return None if self.provenance is None else self.provenance["test_accuracy"]
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return self.network(x)
@@ -102,6 +115,13 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:12]
+
+
+def digest(x: Tensor) -> str:
+    """Twelve hexadecimal digits that identify shape, type and values of a tensor."""
+    found = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
+    found.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:12]
 
 
 def scaling_of(model: nn.Module) -> Scaling | None:

@@ -1,4 +1,4 @@
-"""The command line: run a notebook, list its parameters, build the book, list the methods."""
+"""The command line: train a network, run a notebook, build the book, say what there is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from saliency_sanity.cases import find_case, read_cases
 from saliency_sanity.names import unknown
 from saliency_sanity.parameters import InputError, read_parameters
+from saliency_sanity.profiles import check_recipe, profile_recipe
 from saliency_sanity.results import ResultsError, checkout
-from saliency_sanity.runner import NotebookFailedError, run_notebook
+from saliency_sanity.runner import NotebookFailedError, config_folder, run_notebook
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -49,20 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a notebook with checked parameters")
     run.add_argument("notebook", type=Path, help="the notebook; it stays as it is")
     run.add_argument("--profile", help="a file of config/ by name: smoke, quick, paper, …")
-    run.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter; may be repeated; wins over the profile",
-    )
+    run.add_argument("--case", help="one of its cases by name (command parameters lists them)")
+    _add_values(run, "set a parameter; may be repeated; wins over profile and case")
     run.add_argument(
         "--output",
         type=Path,
-        help="where the executed copy goes (default: build/stage/notebooks/NAME.ipynb, "
-        "where the book takes it from)",
+        help="where the executed copy goes (default: build/stage/notebooks/NAME.ipynb or "
+        "NAME-CASE.ipynb, where the book takes it from)",
     )
     run.add_argument("--log", type=Path, help="where the copy grows while it runs; kept")
     run.add_argument("--record", type=Path, help="write what made the copy here, as JSON")
@@ -71,7 +66,21 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="show no progress")
     run.set_defaults(command=_run)
 
-    parameters = commands.add_parser("parameters", help="list a notebook's parameters")
+    train = commands.add_parser("train", help="train a network on small pictures")
+    train.add_argument("network", help="inception_v3, cnn or mlp")
+    train.add_argument("--profile", help="a file of config/ by name: smoke, quick, paper, …")
+    _add_values(train, "set a value of the recipe; may be repeated; wins over the profile")
+    train.add_argument(
+        "--output",
+        type=Path,
+        help="where the trained network goes (default: results/models/NETWORK-DATASET.safetensors, "
+        "where the notebooks take it from)",
+    )
+    train.add_argument("--config", type=Path, help="folder of the profiles")
+    train.add_argument("--quiet", action="store_true", help="show no progress")
+    train.set_defaults(command=_train)
+
+    parameters = commands.add_parser("parameters", help="list a notebook's parameters and cases")
     parameters.add_argument("notebook", type=Path)
     parameters.set_defaults(command=_parameters)
 
@@ -85,35 +94,55 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
+def _add_values(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help=text,
+    )
+
+
+def _values(options: argparse.Namespace) -> dict[str, str]:
     given = {}
     for name, value in options.parameter:
         if name in given:
             raise InputError(f"parameter {name!r} is given twice: {given[name]!r} and {value!r}")
         given[name] = value
-    source = options.notebook
+    return given
+
+
+def _run(options: argparse.Namespace) -> None:
+    given, source = _values(options), options.notebook
     staged = source.resolve().parent.parent / "build/stage" / source.resolve().parent.name
-    output = options.output or staged / source.name
-    _keep_apart(source, output, staged, given)
+    name = source.name
+    if options.case is not None:
+        name = f"{find_case(source, options.case).copy}.ipynb"
+    output = options.output or staged / name
+    _keep_apart(source, output, staged / name, given)
     run = run_notebook(
         source,
         output,
         given,
         options.profile,
+        case=options.case,
         log=options.log,
         record=options.record,
         config=options.config,
         threads=options.threads,
         progress=not options.quiet,
     )
-    print(f"{source.name}: done in {run.seconds:.0f} s, executed copy in {run.output}")
+    print(f"{name}: done in {run.seconds:.0f} s, executed copy in {run.output}")
     if "results" in given:
         print(f"tables, claims and figures in {os.path.relpath(checkout() / given['results'])}")
 
 
-def _keep_apart(source: Path, output: Path, staged: Path, given: dict[str, str]) -> None:
+def _keep_apart(source: Path, output: Path, books: Path, given: dict[str, str]) -> None:
     """Give a copy that is not the book's a results folder of its own, beside it."""
-    if output.resolve() == (staged / source.name).resolve() or "results" in given:
+    if output.resolve() == books.resolve() or "results" in given:
         return
     if "results" in read_parameters(source):
         given["results"] = os.path.relpath(output.resolve().with_suffix(""), checkout())
@@ -126,6 +155,32 @@ def _parameters(options: argparse.Namespace) -> None:
     for row, item in zip(rows, parameters.values(), strict=True):
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(f"{cells}  {item.comment}".rstrip())
+    cases = read_cases(options.notebook.parent).get(options.notebook.stem, {})
+    width = max(map(len, cases), default=0)
+    for case in cases.values():
+        values = ", ".join(f"{name} = {value}" for name, value in case.parameters.items())
+        print(f"--case {case.name.ljust(width)}  {case.title}" + (f": {values}" if values else ""))
+
+
+def _train(options: argparse.Namespace) -> None:
+    # Imported late: it brings in torch and the networks.
+    from saliency_sanity.datasets import DatasetUnavailable
+    from saliency_sanity.recipe import Recipe
+    from saliency_sanity.trained import trained_path
+    from saliency_sanity.training import train
+
+    values = {}
+    if options.profile is not None:
+        config = options.config or config_folder(checkout() / "notebooks")
+        values = profile_recipe(options.profile, config, options.network)
+    values |= check_recipe(options.network, _values(options), f"train {options.network}")
+    recipe = Recipe(network=options.network, **values)
+    output = options.output or trained_path(recipe.network, recipe.dataset)
+    try:
+        train(recipe, output, progress=not options.quiet)
+    except (ValueError, DatasetUnavailable) as error:
+        raise InputError(str(error)) from error
+    print(f"{recipe.network}: trained, in {os.path.relpath(output)}")
 
 
 def _book(options: argparse.Namespace) -> int:

@@ -11,8 +11,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity.gradient import Attribution, NotApplicable, passes
+from saliency_sanity.names import unknown
 from saliency_sanity.similarity import Similarity, similarity_matrix
-from saliency_sanity.verdict import Reading, chance_of_images, read, table
+from saliency_sanity.verdict import (
+    RANDOMIZATION_WORDS,
+    Reading,
+    chance_of_images,
+    read,
+    table,
+)
 
 
 @dataclass(frozen=True)
@@ -139,11 +146,7 @@ def summary(
     shown = pd.DataFrame(
         {
             head: rows["method"],
-            "verdict": [
-                # Of several reasons the first is the one that decides.
-                words.get(row["verdict"]) or f"inconclusive: {row['reason'].partition(';')[0]}"
-                for _, row in rows.iterrows()
-            ],
+            "verdict": [words.get(row["verdict"]) or _open(row) for _, row in rows.iterrows()],
             "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
             "similarity": rows["similarity"].map(rounded),
             "chance": rows["chance"].map(rounded),
@@ -152,6 +155,54 @@ def summary(
     if rows["undefined_diagonal"].any():
         shown["undefined maps"] = rows["undefined_diagonal"]
     return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+
+
+def verdict_table(
+    readings: pd.DataFrame,
+    metric: str,
+    cascades: pd.DataFrame | None = None,
+    *,
+    words: Mapping[str, str] = RANDOMIZATION_WORDS,
+) -> Styler:
+    """One metric's verdicts at the last stage as a table for the page, the highest kappa first.
+
+    ``readings`` has a row for each method, metric and stage with stage, position and the fields of
+    ``verdict.Reading``; ``cascades``, for stages that add up, one for each method and metric with
+    those of ``verdict.Cascade``. Raises ValueError for an unknown metric.
+    """
+    rows = readings[readings["metric"] == metric]
+    if rows.empty:
+        raise ValueError(unknown("metric", metric, readings["metric"].unique()))
+    rows = rows[rows["position"] == rows["position"].max()]
+    rows = rows.sort_values("kappa", ascending=False)
+    shown = pd.DataFrame(
+        {
+            "method": rows["method"],
+            "verdict": [_said(row, words) for _, row in rows.iterrows()],
+            "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
+            "similarity": rows["similarity"].map(rounded),
+            "chance": rows["chance"].map(rounded),
+        }
+    )
+    if rows["prior_similarity"].notna().any():
+        shown["prior"] = rows["prior_similarity"].map(rounded)
+    if cascades is not None:
+        own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
+        shown["area under kappa"] = own["area"].map(rounded).tolist()
+        shown["first below the margin"] = own["first_below"].fillna("never").tolist()
+    if rows["undefined_diagonal"].any():
+        shown["undefined maps"] = rows["undefined_diagonal"]
+    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+
+
+def _said(row: Mapping, words: Mapping[str, str]) -> str:
+    reading = Reading(**{name: row[name] for name in Reading.__annotations__})
+    return _open(row) if reading.verdict == "inconclusive" else reading.words(words)
+
+
+def _open(row: Mapping) -> str:
+    # Of several reasons the first is the one that decides.
+    return f"inconclusive: {row['reason'].partition(';')[0]}"
 
 
 def rounded(value: float) -> str:

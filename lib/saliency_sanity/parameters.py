@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 from saliency_sanity.names import unknown
 
@@ -115,74 +114,6 @@ def check_parameters(
             raise InputError(f"{where}: {unknown('parameter', name, declared)}")
         checked[name] = declared[name].convert(value)
     return checked
-
-
-def profile_names(folder: str | Path) -> list[str]:
-    """Return the names of the profiles in a config folder, sorted."""
-    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
-
-
-def read_profile(name: str, folder: str | Path) -> dict[str, dict[str, Any]]:
-    """Return the values that a profile gives to each notebook.
-
-    Parameters
-    ----------
-    name
-        The file's name without ``.yaml``.
-    folder
-        Where the profiles are.
-
-    Raises
-    ------
-    InputError
-        There is no such profile, or its file holds something else.
-    """
-    names = profile_names(folder)
-    if name not in names:
-        raise InputError(unknown("profile", name, names))
-    path = Path(folder) / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"profile {name!r} ({path.name}) is not YAML: {error}") from error
-    if not isinstance(content, dict) or "notebooks" not in content:
-        raise InputError(f"profile {name!r} ({path.name}): the key 'notebooks' is missing")
-    for key in content:
-        if key != "notebooks":
-            raise InputError(f"profile {name!r}: {unknown('key', key, ['notebooks'])}")
-    notebooks = content["notebooks"] or {}
-    if not isinstance(notebooks, dict) or not all(
-        values is None or isinstance(values, dict) for values in notebooks.values()
-    ):
-        raise InputError(
-            f"profile {name!r} ({path.name}): 'notebooks' must map each notebook's name to "
-            "its parameters (name: value)"
-        )
-    return {notebook: dict(values or {}) for notebook, values in notebooks.items()}
-
-
-def profile_parameters(name: str, folder: str | Path, source: str | Path) -> dict[str, Any]:
-    """Return what a profile says about one notebook, checked against that notebook.
-
-    Raises
-    ------
-    InputError
-        As :func:`read_profile`; also when the profile names a notebook that does not exist
-        beside this one, leaves this one out, or gives a wrong name or type.
-    """
-    source = Path(source)
-    notebooks = read_profile(name, folder)
-    there = sorted(path.stem for path in source.parent.glob("*.ipynb"))
-    for notebook in notebooks:
-        if notebook not in there:
-            raise InputError(f"profile {name!r}: {unknown('notebook', notebook, there)}")
-    if source.stem not in notebooks:
-        raise InputError(
-            f"profile {name!r} says nothing of notebook {source.stem!r}; add it to "
-            f"{name}.yaml (it may be empty), or run without a profile"
-        )
-    declared = read_parameters(source)
-    return check_parameters(declared, notebooks[source.stem], f"profile {name!r}, {source.stem}")
 
 
 def _parameters_cell(source: Path) -> dict[str, tuple[str | None, Any]]:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from saliency_sanity.datasets import by_turns, load_dataset, to_pixels
 from saliency_sanity.names import unknown
 
 # Colour photographs of scikit-image that are installed with it, with their ImageNet class where
@@ -28,7 +29,10 @@ _SKIMAGE = {
 
 @dataclass(frozen=True)
 class Photographs:
-    """Pictures ``[N, 3, H, W]`` in [0, 1] with their names and, where known, ImageNet classes."""
+    """Pictures ``[N, C, H, W]`` in [0, 1], with names and, where known, classes.
+
+    Classes are ImageNet's, for digits and garments those of their dataset.
+    """
 
     names: tuple[str, ...]
     labels: tuple[int | None, ...]
@@ -46,7 +50,13 @@ def _package_folder(package: str, folder: str) -> Path:
 
 
 # What foolbox ships, by the start of the file's name; the end of it is the class.
-_FOOLBOX = {"foolbox": "imagenet", "mnist": "mnist", "fashion_mnist": "fashionMNIST"}
+_FOOLBOX = {"foolbox": "imagenet", "mnist": "mnist"}
+
+# How many garments "all" are: two of each class, out of 2 000.
+_GARMENTS = 20
+
+# Luminance of ITU-R BT.601.
+_LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def _foolbox(prefix: str) -> list[tuple[Path, int | None]]:
@@ -63,7 +73,7 @@ def _folder(folder: Path) -> list[tuple[Path, int | None]]:
     if not folder.is_dir():
         if len(folder.parts) > 1:
             raise ValueError(f"folder {folder} of photographs does not exist; check the path")
-        kinds = [*_FOOLBOX, "skimage", "path/to/folder"]
+        kinds = [*_FOOLBOX, "skimage", "fashion_mnist", "path/to/folder"]
         raise ValueError(unknown("source of photographs", str(folder), kinds))
     kinds = Image.registered_extensions()
     suffixes = {suffix for suffix, kind in kinds.items() if kind in Image.OPEN}
@@ -102,30 +112,54 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     return np.asarray(square, dtype=np.float32) / 255
 
 
-def load_photographs(source: str = "foolbox", *, size: int, count: int = 0) -> Photographs:
+def load_photographs(
+    source: str = "foolbox", *, size: int, count: int = 0, channels: int = 3
+) -> Photographs:
     """Load ``count`` photographs, 0 for all of them, as squares of ``size`` pixels.
 
-    ``source`` is ``foolbox`` (20 labelled ImageNet photographs), ``skimage``, ``mnist`` or
-    ``fashion_mnist`` (10 and 20 pictures of 28 px), or a folder. Raises
+    ``source`` is ``foolbox`` (20 labelled ImageNet photographs), ``skimage``, ``mnist`` (20 digits
+    of 28 px), ``fashion_mnist`` (garments of the embedded test split, the ten classes by turns;
+    20 unless more are asked for), or a folder. ``channels`` is 3, or 1 for luminance. Raises
     ValueError for an unknown source, an empty folder, a damaged file, or a count there is not.
     """
+    if channels not in (1, 3):
+        raise ValueError(f"{channels} channels asked for; valid are 3 and 1")
+    if source == "fashion_mnist":
+        return _garments(size, count, channels)
     if source in _FOOLBOX:
         files = _foolbox(_FOOLBOX[source])
     elif source == "skimage":
         files = _skimage()
     else:
         files = _folder(Path(source))
-    if not 0 <= count <= len(files):
-        raise ValueError(
-            f"{count} photographs asked for, {source} has {len(files)}: "
-            f"valid are 1 to {len(files)}, or 0 for all"
-        )
+    _check_count(count, len(files), source)
     files = files[: count or None]
-    pixels = np.stack([read_picture(path, size) for path, _ in files])
+    pixels = torch.from_numpy(np.stack([read_picture(path, size) for path, _ in files]))
+    if channels == 1:
+        pixels = (pixels * torch.tensor(_LUMINANCE)).sum(3, keepdim=True)
     return Photographs(
         names=tuple(_names([path for path, _ in files])),
         labels=tuple(label for _, label in files),
-        pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+        pixels=pixels.permute(0, 3, 1, 2).contiguous(),
+    )
+
+
+def _check_count(count: int, most: int, source: str) -> None:
+    if not 0 <= count <= most:
+        raise ValueError(
+            f"{count} photographs asked for, {source} has {most}: "
+            f"valid are 1 to {most}, or 0 for all"
+        )
+
+
+def _garments(size: int, count: int, channels: int) -> Photographs:
+    garments = load_dataset("fashion_mnist", "test")
+    _check_count(count, len(garments), "fashion_mnist")
+    taken = by_turns(garments.labels)[: count or _GARMENTS]
+    return Photographs(
+        names=tuple(f"garment {i + 1}" for i in range(len(taken))),
+        labels=tuple(garments.labels[taken].tolist()),
+        pixels=to_pixels(garments.images[taken], size, channels).contiguous(),
     )
 
 

@@ -6,6 +6,7 @@ turns into the plain gradient. A function mode sees every call, whoever makes it
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
@@ -144,6 +145,14 @@ _READERS: dict[Callable, _Reader] = {
 }
 
 
+_current: ContextVar["Interception | None"] = ContextVar("interception", default=None)
+
+
+def interception() -> "Interception | None":
+    """The interception that is in force, the innermost one; None where rectifiers are their own."""
+    return _current.get()
+
+
 class Interception(TorchFunctionMode):
     """Give every rectifier that takes part in a gradient the backward rule ``rule``.
 
@@ -156,6 +165,14 @@ class Interception(TorchFunctionMode):
         super().__init__()
         self.rule = rule
         self.hits = 0
+
+    def __enter__(self):
+        self._token = _current.set(self)
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        _current.reset(self._token)
+        return super().__exit__(*exception)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Replace the call where it is a rectifier."""

@@ -16,13 +16,10 @@ from typing import Any
 
 import nbformat
 
+from saliency_sanity.cases import PARAMETER, Case, find_case, marked
 from saliency_sanity.executed import METADATA_KEY, finish, last_started
-from saliency_sanity.parameters import (
-    InputError,
-    check_parameters,
-    profile_parameters,
-    read_parameters,
-)
+from saliency_sanity.parameters import InputError, check_parameters, read_parameters
+from saliency_sanity.profiles import profile_parameters
 from saliency_sanity.provenance import cpu_count, provenance
 from saliency_sanity.results import ResultsError, replacing, results_folder, write_json
 
@@ -79,6 +76,7 @@ def run_notebook(
     parameters: Mapping[str, Any] | None = None,
     profile: str | None = None,
     *,
+    case: str | None = None,
     log: str | Path | None = None,
     record: str | Path | None = None,
     config: str | Path | None = None,
@@ -97,9 +95,13 @@ def run_notebook(
     output
         Where the executed copy goes, whole or not at all.
     parameters
-        Values by name; they win over the profile's. Texts are read by the declared type.
+        Values by name; they win over the profile's, and those over the case's. Texts are read by
+        the declared type.
     profile
-        A profile by name; None leaves the notebook's own defaults.
+        A profile by name; None leaves the notebook's own scale.
+    case
+        One of the notebook's cases by name, for a copy that stands beside the others; None runs
+        the notebook with its own defaults.
     log
         Where the copy grows while the notebook runs; kept. By default beside the output, and
         kept only on failure.
@@ -122,7 +124,10 @@ def run_notebook(
         A cell failed or the kernel died.
     """
     source, output = Path(source), Path(output)
-    values = _merged(source, parameters or {}, profile, config)
+    chosen = None if case is None else find_case(source, case)
+    values = _merged(source, parameters or {}, profile, config, chosen)
+    if chosen:
+        marked(nbformat.read(source, as_version=4), chosen)  # refused now rather than at the end
     keep = log is not None
     log = Path(log) if keep else output.with_suffix(".log.ipynb")
     targets = [output, log] if record is None else [output, log, Path(record)]
@@ -145,10 +150,13 @@ def run_notebook(
         started=started,
         profile=profile,
         notebook=source.name,
+        case=case,
         source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
     )
     stamp["threads"] = threads or _threads()
     finish(notebook, source, stamp)
+    if chosen:
+        notebook = marked(notebook, chosen)
     with replacing(output) as temporary:
         nbformat.write(notebook, temporary)
     if record is not None:
@@ -175,12 +183,21 @@ def config_folder(source: str | Path) -> Path:
 
 
 def _merged(
-    source: Path, given: Mapping[str, Any], profile: str | None, config: str | Path | None
+    source: Path,
+    given: Mapping[str, Any],
+    profile: str | None,
+    config: str | Path | None,
+    case: Case | None,
 ) -> dict[str, Any]:
     declared = read_parameters(source)
-    values = {}
+    values = case.values(source) if case else {}
+    if case and given.get(PARAMETER, case.name) != case.name:
+        raise InputError(
+            f"parameter {PARAMETER!r} is {given[PARAMETER]!r}, but case {case.name!r} is run; "
+            "give one of them"
+        )
     if profile is not None:
-        values = profile_parameters(profile, config or config_folder(source), source)
+        values |= profile_parameters(profile, config or config_folder(source), source, case)
     return values | check_parameters(declared, given, source.name)
 
 

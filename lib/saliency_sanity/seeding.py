@@ -1,6 +1,8 @@
 """Random generators that depend on names, never on global state or on call order."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -13,3 +15,12 @@ def generator(*keys: int | str) -> torch.Generator:
     """
     digest = hashlib.sha256(repr(keys).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global CPU generator for the block, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would seed every GPU's generator too and leave it so.
+        torch.default_generator.manual_seed(seed)
+        yield

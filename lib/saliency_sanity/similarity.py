@@ -111,15 +111,19 @@ class Metric:
 
     def __call__(self, a: Array, b: Array) -> torch.Tensor:
         """Similarity [N] float64 of `a` and `b`, image by image."""
-        a, b = _fitting(a, b, paired=True)
+        a, b = fitting(a, b, paired=True)
         return per_image(lambda x, y: self.compare.pairs(self._of(x), self._of(y)), a, b)
 
     def matrix(self, a: Array, b: Array) -> torch.Tensor:
         """Similarity [N,M] float64 of each map in `a` with each map in `b`."""
         same = a is b
-        a, b = _fitting(a, b, paired=False)
+        a, b = fitting(a, b, paired=False)
         left = per_image(self._of, a)
         return self.compare.matrix(left, left if same else per_image(self._of, b))
+
+    def descriptors(self, maps: Array) -> torch.Tensor:
+        """What is compared, [N,...]: `compare.matrix` of two of them is `matrix` of their maps."""
+        return per_image(self._of, raw_maps(maps))
 
     def _of(self, maps: Array) -> Array:
         described = self.prepare(blank_undefined(maps))
@@ -136,10 +140,10 @@ class Metric:
 def similarity_matrix(similarity: Similarity, a: Array, b: Array, chunk: int = 64) -> torch.Tensor:
     """Matrix [N,M] float64 of any `similarity(a, b) -> [n]`, over `chunk` pairs at a time.
 
-    A `Metric` computes its own matrix, which is much faster. Raises ValueError where the similarity
-    does not return one number a pair.
+    What has a `matrix(a, b)` of its own, such as a `Metric`, computes it, which is much faster.
+    Raises ValueError where the similarity does not return one number a pair.
     """
-    if isinstance(similarity, Metric):
+    if hasattr(similarity, "matrix"):
         return similarity.matrix(a, b)
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}; expected 1 pair or more")
@@ -190,8 +194,11 @@ def _known(what: str, value: object, valid: Iterable) -> None:
         raise ValueError(unknown(what, value, map(str, valid)))
 
 
-def _fitting(a: Array, b: Array, *, paired: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both as [N,C,H,W], after checking that they can be compared."""
+def fitting(a: Array, b: Array, *, paired: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both batches of maps as [N,C,H,W] and [M,C,H,W], which can be compared; N is M if `paired`.
+
+    Raises what a `Metric` does.
+    """
     both = f"maps of shapes {tuple(a.shape)} and {tuple(b.shape)}"
     first, second = raw_maps(a), raw_maps(b)
     if first.device != second.device:

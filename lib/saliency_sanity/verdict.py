@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from saliency_sanity.bootstrap import Corrected, corrected, draws, mean, quantiles
+
 RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
 EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
 
@@ -27,13 +29,17 @@ _LEAST_DEFINED = 0.95  # share of resamples that must have a kappa
 class Reading:
     """A similarity with its references; intervals hold `confidence` of the resamples.
 
-    `chance_low` and `chance_high` span the middle `confidence` of the chance levels of single
-    images, `prior_band_low` and `prior_band_high` of their prior similarities: how far pictures
-    differ, not how well the means are known. `excess` is kappa less the kappa of the prior.
+    `similarity_low` and `similarity_high` enclose the mean similarity, `low` and `high` kappa, both
+    over the same resamples. `chance_low` and `chance_high` span the middle `confidence` of the
+    chance levels of single images, `prior_band_low` and `prior_band_high` of their prior
+    similarities: how far pictures differ, not how well the means are known. `excess` is kappa less
+    the kappa of the prior.
     `images` counts those whose own similarity is defined. Without a prior its fields are NaN.
     """
 
     similarity: float
+    similarity_low: float
+    similarity_high: float
     chance: float
     chance_low: float
     chance_high: float
@@ -97,8 +103,8 @@ def read(
 ) -> Reading:
     """Read similarities [R,N,N] or [N,N] against chance, and against a prior [Q,N,N] if given.
 
-    Means are corrected, not single images. The interval is the percentile interval of a bootstrap
-    that draws images and networks anew, each with replacement: image i counts w_i times on the
+    Means are corrected, not single images. Intervals are percentile intervals of a bootstrap that
+    draws images and networks anew, each with replacement: image i counts w_i times on the
     diagonal, and the pair i, j counts w_i w_j times off it, where a drawn copy of an image is no
     other image. The prior's images are drawn together with those of the similarity. With few
     networks the spread between them is underestimated, by the factor (R - 1) / R in variance.
@@ -114,15 +120,16 @@ def read(
     values = _square(similarity, "similarity")
     seeds, images = values.shape[:2]
     generator = np.random.default_rng(seed)
-    image_weights = _draws(generator, resamples, images)
-    drawn = _corrected(values, image_weights, _draws(generator, resamples, seeds))
-    point = _corrected(values, np.ones((1, images)), np.ones((1, seeds)))
+    image_weights = draws(generator, resamples, images)
+    drawn = corrected(values, image_weights, draws(generator, resamples, seeds))
+    point = corrected(values, np.ones((1, images)), np.ones((1, seeds)))
     tails = (1 - confidence) / 2, (1 + confidence) / 2
-    low, high = _quantiles(drawn.kappa, tails)
+    low, high = quantiles(drawn.kappa, tails)
+    similarity_low, similarity_high = quantiles(drawn.similarity, tails)
     diagonal = np.diagonal(values, axis1=1, axis2=2)
-    chance_low, chance_high = _quantiles(chance_of_images(values), tails)
+    chance_low, chance_high = quantiles(chance_of_images(values), tails)
 
-    before = {"prior_seeds": 0} | dict.fromkeys(_PRIOR_FIELDS, math.nan)
+    before = dict.fromkeys(_PRIOR_FIELDS, math.nan) | {"prior_seeds": 0}
     if prior is not None:
         before = _read_prior(prior, values, generator, image_weights, point, drawn, tails)
 
@@ -137,6 +144,8 @@ def read(
     undefined, undefined_diagonal = (int(np.isnan(part).sum()) for part in (values, diagonal))
     return Reading(
         similarity=float(point.similarity[0]),
+        similarity_low=similarity_low,
+        similarity_high=similarity_high,
         chance=float(point.chance[0]),
         chance_low=chance_low,
         chance_high=chance_high,
@@ -188,33 +197,9 @@ def cascade(readings: Mapping[str, Reading]) -> Cascade:
     return Cascade(area, first)
 
 
-@dataclass(frozen=True)
-class _Corrected:
-    similarity: np.ndarray
-    chance: np.ndarray
-    kappa: np.ndarray
-
-
 _PRIOR_FIELDS = tuple(
     name for name in Reading.__annotations__ if name.startswith(("prior_", "excess"))
 )
-
-
-def _corrected(values: np.ndarray, images: np.ndarray, seeds: np.ndarray) -> _Corrected:
-    """Means and kappa [B] of values [R,N,N] under weights of images [B,N] and of seeds [B,R]."""
-    known = np.isfinite(values)
-    total, weight = np.zeros((2, 2, len(images)))
-    for r in range(len(values)):
-        # What is undefined has neither value nor weight.
-        for held, into in ((np.where(known[r], values[r], 0.0), total), (known[r], weight)):
-            own = np.diagonal(held).astype(float)
-            other = np.where(np.eye(len(own), dtype=bool), 0.0, held)
-            into[0] += seeds[:, r] * (images @ own)
-            into[1] += seeds[:, r] * ((images @ other) * images).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        similarity, chance = total / weight
-        kappa = (similarity - chance) / (1 - chance)
-    return _Corrected(similarity, chance, np.where(np.isfinite(kappa), kappa, np.nan))
 
 
 def _read_prior(
@@ -222,8 +207,8 @@ def _read_prior(
     values: np.ndarray,
     generator: np.random.Generator,
     image_weights: np.ndarray,
-    point: _Corrected,
-    drawn: _Corrected,
+    point: Corrected,
+    drawn: Corrected,
     tails: tuple[float, float],
 ) -> dict[str, float]:
     prior = _square(prior, "prior")
@@ -232,12 +217,12 @@ def _read_prior(
             f"prior has shape {prior.shape}, similarity {values.shape}; both need the same images"
         )
     pairs, images = prior.shape[:2]
-    prior_drawn = _corrected(prior, image_weights, _draws(generator, len(image_weights), pairs))
-    prior_point = _corrected(prior, np.ones((1, images)), np.ones((1, pairs)))
-    own = _mean(np.diagonal(prior, axis1=1, axis2=2), axis=0)
-    band_low, band_high = _quantiles(own, tails)
-    prior_low, prior_high = _quantiles(prior_drawn.kappa, tails)
-    excess_low, excess_high = _quantiles(drawn.kappa - prior_drawn.kappa, tails)
+    prior_drawn = corrected(prior, image_weights, draws(generator, len(image_weights), pairs))
+    prior_point = corrected(prior, np.ones((1, images)), np.ones((1, pairs)))
+    own = mean(np.diagonal(prior, axis1=1, axis2=2), axis=0)
+    band_low, band_high = quantiles(own, tails)
+    prior_low, prior_high = quantiles(prior_drawn.kappa, tails)
+    excess_low, excess_high = quantiles(drawn.kappa - prior_drawn.kappa, tails)
     return {
         "prior_similarity": float(prior_point.similarity[0]),
         "prior_band_low": band_low,
@@ -270,29 +255,10 @@ def _obstacle(
     return ""
 
 
-def _draws(generator: np.random.Generator, resamples: int, size: int) -> np.ndarray:
-    """How often each of `size` things is drawn in each resample, [B,size]."""
-    return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)
-
-
 def chance_of_images(values: np.ndarray) -> np.ndarray:
     """Chance level [N] of each image in values [R,N,N]: its map with those of all other images."""
     others = np.where(np.eye(values.shape[1], dtype=bool), np.nan, values)
-    return _mean(others, axis=(0, 2))
-
-
-def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """Mean of the defined values; NaN, without a warning, where there is none."""
-    known = np.isfinite(values)
-    count = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _quantiles(values: np.ndarray, tails: tuple[float, float]) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
-    low, high = np.quantile(values, tails) if len(values) else (math.nan, math.nan)
-    return float(low), float(high)
+    return mean(others, axis=(0, 2))
 
 
 def _square(values: torch.Tensor | np.ndarray, what: str) -> np.ndarray:

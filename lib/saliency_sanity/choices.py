@@ -1,0 +1,73 @@
+"""The choices hidden in "randomize": one at a time, at full randomization."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+from torch import Tensor, nn
+
+from saliency_sanity.comparison import kappa_text
+from saliency_sanity.experiment import Experiment
+from saliency_sanity.gradient import Attribution
+from saliency_sanity.randomization import BATCH_NORM, SCHEMES
+from saliency_sanity.similarity import Similarity
+from saliency_sanity.verdict import RANDOMIZATION_WORDS
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+AS_HERE = "as on this page"
+
+
+def variants(
+    base: Experiment,
+    methods: Mapping[str, Attribution],
+    *,
+    labels: Tensor | None = None,
+    metrics: Mapping[str, Similarity] | None = None,
+) -> dict[str, Experiment]:
+    """Experiments that differ from ``base`` in one choice each, the first in none, by name.
+
+    All randomize the whole network at once and run ``methods``. ``labels`` ``[N]``, where they are
+    known, are explained in one of them; ``metrics``, the same ones with other settings, are used in
+    one. A network without batch norms has no such choice.
+    """
+    whole = replace(base, order="full", stage_limit=0, methods=methods, originals={})
+    made = {AS_HERE: whole}
+    other = {"argmax": "fixed", "fixed": "argmax"}[base.explained]
+    made[f"class: {other}"] = replace(whole, explained=other)
+    if labels is not None:
+        made["class: label"] = replace(whole, explained="fixed", target=labels)
+    now = base.randomization
+    for scheme in SCHEMES:
+        if scheme != now.scheme:
+            changed = replace(now, scheme=scheme)
+            std = f", std {now.std:g}" if scheme == "truncated_normal" else ""
+            made[f"weights: {scheme.replace('_', ' ')}{std}"] = replace(
+                whole, randomization=changed
+            )
+    if any(isinstance(module, _NORMS) for module in base.model.modules()):
+        for policy in BATCH_NORM:
+            if policy != now.batch_norm:
+                changed = replace(now, batch_norm=policy)
+                made[f"batch norm: {policy}"] = replace(whole, randomization=changed)
+    if metrics is not None:
+        made["metrics: the other preset"] = replace(whole, metrics=metrics)
+    return made
+
+
+def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
+    """Kappa with its interval and the verdict, one column of ``readings`` against another."""
+    cells = readings.assign(
+        cell=[
+            f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
+            if pd.notna(row["kappa"])
+            else f"undefined: {row['reason'].partition(';')[0]}"
+            for _, row in readings.iterrows()
+        ]
+    )
+    shown = cells.pivot_table(
+        index=index, columns=columns, values="cell", aggfunc="first", sort=False
+    )
+    shown.columns.name = shown.index.name = None
+    return shown.style.set_table_attributes('class="dataframe"')

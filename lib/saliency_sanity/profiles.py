@@ -1,0 +1,217 @@
+"""Profiles: at which scale the notebooks run and the networks are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from saliency_sanity.cases import PARAMETER, Case, all_copies
+from saliency_sanity.names import unknown
+from saliency_sanity.parameters import InputError, Parameter, check_parameters, read_parameters
+
+_KEYS = ("notebooks", "networks")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a file of ``config/`` says.
+
+    Attributes
+    ----------
+    notebooks
+        Values by parameter, for each notebook (all its cases) and for single copies,
+        ``NOTEBOOK-CASE``, which win.
+    networks
+        Values of the training recipe, for each network.
+    """
+
+    notebooks: Mapping[str, Mapping[str, Any]]
+    networks: Mapping[str, Mapping[str, Any]]
+
+
+def profile_names(folder: str | Path) -> list[str]:
+    """Return the names of the profiles in a config folder, sorted."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
+
+
+def read_profile(name: str, folder: str | Path) -> Profile:
+    """Return a profile as its file has it; values are not checked.
+
+    Parameters
+    ----------
+    name
+        The file's name without ``.yaml``.
+    folder
+        Where the profiles are.
+
+    Raises
+    ------
+    InputError
+        There is no such profile, or its file holds something else.
+    """
+    names = profile_names(folder)
+    if name not in names:
+        raise InputError(unknown("profile", name, names))
+    path = Path(folder) / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"profile {name!r} ({path.name}) is not YAML: {said}") from error
+    if not isinstance(content, dict) or "notebooks" not in content:
+        raise InputError(f"profile {name!r} ({path.name}): the key 'notebooks' is missing")
+    for key in content:
+        if key not in _KEYS:
+            raise InputError(f"profile {name!r}: {unknown('key', key, _KEYS)}")
+    tables = {}
+    for key in _KEYS:
+        entries = content.get(key) or {}
+        if not isinstance(entries, dict) or not all(
+            values is None or isinstance(values, dict) for values in entries.values()
+        ):
+            raise InputError(
+                f"profile {name!r} ({path.name}): {key!r} must map each of the {key} to "
+                "its values (name: value)"
+            )
+        tables[key] = {entry: dict(values or {}) for entry, values in entries.items()}
+    return Profile(**tables)
+
+
+def profile_parameters(
+    name: str, folder: str | Path, source: str | Path, case: Case | None = None
+) -> dict[str, Any]:
+    """Return what a profile says about one notebook, checked against that notebook.
+
+    Parameters
+    ----------
+    name, folder
+        As :func:`read_profile`.
+    source
+        The notebook.
+    case
+        One of its cases; the profile's entry for it wins over that for the notebook. What the
+        case itself sets is not in the result.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_profile`; also when the profile names a notebook or case that does not
+        exist beside this one, leaves this one out, or gives a wrong name or type.
+    """
+    source = Path(source)
+    entries = read_profile(name, folder).notebooks
+    copies = all_copies(source.parent)
+    there = sorted({case.notebook for case in copies.values()} | set(copies))
+    for entry in entries:
+        if entry not in there:
+            raise InputError(f"profile {name!r}: {unknown('notebook', entry, there)}")
+    wanted = dict.fromkeys([source.stem, case.copy if case else source.stem])
+    if not any(entry in entries for entry in wanted):
+        raise InputError(
+            f"profile {name!r} says nothing of notebook {source.stem!r}; add it to "
+            f"{name}.yaml (it may be empty), or run without a profile"
+        )
+    declared, values = read_parameters(source), {}
+    for entry in wanted:
+        where = f"profile {name!r}, {entry}"
+        if PARAMETER in entries.get(entry, {}):
+            raise InputError(f"{where}: {PARAMETER!r} is set by the runner; take it out")
+        values |= check_parameters(declared, entries.get(entry, {}), where)
+    return values
+
+
+def profile_copies(name: str, folder: str | Path, notebooks: str | Path) -> dict[str, Case]:
+    """Return what the workflow executes in a profile, by the name of the copy.
+
+    Everything that the profile and the cases say of the notebooks is checked on the way.
+
+    Parameters
+    ----------
+    name, folder
+        As :func:`read_profile`.
+    notebooks
+        The folder of the notebooks and their cases.
+
+    Raises
+    ------
+    InputError
+        As :func:`profile_parameters` for any of them; also when a case names a profile or a
+        network that does not exist.
+    """
+    profiles, networks = profile_names(folder), read_profile(name, folder).networks
+    copies = {}
+    for copy, case in all_copies(notebooks).items():
+        where = f"case {case.name!r} of {case.notebook}"
+        for named in case.profiles:
+            if named not in profiles:
+                raise InputError(f"{where}: {unknown('profile', named, profiles)}")
+        source = Path(notebooks) / f"{case.notebook}.ipynb"
+        case.values(source)
+        profile_parameters(name, folder, source, case)
+        if case.runs_in(name):
+            copies[copy] = case
+            for network in case.needs:
+                if network not in networks:
+                    raise InputError(
+                        f"{where} needs a network that profile {name!r} does not train: "
+                        f"{unknown('network', network, networks)}"
+                    )
+    return copies
+
+
+def profile_recipe(name: str, folder: str | Path, network: str) -> dict[str, Any]:
+    """Return how a profile trains a network: values of the recipe, checked.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_profile`; also when the profile does not train the network, or gives a
+        wrong name or type.
+    """
+    networks = read_profile(name, folder).networks
+    if network not in networks:
+        raise InputError(f"profile {name!r}: {unknown('network', network, networks)}")
+    return check_recipe(network, networks[network], f"profile {name!r}, {network}")
+
+
+def check_recipe(network: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return values of a network's training recipe in their declared types; texts are converted.
+
+    Parameters
+    ----------
+    network
+        A network that can be trained.
+    given
+        Values by name.
+    where
+        Whose values they are, for the message.
+
+    Raises
+    ------
+    InputError
+        The network or a name is unknown, or a value has another type or makes no sense.
+    """
+    # Imported late: it brings in torch, which most commands start without.
+    from saliency_sanity.recipe import Recipe
+
+    types = get_type_hints(Recipe)
+    try:
+        recipe = Recipe(network=network)
+        declared = {
+            field.name: Parameter(
+                field.name, types[field.name].__name__, getattr(recipe, field.name), ""
+            )
+            for field in fields(recipe)
+            if field.name != "network"
+        }
+        values = check_parameters(declared, given, where)
+        replace(recipe, **values)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+    return values

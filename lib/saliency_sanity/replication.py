@@ -1,0 +1,247 @@
+"""What was claimed of randomization, held against our readings."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from saliency_sanity.blocks import WHOLE
+from saliency_sanity.catalogue import title
+from saliency_sanity.claims import ClaimTable, judge
+from saliency_sanity.comparison import kappa_text, rounded
+from saliency_sanity.figures import METRIC_TITLES
+from saliency_sanity.literature import Published
+
+_PAPER = "Adebayo et al. 2018"
+_GUIDED = ("guided_backprop", "guided_grad_cam")
+_PRODUCTS = ("gradient_x_input", "integrated_gradients")
+
+
+class _Readings:
+    """Readings by name, and what was published at the same places."""
+
+    def __init__(self, readings: pd.DataFrame, published: Published | None):
+        self.rows = readings.set_index(["method", "metric", "stage"])
+        self.published = published
+        self.stages = readings.sort_values("position")["stage"].drop_duplicates().tolist()
+        self.methods = set(readings["method"])
+        self.metrics = set(readings["metric"])
+
+    def at(self, method: str, metric: str, stage: str) -> Mapping:
+        return self.rows.loc[(method, metric, stage)]
+
+    def verdicts(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> list[str]:
+        return [self.at(m, metric, stage)["verdict"] for m in methods for stage in stages]
+
+    def measured(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
+        """Raw similarity with kappa, at each of some stages."""
+        return "; ".join(
+            f"{title(m)} "
+            + ", ".join(
+                f"{rounded(row['similarity'])} at {stage} (kappa {kappa_text(row)})"
+                for stage in stages
+                for row in [self.at(m, metric, stage)]
+            )
+            for m in methods
+        )
+
+    def chance(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
+        levels = [self.at(m, metric, stage)["chance"] for m in methods for stage in stages]
+        low, high = rounded(min(levels)), rounded(max(levels))
+        return f"similarity {low}" + (f" to {high}" if high != low else "") + ", kappa 0"
+
+    def said(self, methods: Sequence[str], metric: str, stages: Sequence[str], words: str) -> str:
+        """Published similarities at stages of the same names, else the paper's words."""
+        if self.published is None:
+            return words
+        parts = []
+        for m in methods:
+            values = [(self.published.value(m, metric, stage), stage) for stage in stages]
+            known = [f"{value:.2f} at {stage}" for value, stage in values if value is not None]
+            if known:
+                parts.append(f"{title(m)} {', '.join(known)}")
+        if not parts:
+            return words
+        about = f"{self.published.subject}; {self.published.precision}"
+        return f"{words}: {'; '.join(parts)} ({about})"
+
+
+def cascade_claims(
+    claims: ClaimTable, readings: pd.DataFrame, published: Published | None, margin: float
+) -> None:
+    """Add what [adebayo2018sanity] says of cascading randomization from the logits down.
+
+    ``readings`` as ``outcome.stage_table`` makes them, with the catalogue's names. Claims on
+    methods or metrics that are not among them are left out.
+    """
+    found = _Readings(readings, published)
+    first, last = found.stages[0], found.stages[-1]
+    upper = found.stages[: len(found.stages) // 2] or [first]
+    ends = list(dict.fromkeys((first, last)))
+    line = f"kappa {margin:g}"
+
+    def add(
+        id: str,
+        statement: str,
+        methods: Sequence[str],
+        metric: str,
+        *,
+        where: str,
+        words: str,
+        verdict: str,
+        reason: str,
+        stages: Sequence[str] = ends,
+    ) -> None:
+        claims.add(
+            f"{id}, by {METRIC_TITLES[metric]}",
+            statement,
+            source=f"{_PAPER}, {where}",
+            paper_said=found.said(methods, metric, stages, words),
+            measured=found.measured(methods, metric, stages),
+            chance=found.chance(methods, metric, stages),
+            verdict=verdict,
+            reason=reason,
+        )
+
+    for metric in ("spearman_abs", "ssim", "hog"):
+        if metric not in found.metrics:
+            continue
+        for method in ("gradient", "grad_cam"):
+            if method in found.methods:
+                add(
+                    f"{title(method)} responds",
+                    f"{title(method)} changes when the network is randomized.",
+                    [method],
+                    metric,
+                    where="section 3.1, figures 2, 4 and 5",
+                    words="sensitive",
+                    verdict=judge(found.verdicts([method], metric, [last]), "below"),
+                    reason=f"reproduced if the interval at {last} lies below {line}",
+                )
+        guided = [m for m in _GUIDED if m in found.methods]
+        if guided:
+            add(
+                "guided, upper layers",
+                "Guided backpropagation and guided Grad-CAM do not notice that the upper layers "
+                "were randomized.",
+                guided,
+                metric,
+                where="section 3.1 and contribution 3",
+                words="invariant to higher layers",
+                stages=list(dict.fromkeys((upper[0], upper[-1]))),
+                verdict=judge(found.verdicts(guided, metric, upper)),
+                reason=f"reproduced if every interval lies above {line} at every stage from "
+                f"{upper[0]} to {upper[-1]}",
+            )
+            fell = [
+                found.at(m, metric, last)["high"] < found.at(m, metric, first)["low"]
+                for m in guided
+            ]
+            add(
+                "guided, lower layers",
+                "Both change once the lower layers are randomized.",
+                guided,
+                metric,
+                where="section 3.1 and contribution 3",
+                words="change with the lower convolutions only",
+                verdict="reproduced"
+                if all(fell)
+                else "inconclusive"
+                if any(fell)
+                else "not reproduced",
+                reason=f"reproduced if both intervals at {last} lie below those at {first}",
+            )
+        products = [m for m in _PRODUCTS if m in found.methods]
+        if products and metric != "hog":
+            add(
+                "products with the input",
+                "Gradient ⊙ input and integrated gradients stay similar although everything was "
+                "randomized.",
+                products,
+                metric,
+                where="section 3.1, figures 2, 4 and 5",
+                words="visually similar, high similarity",
+                verdict=judge(found.verdicts(products, metric, [last])),
+                reason=f"reproduced if both intervals at {last} lie above {line}: "
+                "a high similarity that other pictures reach too does not count",
+            )
+    products = [m for m in _PRODUCTS if m in found.methods]
+    if products and "spearman_signed" in found.metrics and len(found.stages) > 1:
+        add(
+            "signs",
+            "With signs kept, their rank correlation falls to about 0 almost at once.",
+            products,
+            "spearman_signed",
+            where="section 3.1 and figure 4",
+            words="about 0 after the first stages",
+            stages=found.stages[:2] + found.stages[-1:],
+            verdict=judge(found.verdicts(products, "spearman_signed", found.stages[1:]), "below"),
+            reason=f"reproduced if every interval from {found.stages[1]} on lies below {line}",
+        )
+
+
+def independent_claims(
+    claims: ClaimTable, readings: pd.DataFrame, published: Published | None, margin: float
+) -> None:
+    """Add what [adebayo2018sanity] says of blocks randomized one at a time; see cascade_claims."""
+    found = _Readings(readings, published)
+    blocks = [stage for stage in found.stages if stage != WHOLE]
+    metric = "spearman_abs"
+    products = [m for m in _PRODUCTS if m in found.methods]
+    if metric not in found.metrics:
+        return
+    if products:
+        claims.add(
+            "products with the input",
+            "Gradient ⊙ input and integrated gradients keep their absolute ranks whichever block "
+            "is randomized.",
+            source=f"{_PAPER}, section 3.2 and figure 21",
+            paper_said=found.said(products, metric, blocks, "at or above 0.99 throughout"),
+            measured=found.measured(products, metric, blocks),
+            chance=found.chance(products, metric, blocks),
+            verdict=judge(found.verdicts(products, metric, blocks)),
+            reason=f"reproduced if every interval lies above kappa {margin:g}",
+        )
+    pair = ["gradient", "guided_backprop"]
+    if set(pair) <= found.methods:
+        apart = [
+            found.at(pair[0], metric, stage)["high"] < found.at(pair[1], metric, stage)["low"]
+            for stage in blocks
+        ]
+        claims.add(
+            "guided against gradient",
+            "Randomizing a block changes guided backpropagation less than the gradient.",
+            source=f"{_PAPER}, section 3.2 and figure 21",
+            paper_said=found.said(pair, metric, blocks, "less sensitive"),
+            measured=found.measured(pair, metric, blocks),
+            chance=found.chance(pair, metric, blocks),
+            verdict="reproduced"
+            if all(apart)
+            else "inconclusive"
+            if any(apart)
+            else "not reproduced",
+            reason="reproduced if at every block the gradient's interval of kappa lies below that "
+            "of guided backpropagation",
+        )
+
+
+def beside_published(readings: pd.DataFrame, published: Published) -> Styler:
+    """Published similarity and ours, by method, metric and stage of the same name."""
+    names = {key: METRIC_TITLES.get(key, key) for key in readings["metric"].unique()}
+    rows = []
+    for row in readings.to_dict("records"):
+        value = published.value(row["method"], row["metric"], row["stage"])
+        if value is not None:
+            rows.append(
+                {
+                    "method": title(row["method"]),
+                    "similarity": names[row["metric"]],
+                    "stage": row["stage"],
+                    "cell": f"{rounded(value)} | {rounded(row['similarity'])}",
+                }
+            )
+    shown = pd.DataFrame(rows).pivot_table(
+        index=["similarity", "method"], columns="stage", values="cell", aggfunc="first", sort=False
+    )
+    shown.columns.name = None
+    return shown.style.set_table_attributes('class="dataframe"').format(na_rep="–")

@@ -1,0 +1,136 @@
+"""Files of networks trained by this project: tensors, and in their header where they come from."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from saliency_sanity.classifier import Classifier
+from saliency_sanity.networks import TRAINABLE, build_untrained
+from saliency_sanity.results import checkout, replacing
+from saliency_sanity.weights import fill, read_weights
+
+_KEY = "saliency_sanity"
+_NEEDED = ("network", "dataset", "classes", "size", "channels", "test_accuracy")
+
+
+def trained_path(network: str, dataset: str) -> Path:
+    """Where the workflow puts a trained network: ``results/models`` of the checkout."""
+    return checkout() / "results" / "models" / f"{network}-{dataset}.safetensors"
+
+
+def write_trained(network: nn.Module, path: Path, record: Mapping[str, Any]) -> None:
+    """Write a network with ``record`` in the file's header; whole or not at all.
+
+    ``record`` holds what JSON can hold, among it ``network``, ``dataset``, ``classes`` (names),
+    ``size``, ``channels`` and ``test_accuracy``. Raises ResultsError where the file cannot be
+    written and ValueError for weights that are not finite.
+    """
+    state = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
+    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} tensors are not finite ({broken[0]}, …): training diverged; "
+            "choose a smaller learning rate"
+        )
+    header = {_KEY: json.dumps(record, ensure_ascii=False, allow_nan=False)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata=header)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What a trained file says of itself; None for a file of somebody else's.
+
+    Raises FileNotFoundError, and ValueError for a damaged file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"weights file {path} does not exist; check the path")
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as opened:
+            text = (opened.metadata() or {}).get(_KEY)
+        if text is None:
+            return None
+        record = json.loads(text)
+        missing = [key for key in _NEEDED if key not in record]
+        if missing:
+            raise ValueError(f"its header lacks {', '.join(missing)}")
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"weights file {path} is damaged: {error}; train it again or fetch it again"
+        ) from error
+    return record
+
+
+def load_trained(network: str, path: Path, weights: str) -> Classifier:
+    """Load a file of :func:`write_trained` as a classifier that carries its record.
+
+    Raises FileNotFoundError, which says how to train it, and ValueError for a damaged file, for
+    one that is not ours and for another network's.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights {weights!r} of {network} are trained by this project and not there yet "
+            f"({path.parent.name}/{path.name}); train them with: "
+            f"python -m saliency_sanity train {network}   (`make book` does it too)"
+        )
+    record = read_record(path)
+    if record is None:
+        raise ValueError(
+            f"weights file {path} was not written by `python -m saliency_sanity train`: "
+            "its header does not say which classes and size it is for"
+        )
+    if record["network"] != network:
+        raise ValueError(
+            f"weights file {path} holds a trained {record['network']}, not {network}; "
+            f"load_model({record['network']!r}, …) loads it"
+        )
+    build = partial(
+        build_untrained,
+        network,
+        size=record["size"],
+        channels=record["channels"],
+        classes=len(record["classes"]),
+    )
+    bare = build(0)
+    fill(bare, read_weights(path), weights)
+    return _classifier(bare, network, weights, record["size"], build, record)
+
+
+def load_bare(network: str, weights: str, seed: int) -> Classifier:
+    """A small network with weights ``none``, drawn with ``seed``, or from a plain state dict."""
+    build = partial(build_untrained, network)
+    bare = build(seed)
+    if weights != "none":
+        fill(bare, read_weights(Path(weights)), weights)
+    return _classifier(bare, network, weights, TRAINABLE[network].size, build, None)
+
+
+def _classifier(
+    bare: nn.Module,
+    network: str,
+    weights: str,
+    size: int,
+    build: partial,
+    record: dict[str, Any] | None,
+) -> Classifier:
+    kind = TRAINABLE[network]
+    return Classifier(
+        bare,
+        name=network,
+        weights=weights,
+        scaling=kind.scaling,
+        size=size,
+        class_names=record["classes"] if record else (),
+        cam_layer=kind.cam_layer,
+        untrained=build,
+        provenance=record,
+    )

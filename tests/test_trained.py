@@ -1,0 +1,146 @@
+"""Files of trained networks: what they say of themselves, refusals, and the way into a model."""
+
+import json
+
+import pytest
+import torch
+from networks import draw, relative
+from safetensors.torch import save_file
+from saliency_sanity import load_model, weights_hash
+from saliency_sanity.networks import build_untrained
+from saliency_sanity.results import ResultsError
+from saliency_sanity.trained import load_trained, read_record, trained_path, write_trained
+
+RECORD = {
+    "network": "cnn",
+    "dataset": "fashion_mnist",
+    "classes": [f"garment {i}" for i in range(7)],
+    "size": 32,
+    "channels": 1,
+    "test_accuracy": 0.75,
+    "note": "Größe, ⊙",
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    network = build_untrained("cnn", 5, size=32, classes=7)
+    path = tmp_path / "results/models/cnn-fashion_mnist.safetensors"
+    write_trained(network, path, RECORD)
+    return network, path
+
+
+def test_round_trip(written):
+    network, path = written
+    assert read_record(path) == RECORD
+    model = load_model("cnn", path, device="cpu")
+    assert weights_hash(model) == weights_hash(load_trained("cnn", path, "other"))
+    x = draw(2, 1, 32, 32)
+    assert relative(model(x), network(x)) < 1e-5
+    assert (model.name, model.weights, model.size) == ("cnn", str(path), 32)
+    assert (model.accuracy, model.provenance) == (0.75, RECORD)
+    assert model.class_name(6) == "garment 6"
+    assert model.cam_layer == "hidden2"
+    assert model.scaling.input_range == (0, 1)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_untrained_twin_has_the_same_tensors(written):
+    model = load_model("cnn", written[1], device="cpu")
+    twin = model.untrained(3)
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {
+        k: v.shape for k, v in model.network.state_dict().items()
+    }
+    assert twin is not model.untrained(3)
+
+
+def test_default_weights_are_those_of_the_checkout(written, tmp_path, monkeypatch):
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert trained_path("cnn", "fashion_mnist").samefile(written[1])
+    named = load_model("cnn", device="cpu")
+    assert named.weights == "fashion_mnist"
+    assert weights_hash(named) == weights_hash(load_model("cnn", "fashion_mnist", device="cpu"))
+    for name, weights in (("mlp", "default"), ("inception_v3", "fashion_mnist"), ("cnn", "mnist")):
+        with pytest.raises(FileNotFoundError) as caught:
+            load_model(name, weights, device="cpu")
+        assert f"python -m saliency_sanity train {name}" in str(caught.value)
+        assert "make book" in str(caught.value)
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_file_of_another_network_is_refused(written):
+    with pytest.raises(ValueError, match=r"holds a trained cnn, not mlp; load_model\('cnn', …\)"):
+        load_model("mlp", written[1], device="cpu")
+    with pytest.raises(ValueError, match=r"holds a trained cnn, not inception_v3"):
+        load_model("inception_v3", written[1], device="cpu")
+
+
+def test_small_networks_without_training():
+    for name in ("cnn", "mlp"):
+        model = load_model(name, "none", device="cpu", seed=2)
+        assert weights_hash(model.network) == weights_hash(build_untrained(name, 2))
+        assert (model.accuracy, model.provenance, model.size) == (None, None, 28)
+        assert model.class_names == ()
+
+
+def test_plain_state_dict_of_a_small_network(tmp_path):
+    torch.save(build_untrained("mlp", 4).state_dict(), tmp_path / "own.pth")
+    model = load_model("mlp", tmp_path / "own.pth", device="cpu")
+    assert weights_hash(model.network) == weights_hash(build_untrained("mlp", 4))
+    assert model.provenance is None
+    with pytest.raises(ValueError, match=r"own.pth belong to another network than CNN"):
+        load_model("cnn", tmp_path / "own.pth", device="cpu")
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth does not exist"):
+        load_model("cnn", tmp_path / "nowhere.pth", device="cpu")
+    with pytest.raises(ValueError, match=r"unknown weights of cnn 'nonne'. Nearest: none"):
+        load_model("cnn", "nonne", device="cpu")
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "header", "lacking"])
+def test_damaged_file_is_named(damage, written):
+    network, path = written
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:3000])
+    elif damage == "text":
+        path.write_text("not tensors")
+    else:
+        record = "{" if damage == "header" else json.dumps({"network": "cnn"})
+        save_file(network.state_dict(), path, metadata={"saliency_sanity": record})
+    expected = "header lacks dataset, classes" if damage == "lacking" else "is damaged"
+    with pytest.raises(ValueError, match=rf"cnn-fashion_mnist.safetensors.*{expected}"):
+        load_model("cnn", path, device="cpu")
+
+
+def test_file_of_somebody_else_has_no_record(written):
+    network, path = written
+    save_file(network.state_dict(), path)
+    assert read_record(path) is None
+    with pytest.raises(ValueError, match=r"was not written by .*train"):
+        load_trained("cnn", path, "fashion_mnist")
+    with pytest.raises(FileNotFoundError, match=r"nowhere.safetensors does not exist"):
+        read_record(path.with_name("nowhere.safetensors"))
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    network = build_untrained("cnn", 0)
+    with torch.no_grad():
+        network.fc1.layer.bias[3] = torch.nan
+    with pytest.raises(ValueError, match=r"1 tensors are not finite \(fc1.layer.bias"):
+        write_trained(network, tmp_path / "cnn.safetensors", RECORD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_writing_leaves_the_old_file(written, monkeypatch):
+    network, path = written
+    before = path.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("saliency_sanity.trained.save_file", full)
+    with pytest.raises(ResultsError, match=r"No space left"):
+        write_trained(network, path, {**RECORD, "size": 28})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
