@@ -24,13 +24,13 @@ def variants(
     methods: Mapping[str, Attribution],
     *,
     labels: Tensor | None = None,
-    metrics: Mapping[str, Similarity] | None = None,
+    presets: Mapping[str, Mapping[str, Similarity]] | None = None,
 ) -> dict[str, Experiment]:
     """Experiments that differ from ``base`` in one choice each, the first in none, by name.
 
     All randomize the whole network at once and run ``methods``. ``labels`` ``[N]``, where they are
-    known, are explained in one of them; ``metrics``, the same ones with other settings, are used in
-    one. A network without batch norms has no such choice.
+    known, are explained in one of them; ``presets`` has by name the same metrics with other
+    settings, each used in one. A network without batch norms has no such choice.
     """
     whole = replace(base, order="full", stage_limit=0, methods=methods, originals={})
     made = {AS_HERE: whole}
@@ -51,8 +51,8 @@ def variants(
             if policy != now.batch_norm:
                 changed = replace(now, batch_norm=policy)
                 made[f"batch norm: {policy}"] = replace(whole, randomization=changed)
-    if metrics is not None:
-        made["metrics: the other preset"] = replace(whole, metrics=metrics)
+    for name, metrics in (presets or {}).items():
+        made[f"metrics: {name}"] = replace(whole, metrics=metrics)
     return made
 
 

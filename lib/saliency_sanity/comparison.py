@@ -1,5 +1,6 @@
 """Maps of many methods on the same pictures, and how like a reference each of them is."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,7 +167,8 @@ def verdict_table(
 ) -> Styler:
     """One metric's verdicts at the last stage as a table for the page, the highest kappa first.
 
-    ``readings`` has a row for each method, metric and stage with stage, position and the fields of
+    "(prior)" after a verdict says that input and architecture explain it. ``readings`` has a row
+    for each method, metric and stage with stage, position and the fields of
     ``verdict.Reading``; ``cascades``, for stages that add up, one for each method and metric with
     those of ``verdict.Cascade``. Raises ValueError for an unknown metric.
     """
@@ -197,7 +199,10 @@ def verdict_table(
 
 def _said(row: Mapping, words: Mapping[str, str]) -> str:
     reading = Reading(**{name: row[name] for name in Reading.__annotations__})
-    return _open(row) if reading.verdict == "inconclusive" else reading.words(words)
+    if reading.verdict == "inconclusive":
+        return _open(row)
+    explained = reading.verdict == "above" and reading.explained_by_prior
+    return words[reading.verdict] + " (prior)" * explained
 
 
 def _open(row: Mapping) -> str:
@@ -206,11 +211,13 @@ def _open(row: Mapping) -> str:
 
 
 def rounded(value: float) -> str:
-    """Two decimals, and no minus before a zero."""
-    return f"{round(value, 2) + 0.0:.2f}"
+    """Two decimals, no minus before a zero, and a dash for what is undefined."""
+    return "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
 
 
 def kappa_text(reading: Mapping) -> str:
-    """Kappa with its interval, e.g. ``0.41 (0.35 to 0.47)``."""
+    """Kappa with its interval, e.g. ``0.41 (0.35 to 0.47)``, or that there is none."""
+    if math.isnan(reading["kappa"]):
+        return "undefined"
     kappa, low, high = (rounded(reading[key]) for key in ("kappa", "low", "high"))
     return f"{kappa} ({low} to {high})"

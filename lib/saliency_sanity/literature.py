@@ -31,10 +31,12 @@ class Published:
     """Similarities by stage that a run of the paper's authors gave.
 
     ``curves[method, metric]`` has a value for each of ``stages``, None where it cannot be read.
-    ``subject`` says which network and pictures, ``precision`` how well a value is known.
+    ``subject`` says which network and pictures, in ``brief`` words too, ``precision`` how well a
+    value is known.
     """
 
     subject: str
+    brief: str
     source: str
     precision: str
     stages: tuple[str, ...]
@@ -60,6 +62,7 @@ def published(model: str, order: str) -> Published | None:
 _PUBLISHED = {
     ("cnn", "top_down"): Published(
         "a CNN on MNIST, the first 10 test digits, one random network",
+        "10 digits of MNIST",
         "Adebayo et al. 2018, code: cnn_mnist_cascading_randomization.ipynb",
         "absolute ranks as printed; signed ranks read from the plot, ±0.03",
         _SMALL,
@@ -91,6 +94,7 @@ _PUBLISHED = {
     ),
     ("mlp", "top_down"): Published(
         "an MLP on MNIST, the first 10 test digits, one random network",
+        "10 digits of MNIST",
         "Adebayo et al. 2018, code: mlp_mnist_cascading_randomization.ipynb",
         "absolute ranks as printed; signed ranks read from the plot, ±0.03",
         _PERCEPTRON,
@@ -118,6 +122,7 @@ _PUBLISHED = {
     ),
     ("cnn", "independent"): Published(
         "a CNN on MNIST, the first 10 test digits, one random network",
+        "10 digits of MNIST",
         "Adebayo et al. 2018, code: cnn_mnist_independent_randomization.ipynb",
         "medians read from box plots, ±0.05",
         _SMALL,
@@ -151,6 +156,7 @@ _PUBLISHED = {
     # curve is drawn from the absolute table.
     ("inception_v3", "top_down"): Published(
         "Inception v3 on ImageNet, one photograph (signed guided backpropagation: 8), one network",
+        "one photograph, ImageNet",
         "Adebayo et al. 2018, code: inceptionv3_cascading_randomization.ipynb",
         "read from plots, ±0.02",
         _INCEPTION,

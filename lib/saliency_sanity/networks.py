@@ -113,7 +113,8 @@ def slim_std(fan_in: int) -> float:
 
 TRAINABLE = {
     "inception_v3": Trainable(
-        _inception_v3, 75, 3, Scaling((0.5,) * 3, (0.5,) * 3), "Mixed_7c", slim_std, 0.0
+        # At 75 px Mixed_7c has one place left; Mixed_5d has 7 x 7, as Mixed_7c has 8 x 8 at 299 px.
+        *(_inception_v3, 75, 3, Scaling((0.5,) * 3, (0.5,) * 3), "Mixed_5d", slim_std, 0.0)
     ),
     "cnn": Trainable(CNN, 28, 1, Scaling((0.0,), (1.0,)), "hidden2", lambda _: _CNN_STD, _CNN_BIAS),
     "mlp": Trainable(

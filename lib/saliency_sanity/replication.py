@@ -34,36 +34,34 @@ class _Readings:
         return [self.at(m, metric, stage)["verdict"] for m in methods for stage in stages]
 
     def measured(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
-        """Raw similarity with kappa, at each of some stages."""
-        return "; ".join(
-            f"{title(m)} "
-            + ", ".join(
-                f"{rounded(row['similarity'])} at {stage} (kappa {kappa_text(row)})"
-                for stage in stages
-                for row in [self.at(m, metric, stage)]
+        """Raw similarity and kappa, from stage to stage."""
+        parts = []
+        for m in methods:
+            rows = [self.at(m, metric, stage) for stage in stages]
+            similarity = " → ".join(rounded(row["similarity"]) for row in rows)
+            kappa = " → ".join(
+                [*(rounded(row["kappa"]) for row in rows[:-1]), kappa_text(rows[-1])]
             )
-            for m in methods
-        )
+            parts.append(f"{title(m)} {similarity}, kappa {kappa}")
+        return "; ".join(parts)
 
     def chance(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
         levels = [self.at(m, metric, stage)["chance"] for m in methods for stage in stages]
-        low, high = rounded(min(levels)), rounded(max(levels))
+        known = [level for level in levels if pd.notna(level)]
+        if not known:
+            return "undefined"
+        low, high = rounded(min(known)), rounded(max(known))
         return f"similarity {low}" + (f" to {high}" if high != low else "") + ", kappa 0"
 
     def said(self, methods: Sequence[str], metric: str, stages: Sequence[str], words: str) -> str:
         """Published similarities at stages of the same names, else the paper's words."""
-        if self.published is None:
-            return words
         parts = []
         for m in methods:
-            values = [(self.published.value(m, metric, stage), stage) for stage in stages]
-            known = [f"{value:.2f} at {stage}" for value, stage in values if value is not None]
-            if known:
-                parts.append(f"{title(m)} {', '.join(known)}")
-        if not parts:
-            return words
-        about = f"{self.published.subject}; {self.published.precision}"
-        return f"{words}: {'; '.join(parts)} ({about})"
+            values = [self.published and self.published.value(m, metric, s) for s in stages]
+            if any(value is not None for value in values):
+                shown = ("·" if value is None else rounded(value) for value in values)
+                parts.append(f"{title(m)} {' → '.join(shown)}")
+        return f"{words}: {'; '.join(parts)} ({self.published.brief})" if parts else words
 
 
 def cascade_claims(
