@@ -242,4 +242,9 @@ def beside_published(readings: pd.DataFrame, published: Published) -> Styler:
         index=["similarity", "method"], columns="stage", values="cell", aggfunc="first", sort=False
     )
     shown.columns.name = None
-    return shown.style.set_table_attributes('class="dataframe"').format(na_rep="–")
+    # One line a cell: wide tables scroll in their own box.
+    return (
+        shown.style.set_table_attributes('class="dataframe"')
+        .set_properties(**{"white-space": "nowrap"})
+        .format(na_rep="–")
+    )
