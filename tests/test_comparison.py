@@ -118,7 +118,7 @@ def test_a_method_that_breaks_the_contract_is_named(pictures, returned, error, m
 def test_numbers_have_two_decimals_and_no_negative_zero():
     assert rounded(-0.001) == "0.00"
     assert rounded(0.126) == "0.13"
-    assert rounded(math.nan) == "nan"
+    assert rounded(math.nan) == "–"
     assert kappa_text({"kappa": 0.4, "low": -0.001, "high": 0.5}) == "0.40 (0.00 to 0.50)"
 
 
@@ -156,7 +156,7 @@ def test_the_verdict_table_reads_the_last_stage_and_the_whole_cascade():
     shown = verdict_table(readings, "hog", areas).data.set_index("method")
     assert shown.index.tolist() == ["The input", "Gradient"]
     assert shown["verdict"].tolist() == [
-        "picture-driven; input and architecture explain it",
+        "picture-driven (prior)",
         "responds",
     ]
     assert shown["first below the margin"].tolist() == ["never", "bottom"]

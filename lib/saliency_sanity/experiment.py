@@ -35,6 +35,8 @@ _CODE = (
 
 Arrays = dict[str, np.ndarray]
 
+_REFERENCE_CODE = Randomization()
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -57,7 +59,7 @@ class Experiment:
     methods: Mapping[str, Attribution]
     metrics: Mapping[str, Similarity]
     order: str = "top_down"
-    randomization: Randomization = field(default_factory=Randomization)
+    randomization: Randomization = _REFERENCE_CODE
     explained: str = "argmax"
     seeds: int = 3
     seed: int = 0
