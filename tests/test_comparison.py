@@ -165,7 +165,7 @@ def test_the_verdict_table_reads_the_last_stage_and_the_whole_cascade():
     last = readings[readings["stage"] == "bottom"].set_index("method")
     for method in levels:
         assert shown.loc[method, "kappa (95 % interval)"] == kappa_text(last.loc[method])
-        assert shown.loc[method, "prior"] == rounded(last.loc[method, "prior_similarity"])
+        assert shown.loc[method, "prior's kappa"] == rounded(last.loc[method, "prior_kappa"])
 
 
 def test_the_verdict_table_without_stages_that_add_up_has_no_area():

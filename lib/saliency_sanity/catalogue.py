@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -32,6 +32,13 @@ def title(name: str, short: bool = False) -> str:
     if card is None:
         return name.rpartition(":")[2]
     return card.abbreviation if short else card.title
+
+
+def titles(names: Iterable[str]) -> dict[str, str]:
+    """Titles by name, all different: where two would share one, names stand for themselves."""
+    found = {name: title(name) for name in names}
+    shared = {text for text in found.values() if list(found.values()).count(text) > 1}
+    return {name: name if text in shared else text for name, text in found.items()}
 
 
 def describe(method: Attribution) -> str:

@@ -57,17 +57,21 @@ def variants(
 
 
 def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
-    """Kappa with its interval and the verdict, one column of ``readings`` against another."""
-    cells = readings.assign(
-        cell=[
-            f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
-            if pd.notna(row["kappa"])
-            else f"undefined: {row['reason'].partition(';')[0]}"
-            for _, row in readings.iterrows()
-        ]
-    )
+    """Kappa with its interval and the verdict, one column of ``readings`` against another.
+
+    Why a verdict is open is said unless the interval shows it.
+    """
+    cells = readings.assign(cell=[_cell(row) for _, row in readings.iterrows()])
     shown = cells.pivot_table(
         index=index, columns=columns, values="cell", aggfunc="first", sort=False
     )
     shown.columns.name = shown.index.name = None
     return shown.style.set_table_attributes('class="dataframe"')
+
+
+def _cell(row: Mapping) -> str:
+    text = f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
+    held = row["low"] <= row["margin"] <= row["high"]
+    if row["verdict"] == "inconclusive" and not held:
+        text += f" ({row['reason'].partition(';')[0]})"
+    return text

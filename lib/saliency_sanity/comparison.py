@@ -187,7 +187,7 @@ def verdict_table(
         }
     )
     if rows["prior_similarity"].notna().any():
-        shown["prior"] = rows["prior_similarity"].map(rounded)
+        shown["prior's kappa"] = rows["prior_kappa"].map(rounded)
     if cascades is not None:
         own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
         shown["area under kappa"] = own["area"].map(rounded).tolist()

@@ -76,7 +76,7 @@ class Experiment:
         if self.stage_limit < 0 or self.stage_limit == 1:
             raise ValueError(f"stage limit {self.stage_limit}; 0 for all, or at least 2")
         if not 0 <= self.shown <= len(self.x):
-            raise ValueError(f"{self.shown} images shown of {len(self.x)}")
+            raise ValueError(f"{self.shown} images shown; valid are 0 to {len(self.x)}")
         if not self.methods or not self.metrics:
             raise ValueError("an experiment needs at least one method and one metric")
 

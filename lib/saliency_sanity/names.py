@@ -4,6 +4,14 @@ import difflib
 from collections.abc import Iterable
 
 
+def known(kind: str, name: str, valid: Iterable[str]) -> str:
+    """Return ``name`` if it is among the valid ones, else raise ValueError that lists them."""
+    valid = list(valid)
+    if name not in valid:
+        raise ValueError(unknown(kind, name, valid))
+    return name
+
+
 def unknown(kind: str, name: object, valid: Iterable[str], most: int = 30) -> str:
     """Say that ``name`` is no known ``kind`` and list the nearest valid names, then the others."""
     valid = list(valid)

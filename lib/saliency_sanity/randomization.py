@@ -29,7 +29,8 @@ class Randomization:
 
     ``scheme``: ``initializer`` draws as the untrained architecture does; ``truncated_normal`` with
     mean 0 and ``std``, cut at two ``std``, norm scales 1; ``moments`` from a normal with each
-    tensor's own mean and standard deviation; ``permutation`` shuffles each tensor's values.
+    tensor's own mean and standard deviation; ``permutation`` shuffles each tensor's values. The
+    last two leave a tensor of equal values as it is: there is nothing in it to randomize.
     ``batch_norm``: running statistics are kept (the reference code), reset to 0 and 1, or
     recalibrated on the explained images. Scale and shift of norms are weights and follow the
     scheme. Raises ValueError for other words or a std that is not positive. [adebayo2018sanity],

@@ -11,13 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from saliency_sanity.classifier import Classifier
+from saliency_sanity.classifier import Classifier, weights_hash
 from saliency_sanity.networks import TRAINABLE, build_untrained
 from saliency_sanity.results import checkout, replacing
 from saliency_sanity.weights import fill, read_weights
 
 _KEY = "saliency_sanity"
-_NEEDED = ("network", "dataset", "classes", "size", "channels", "test_accuracy")
+_NEEDED = ("network", "dataset", "classes", "size", "channels", "test_accuracy", "weights_hash")
 
 
 def trained_path(network: str, dataset: str) -> Path:
@@ -39,6 +39,8 @@ def write_trained(network: nn.Module, path: Path, record: Mapping[str, Any]) -> 
             f"{len(broken)} tensors are not finite ({broken[0]}, …): training diverged; "
             "choose a smaller learning rate"
         )
+    # So that a byte that has changed is found when the file is read.
+    record = {**record, "weights_hash": weights_hash(network)}
     header = {_KEY: json.dumps(record, ensure_ascii=False, allow_nan=False)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
@@ -102,6 +104,11 @@ def load_trained(network: str, path: Path, weights: str) -> Classifier:
     )
     bare = build(0)
     fill(bare, read_weights(path), weights)
+    if weights_hash(bare) != record["weights_hash"]:
+        raise ValueError(
+            f"weights file {path} is damaged: its tensors are not those that were trained "
+            f"({weights_hash(bare)} instead of {record['weights_hash']}); train it again"
+        )
     return _classifier(bare, network, weights, record["size"], build, record)
 
 

@@ -116,7 +116,7 @@ def read(
     and with one network also that the interval covers images only.
     Raises ValueError for other shapes, or a margin, confidence or number of resamples out of range.
     """
-    _check_settings(margin, confidence, resamples)
+    _check_settings(margin, confidence, resamples, seed)
     values = _square(similarity, "similarity")
     seeds, images = values.shape[:2]
     generator = np.random.default_rng(seed)
@@ -274,7 +274,9 @@ def _square(values: torch.Tensor | np.ndarray, what: str) -> np.ndarray:
     return np.where(np.isfinite(array), array, np.nan)
 
 
-def _check_settings(margin: float, confidence: float, resamples: int) -> None:
+def _check_settings(margin: float, confidence: float, resamples: int, seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected 0 or more")
     if not 0 < margin < 1:
         raise ValueError(f"margin is {margin}; expected a kappa between 0 and 1, such as 0.1")
     if not 0 < confidence < 1:
