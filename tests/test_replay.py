@@ -223,7 +223,8 @@ def test_what_is_trained_runs_once_and_what_is_random_every_time():
         "two",
         "one.0",
     ]
-    assert counting.calls == {"one.0": 1 + 3, "two": 1 + 3 + 3, "three": 1 + 9, "head": 12}
+    # Asked again at one stage, the same pass serves again, once it has started from the cut.
+    assert counting.calls == {"one.0": 1 + 3, "two": 1 + 1 + 3, "three": 1 + 2 + 3, "head": 7}
 
 
 def test_each_backward_rule_has_a_graph_of_its_own():

@@ -18,7 +18,7 @@ from saliency_sanity.blocks import Block, Stage, find_blocks, find_stages, netwo
 from saliency_sanity.catalogue import describe, named, source_digest
 from saliency_sanity.classifier import digest, weights_hash
 from saliency_sanity.comparison import check_map
-from saliency_sanity.gradient import Attribution, NotApplicable, attributing, in_chunks
+from saliency_sanity.gradient import Attribution, NotApplicable, attributing, in_chunks, recording
 from saliency_sanity.names import unknown
 from saliency_sanity.outcome import ORIGINAL, Outcome, packed, unpacked
 from saliency_sanity.randomization import EXPLAINED, Randomization, Randomizer
@@ -232,10 +232,10 @@ class _Run:
     def randomize(self, randomizer: Randomizer, replay: Replay, stage: Stage, seed: int) -> None:
         replay.random(stage.blocks)
         randomizer.set(stage.blocks, seed)
-        with attributing(self.of.model, self.of.x, self.of.target), torch.no_grad():
-            logits = in_chunks(
-                self.of.x, self.of.target, lambda part, _: differentiable(self.of.model, part)[1]
-            )
+        model, x, target = self.of.model, self.of.x, self.of.target
+        # With a graph: the gradient that follows may start from this very pass.
+        with attributing(model, x, target), recording():
+            logits = in_chunks(x, target, lambda part, _: differentiable(model, part)[1].detach())
         self.keep({"largest": logits.argmax(1).cpu().numpy()}, "classes", stage, seed)
 
     def maps(
