@@ -162,7 +162,7 @@ class ClaimTable:
         return self
 
     def _repr_html_(self) -> str:
-        heads = ("Claim", "Paper said", "We got", "Chance", "Verdict")
+        heads = ("Claim", "Verdict", "Paper said", "We got", "Chance")
         head = "".join(f'<th scope="col">{text}</th>' for text in heads)
         body = "\n".join(_row(claim) for claim in self.claims)
         return (
@@ -173,16 +173,16 @@ class ClaimTable:
 
     def _repr_markdown_(self) -> str:
         rows = [
-            "| Claim | Paper said | We got | Chance | Verdict |",
+            "| Claim | Verdict | Paper said | We got | Chance |",
             "| --- | --- | --- | --- | --- |",
         ]
         for claim in self.claims:
             cells = (
                 f"{claim.id}. {claim.statement} ({claim.source})",
+                f"**{claim.verdict}**: {claim.reason}",
                 _shown(claim.paper_said),
                 _shown(claim.measured),
                 _shown(claim.chance),
-                f"**{claim.verdict}**: {claim.reason}",
             )
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(rows)
@@ -206,11 +206,11 @@ def _row(claim: Claim) -> str:
         f'<tr><th scope="row"><span class="claim-id">{escape(claim.id)}</span> '
         f"{escape(claim.statement)} "
         f'<span class="claim-source">{escape(claim.source)}</span></th>'
+        f'<td><strong class="verdict verdict-{mark}">{escape(claim.verdict)}</strong> '
+        f'<span class="claim-reason">{escape(claim.reason)}</span></td>'
         f"<td>{escape(_shown(claim.paper_said))}</td>"
         f"<td>{escape(_shown(claim.measured))}</td>"
-        f"<td>{escape(_shown(claim.chance))}</td>"
-        f'<td><strong class="verdict verdict-{mark}">{escape(claim.verdict)}</strong> '
-        f'<span class="claim-reason">{escape(claim.reason)}</span></td></tr>'
+        f"<td>{escape(_shown(claim.chance))}</td></tr>"
     )
 
 
