@@ -25,8 +25,10 @@ def trained_path(network: str, dataset: str) -> Path:
     return checkout() / "results" / "models" / f"{network}-{dataset}.safetensors"
 
 
-def write_trained(network: nn.Module, path: Path, record: Mapping[str, Any]) -> None:
-    """Write a network with ``record`` in the file's header; whole or not at all.
+def write_trained(network: nn.Module, path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a network with ``record`` in the file's header, and give the header as written.
+
+    The file is written whole or not at all; ``weights_hash`` is added to what it says.
 
     ``record`` holds what JSON can hold, among it ``network``, ``dataset``, ``classes`` (names),
     ``size``, ``channels`` and ``test_accuracy``. Raises ResultsError where the file cannot be
@@ -45,6 +47,7 @@ def write_trained(network: nn.Module, path: Path, record: Mapping[str, Any]) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(state, temporary, metadata=header)
+    return record
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -52,7 +52,7 @@ def train(
     run.go(progress, checkpoint_seconds)
     record = _record(run, recipe, pictures, tests, started)
     record["seconds"] = round(before + record["seconds"], 1)
-    write_trained(run.network, path, record)
+    record = write_trained(run.network, path, record)
     run.checkpoint.unlink(missing_ok=True)
     return record
 
