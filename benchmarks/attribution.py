@@ -131,21 +131,22 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def printed(script: str, argument: int) -> float:
+    """The number that a script prints in a process of its own, where freed memory goes back."""
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(argument)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | RETURNED,
+    )
+    return float(process.stdout)
+
+
 def memory_row() -> dict[str, object]:
     """Peak memory of SmoothGrad above that of one gradient, many samples against few."""
-    peaks = [
-        float(
-            subprocess.run(
-                [sys.executable, "-c", MEMORY, str(samples)],
-                capture_output=True,
-                text=True,
-                check=True,
-                cwd=Path(__file__).parents[1],
-                env=os.environ | RETURNED,
-            ).stdout
-        )
-        for samples in (200, 10)
-    ]
+    peaks = [printed(MEMORY, samples) for samples in (200, 10)]
     what = "SmoothGrad, EfficientNet-Lite0: peak MiB, 200 samples / 10 samples"
     return row(what, *([peak] for peak in peaks), MEMORY_AIM)
 

@@ -6,13 +6,9 @@ times are for one stage and image.
 """
 
 import copy
-import os
-import subprocess
-import sys
 import time
 import warnings
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -23,7 +19,7 @@ from saliency_sanity.similarity import METRICS, metric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.attribution import RETURNED, SIZE, bare, calibrated, medians, row
+from benchmarks.attribution import SIZE, bare, calibrated, medians, printed, row
 
 BARE_AIM, QUANTUS_AIM, MEMORY_AIM = 1.0, 0.2, 1.05
 
@@ -88,17 +84,7 @@ def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[floa
 
 def memory_row(few: int) -> dict[str, object]:
     """Peak memory of the whole cascade above the loaded network, against a few stages of it."""
-    peaks = []
-    for stages in (0, few):
-        process = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(stages)],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parents[1],
-            env=os.environ | RETURNED,
-        )
-        peaks.append(float(process.stdout))
+    peaks = [printed(MEMORY, stages) for stages in (0, few)]
     what = f"cascade: peak MiB, all stages / {few} stages"
     return row(what, *([peak] for peak in peaks), MEMORY_AIM)
 

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from networks import SmallNet, draw, seeded, small
 from saliency_sanity import load_model
-from saliency_sanity.blocks import Stage, find_blocks, find_stages, network_of
+from saliency_sanity.blocks import Stage, find_blocks, find_stages
+from saliency_sanity.classifier import network_of
 from saliency_sanity.models import timm, torchvision
 from torch import nn
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saliency_sanity.classifier import Classifier
+from saliency_sanity.classifier import network_of
 from saliency_sanity.gradient import attributing, recording
 from saliency_sanity.names import unknown
 from saliency_sanity.replay import restartable
@@ -44,11 +44,6 @@ class Stage:
 
     name: str
     blocks: tuple[str, ...]
-
-
-def network_of(model: nn.Module) -> nn.Module:
-    """The network inside a Classifier; another module is its own."""
-    return model.network if isinstance(model, Classifier) else model
 
 
 def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:

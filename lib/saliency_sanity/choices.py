@@ -7,7 +7,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from torch import Tensor, nn
 
-from saliency_sanity.comparison import kappa_text
+from saliency_sanity.comparison import holds_margin, kappa_text
 from saliency_sanity.experiment import Experiment
 from saliency_sanity.gradient import Attribution
 from saliency_sanity.randomization import BATCH_NORM, SCHEMES
@@ -71,7 +71,6 @@ def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
 
 def _cell(row: Mapping) -> str:
     text = f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
-    held = row["low"] <= row["margin"] <= row["high"]
-    if row["verdict"] == "inconclusive" and not held:
+    if row["verdict"] == "inconclusive" and not holds_margin(row):
         text += f" ({row['reason'].partition(';')[0]})"
     return text

@@ -124,6 +124,11 @@ def digest(x: Tensor) -> str:
     return found.hexdigest()[:12]
 
 
+def network_of(model: nn.Module) -> nn.Module:
+    """The network inside a Classifier; another module is its own."""
+    return model.network if isinstance(model, Classifier) else model
+
+
 def scaling_of(model: nn.Module) -> Scaling | None:
     """The scaling of a Classifier; None for a bare network, whose raw units are not known."""
     return getattr(model, "scaling", None)
@@ -134,8 +139,7 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
 
     Raises ValueError that lists the nearest valid paths.
     """
-    network = model.network if isinstance(model, Classifier) else model
-    modules = dict(network.named_modules())
+    modules = dict(network_of(model).named_modules())
     if not path or path not in modules:
         raise ValueError(unknown("layer", path, [key for key in modules if key]))
     return modules[path]

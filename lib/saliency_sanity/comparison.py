@@ -59,6 +59,13 @@ def check_map(name: str, attribution: object, x: Tensor) -> Tensor:
     return attribution.detach()
 
 
+def refuse_all(refused: Mapping[str, str]) -> None:
+    """Raise NotApplicable with the reason of every method, if there is one."""
+    if refused:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise NotApplicable(f"none of the methods applies to this network. {reasons}")
+
+
 def explain(
     methods: Mapping[str, Attribution], model: nn.Module, x: Tensor, target: Tensor
 ) -> Explained:
@@ -78,9 +85,8 @@ def explain(
             except NotApplicable as error:
                 refused[name] = str(error)
                 bar.total -= len(x) * passes(method)
-    if refused and not maps:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
-        raise NotApplicable(f"none of the methods applies to this network. {reasons}")
+    if not maps:
+        refuse_all(refused)
     return Explained(maps, refused)
 
 
@@ -213,6 +219,11 @@ def _open(row: Mapping) -> str:
 def rounded(value: float) -> str:
     """Two decimals, no minus before a zero, and a dash for what is undefined."""
     return "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
+
+
+def holds_margin(reading: Mapping) -> bool:
+    """Whether the interval shows by itself that a verdict is open."""
+    return reading["low"] <= reading["margin"] <= reading["high"]
 
 
 def kappa_text(reading: Mapping) -> str:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity import maps as of
-from saliency_sanity.blocks import Block, Stage, find_blocks, find_stages, network_of, spread
+from saliency_sanity.blocks import Block, Stage, find_blocks, find_stages, spread
 from saliency_sanity.catalogue import describe, named, source_digest
-from saliency_sanity.classifier import digest, weights_hash
-from saliency_sanity.comparison import check_map
+from saliency_sanity.classifier import digest, network_of, weights_hash
+from saliency_sanity.comparison import check_map, refuse_all
 from saliency_sanity.gradient import Attribution, NotApplicable, attributing, in_chunks, recording
 from saliency_sanity.names import unknown
 from saliency_sanity.outcome import ORIGINAL, Outcome, packed, unpacked
@@ -225,9 +225,8 @@ class _Run:
                 continue
             found = self.reference[name] = shared[known]
             self.keep(self.as_pictures(found), "original", None, self.of.seed, name)
-        if self.refused and not self.methods():
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
-            raise NotApplicable(f"none of the methods applies to this network. {reasons}")
+        if not self.methods():
+            refuse_all(self.refused)
 
     def randomize(self, randomizer: Randomizer, replay: Replay, stage: Stage, seed: int) -> None:
         replay.random(stage.blocks)

@@ -11,6 +11,7 @@ from saliency_sanity.classifier import Classifier, Scaling
 from saliency_sanity.datasets import CLASS_NAMES
 from saliency_sanity.names import unknown
 from saliency_sanity.networks import TRAINABLE, build_untrained, initialize
+from saliency_sanity.seeding import seeded
 from saliency_sanity.shim import ensure_torchvision
 from saliency_sanity.trained import load_bare, load_trained, read_record, trained_path
 from saliency_sanity.weights import (
@@ -73,9 +74,7 @@ def cam_layer(name: str) -> str | None:
 
 
 def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed every GPU's generator too and leave it so.
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return build()
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from saliency_sanity.blocks import Block, network_of
+from saliency_sanity.blocks import Block
+from saliency_sanity.classifier import network_of
 from saliency_sanity.gradient import attributing
 from saliency_sanity.names import unknown
 from saliency_sanity.seeding import generator, seeded

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity.classifier import network_of
 from saliency_sanity.rules import interception
 
 # Activations kept at most. What does not fit is computed anew each time.
@@ -191,7 +192,7 @@ class Replay:
             return self.model(tape.leaf)
 
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
-        network = getattr(self.model, "network", self.model)
+        network = network_of(self.model)
         for block in self._clean:
             for path in block.modules:
                 yield path, network.get_submodule(path)

@@ -8,7 +8,7 @@ from pandas.io.formats.style import Styler
 from saliency_sanity.blocks import WHOLE
 from saliency_sanity.catalogue import title
 from saliency_sanity.claims import ClaimTable, judge
-from saliency_sanity.comparison import kappa_text, rounded
+from saliency_sanity.comparison import holds_margin, kappa_text, rounded
 from saliency_sanity.figures import METRIC_TITLES
 from saliency_sanity.literature import Published
 
@@ -19,10 +19,6 @@ _PRODUCTS = ("gradient_x_input", "integrated_gradients")
 
 # A kappa above this: more of the map is left than is gone.
 _MOST = 0.5
-
-
-def _held(row: Mapping) -> bool:
-    return row["low"] <= row["margin"] <= row["high"]
 
 
 class _Readings:
@@ -71,7 +67,7 @@ class _Readings:
     def side(self, method: str, metric: str, stages: Sequence[str], line: float) -> str:
         """The verdict on a claim that every interval of a method lies above a line."""
         rows = [self.at(method, metric, stage) for stage in stages]
-        undecided = any(row["verdict"] == "inconclusive" and not _held(row) for row in rows)
+        undecided = any(row["verdict"] == "inconclusive" and not holds_margin(row) for row in rows)
         above, below = ([row["low"] > line for row in rows], [row["high"] < line for row in rows])
         if undecided or not (all(above) or any(below)):
             return "inconclusive"
