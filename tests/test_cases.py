@@ -26,7 +26,12 @@ def folder(tmp_path) -> Path:
 
 def test_a_case_is_what_the_file_says(folder):
     found = find_case(folder / "two.ipynb", "photos")
-    assert found == Case("two", "photos", "Photographs", ("cnn",), ("paper",), {"name": "photos"})
+    assert found == Case(
+        *("two", "photos", "Photographs"),
+        needs=("cnn",),
+        profiles=("paper",),
+        parameters={"name": "photos"},
+    )
     assert found.copy == "two-photos"
     assert found.runs_in("paper")
     assert not found.runs_in("quick")
@@ -52,6 +57,33 @@ def test_a_case_is_told_its_name_where_the_notebook_asks(folder):
     notebook(folder / "two.ipynb", parameters='name: str = "plain"\ncase: str = ""\n')
     assert case.values(folder / "two.ipynb") == {"name": "photos", "case": "photos"}
     assert Case("two").values(folder / "two.ipynb") == {}
+
+
+def test_how_many_networks_a_case_takes(folder):
+    source = folder / "two.ipynb"
+    assert Case("two", "a", needs=("cnn",)).count(source, {"count": 7}) == 1
+    many = Case("two", "a", needs=("cnn",), replicates="count")
+    assert many.count(source, {}) == 3, "the notebook's default"
+    assert many.count(source, {"count": 1, "rate": 2.0}) == 1
+    own = Case("two", "a", needs=("cnn",), replicates="count", parameters={"count": "5"})
+    assert own.count(source, {}) == 5
+    assert own.count(source, {"count": 2}) == 2, "a profile wins over the case, as in a run"
+
+
+@pytest.mark.parametrize(
+    ("replicates", "given", "says"),
+    [
+        ("cuont", {}, r"names no parameter of the notebook: .*'cuont'\. Nearest: count"),
+        ("name", {}, r"'replicates' names 'name', which is declared as str;"),
+        ("flag", {}, r"'replicates' names 'flag', which is declared as bool;"),
+        ("count", {"count": 0}, r"'a' of two takes 0 networks .*count = 0\); set it to 1 or more"),
+        ("count", {"count": -1}, r"takes -1 networks"),
+    ],
+)
+def test_a_number_of_networks_that_makes_no_sense_is_refused(folder, replicates, given, says):
+    case = Case("two", "a", needs=("cnn",), replicates=replicates)
+    with pytest.raises(InputError, match=says):
+        case.count(folder / "two.ipynb", given)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +117,8 @@ def test_a_missing_notebook_is_named_rather_than_its_case(folder):
         ("two: {a: {}}", "'title' is missing"),
         ("two: {a: {title: ' '}}", "'title' is missing"),
         ("two: {a: {title: x, needs: cnn}}", "'needs' must be a list of names, not 'cnn'"),
+        ("two: {a: {title: x, replicates: count}}", "'replicates' must be .* not 'count' with"),
+        ("two: {a: {title: x, needs: [cnn], replicates: 2}}", "'replicates' must be the name of"),
         ("two: {a: {title: x, profiles: [1]}}", "'profiles' must be a list"),
         ("two: {a: {title: x, parameters: [1]}}", "'parameters' must map"),
         ("two: {a: {title: x, parameters: {case: b}}}", "'case' not among them"),

@@ -5,7 +5,13 @@ from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 from saliency_sanity.networks import TRAINABLE
-from saliency_sanity.recipe import Recipe
+from saliency_sanity.recipe import (
+    Recipe,
+    network_keys,
+    parse_weights,
+    split_key,
+    weights_name,
+)
 
 
 def test_what_is_left_out_is_the_papers():
@@ -48,6 +54,7 @@ def test_given_values_win_and_survive_replace():
         ({"images": -1}, r"images -1 must be positive, or 0 for all"),
         ({"size": 0}, r"size 0 must be positive"),
         ({"target_accuracy": 95.0}, r"target_accuracy 95.0 must lie in 0 to 1"),
+        ({"seed": -1}, r"seed -1 must be 0 or positive"),
         ({"seed": True}, r"seed True of the recipe is bool, not int"),
     ],
 )
@@ -67,3 +74,41 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nothing():
     assert rates[400] == pytest.approx(0, abs=1e-12)
     constant = Recipe("cnn", schedule="constant", learning_rate=0.2)
     assert {constant.rate(step, 400) for step in range(400)} == {0.2}
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "fashion_mnist"),
+        ({"seed": 1}, "fashion_mnist-1"),
+        ({"labels": "permuted"}, "fashion_mnist-permuted"),
+        ({"labels": "permuted", "seed": 12}, "fashion_mnist-permuted-12"),
+        ({"dataset": "mnist", "labels": "permuted", "seed": 1}, "mnist-permuted-1"),
+    ],
+)
+def test_weights_are_named_by_what_they_were_trained_on(values, name):
+    recipe = Recipe("cnn", **values)
+    assert recipe.weights == weights_name(recipe.dataset, recipe.labels, recipe.seed) == name
+    assert Recipe("cnn", **parse_weights(name)) == recipe
+
+
+def test_one_network_has_one_name():
+    """So that two files never hold the same network, and one file never two."""
+    for name in (
+        *("fashion_mnist-0", "fashion_mnist-01", "fashion_mnist--1", "fashion_mnist-true"),
+        *("fashion_mnist-1-permuted", "fashion_mnist-permuted-0", "fashion_mnist-permutd"),
+        *("mnist-permuted-", " mnist", "mnist-\u0663", "fashion", "default", "none", ""),
+    ):
+        assert parse_weights(name) is None, name
+
+
+def test_keys_name_network_and_labels():
+    keys = network_keys()
+    assert len(keys) == len(set(keys)) == 2 * len(TRAINABLE)
+    for key in keys:
+        assert Recipe(**split_key(key)).key == key
+    assert split_key("cnn-permuted") == {"network": "cnn", "labels": "permuted"}
+    assert Recipe("mlp", seed=3).key == "mlp"
+    for wrong, nearest in (("cnn-permutd", "cnn-permuted"), ("cnn-true", "cnn"), ("cnnn", "cnn")):
+        with pytest.raises(ValueError, match=rf"network to train '{wrong}'. Nearest: .*{nearest}"):
+            split_key(wrong)

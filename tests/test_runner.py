@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import URLError
 
 import nbformat
 import pytest
@@ -344,25 +345,70 @@ def trained(monkeypatch) -> list:
     import saliency_sanity.training
 
     asked = []
-    monkeypatch.setattr(
-        saliency_sanity.training,
-        "train",
-        lambda recipe, path, *, progress=True: asked.append((recipe, path, progress)),
-    )
+
+    def train(recipe, path, *, progress=True):
+        asked.append((recipe, path, progress))
+        target = recipe.target_accuracy
+        return {
+            "test_accuracy": 0.105,
+            "test_count": 2000,
+            "train_accuracy": 0.9731,
+            "train_count": 10_000,
+            "target_accuracy": target,
+            "target_reached": target <= 0.9731 if target else None,
+            "epochs": 20.0,
+        }
+
+    monkeypatch.setattr(saliency_sanity.training, "train", train)
     return asked
 
 
 def test_a_network_is_trained_by_profile_and_words(tmp_path, trained, monkeypatch, capsys):
-    profile(tmp_path / "config", "tiny", networks={"cnn": {"epochs": 2, "seed": 3}})
+    profile(tmp_path / "config", "tiny", networks={"cnn": {"epochs": 2, "batch": 9}})
     (tmp_path / "_config.yml").touch()
     notebook(tmp_path / "notebooks" / "one.ipynb")
     monkeypatch.chdir(tmp_path / "notebooks")
     assert main(["train", "cnn", "--profile", "tiny", "-p", "seed", "4"]) == 0
     ((recipe, path, progress),) = trained
-    assert (recipe.network, recipe.epochs, recipe.seed) == ("cnn", 2.0, 4)
-    assert path == tmp_path / "results" / "models" / "cnn-fashion_mnist.safetensors"
+    assert (recipe.network, recipe.epochs, recipe.batch, recipe.seed) == ("cnn", 2.0, 9, 4)
+    assert path == tmp_path / "results" / "models" / "cnn-fashion_mnist-4.safetensors"
     assert progress
-    assert "cnn: trained, in ../results/models/cnn-" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "cnn: trained, in ../results/models/cnn-fashion_mnist-4.safetensors",
+        "right: 10.50% of 2000 test pictures, 97.31% of 10000 training pictures (true labels)",
+    ]
+
+
+def test_a_network_is_trained_on_permuted_labels(tmp_path, trained, monkeypatch, capsys):
+    networks = {"cnn": {"epochs": 2}, "cnn-permuted": {"epochs": 60, "target_accuracy": 0.97}}
+    profile(tmp_path / "config", "tiny", networks=networks)
+    (tmp_path / "_config.yml").touch()
+    notebook(tmp_path / "notebooks" / "one.ipynb")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "cnn-permuted", "--profile", "tiny", "-p", "batch", "7"]) == 0
+    ((recipe, path, _),) = trained
+    assert (recipe.network, recipe.labels) == ("cnn", "permuted")
+    assert (recipe.epochs, recipe.batch, recipe.target_accuracy) == (60, 7, 0.97)
+    assert path == tmp_path / "results" / "models" / "cnn-fashion_mnist-permuted.safetensors"
+    said = capsys.readouterr().out
+    assert said.startswith("cnn-permuted: trained, in results/models/cnn-fashion_mnist-permuted.")
+    assert "(permuted labels)" in said
+    assert "target of 97.00% of the training pictures reached after 20 epochs" in said
+    assert main(["train", "cnn", "-p", "labels", "permuted", "-p", "target_accuracy", "0.98"]) == 0
+    assert trained[1][1] == path
+    assert "target of 98.00% of the training pictures NOT reached" in capsys.readouterr().out
+
+
+def test_training_says_what_came_of_it(tmp_path, capsys):
+    """With nothing in its place: a short training on a few pictures."""
+    words = ["train", "mlp-permuted", "--quiet", "--output", str(tmp_path / "m.safetensors")]
+    for name, value in {"images": 20, "batch": 10, "epochs": 1, "target_accuracy": 1}.items():
+        words += ["-p", name, str(value)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "of 2000 test pictures" in said
+    assert "of 20 training pictures (permuted labels)" in said
+    assert "NOT reached in 1.0 epochs; raise epochs" in said
 
 
 def test_without_a_profile_the_recipe_is_its_own(tmp_path, trained):
@@ -384,6 +430,17 @@ def test_without_a_profile_the_recipe_is_its_own(tmp_path, trained):
         (["cnn", "-p", "seed", "1", "-p", "seed", "2"], "'seed' is given twice"),
         (["cnn", "-p", "epochs", "0"], "train cnn: epochs 0.0 must be positive"),
         (["cnn", "-p", "source", "nowhere"], "nowhere"),
+        (["cnn-permutd"], "unknown network to train 'cnn-permutd'. Nearest: cnn-permuted"),
+        (["cnn-permuted", "--profile", "tiny"], "unknown network 'cnn-permuted'. Valid: cnn."),
+        (["cnn-permuted", "-p", "labels", "true"], "learns permuted labels; train cnn for true"),
+        (["cnn", "-p", "labels", "permutd"], "unknown labels 'permutd'. Nearest: permuted"),
+        (["cnn-permuted", "-p", "images", "1"], "permutation of 1 labels with seed 0 leaves all"),
+        (["cnn", "-p", "images", "10001"], "10001 pictures asked for"),
+        (["cnn", "-p", "dataset", "mnits"], "unknown dataset 'mnits'. Nearest: mnist"),
+        (["cnn", "-p", "seed", "-1"], "train cnn: seed -1 must be 0 or positive"),
+        (["cnn", "-p", "source", "broken/idx"], "train-images-idx3-ubyte.gz is damaged"),
+        (["cnn", "-p", "source", "empty/idx"], "has neither train-images-idx3-ubyte.gz nor"),
+        (["cnn", "-p", "source", "gone/idx"], "folder gone/idx of idx files does not exist"),
         (["cnn", "--output", "cnn.pth"], "must end in '.safetensors'"),
     ],
 )
@@ -393,11 +450,38 @@ def test_bad_input_for_training_is_one_line_and_status_2(
     profile(tmp_path / "config", "tiny", networks={"cnn": {}})
     (tmp_path / "_config.yml").touch()
     notebook(tmp_path / "notebooks" / "one.ipynb")
+    (tmp_path / "empty" / "idx").mkdir(parents=True)
+    (tmp_path / "broken" / "idx").mkdir(parents=True)
+    for path in (Path(__file__).parents[1] / "data" / "fashion_mnist").glob("*.gz"):
+        # The first half, as a download leaves it that was cut off.
+        content = path.read_bytes()
+        (tmp_path / "broken" / "idx" / path.name).write_bytes(content[: len(content) // 2])
     monkeypatch.chdir(tmp_path)
     assert main(["train", *words]) == 2
+    assert not (tmp_path / "results" / "models").exists() or not list(
+        (tmp_path / "results" / "models").iterdir()
+    )
     said = capsys.readouterr().err
     assert says in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_download_that_fails_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
+    import torchvision
+
+    def interrupted(folder, download):
+        raise URLError("network is unreachable")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", interrupted)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    output = tmp_path / "cnn.safetensors"
+    words = ["-p", "dataset", "mnist", "-p", "source", "download", "--output", str(output)]
+    assert main(["train", "cnn-permuted", *words]) == 2
+    said = capsys.readouterr().err
+    assert "mnist has to be downloaded, and the download failed" in said
+    assert "network is unreachable" in said
+    assert len(said.strip().splitlines()) == 1
+    assert not output.exists()
 
 
 def test_every_method_is_listed_and_has_a_card(capsys):

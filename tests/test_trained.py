@@ -6,7 +6,8 @@ import pytest
 import torch
 from networks import draw, relative
 from safetensors.torch import save_file
-from saliency_sanity import load_model, weights_hash
+from saliency_sanity import load_model, training, weights_hash
+from saliency_sanity.cli import main
 from saliency_sanity.networks import build_untrained
 from saliency_sanity.results import ResultsError
 from saliency_sanity.trained import load_trained, read_record, trained_path, write_trained
@@ -19,6 +20,16 @@ RECORD = {
     "channels": 1,
     "test_accuracy": 0.75,
     "note": "Größe, ⊙",
+}
+# What the command line reads of a record.
+DONE = {
+    "test_accuracy": 0.1,
+    "test_count": 20,
+    "train_accuracy": 0.9,
+    "train_count": 30,
+    "target_accuracy": 0.0,
+    "target_reached": None,
+    "epochs": 2.0,
 }
 
 
@@ -62,12 +73,82 @@ def test_default_weights_are_those_of_the_checkout(written, tmp_path, monkeypatc
     named = load_model("cnn", device="cpu")
     assert named.weights == "fashion_mnist"
     assert weights_hash(named) == weights_hash(load_model("cnn", "fashion_mnist", device="cpu"))
-    for name, weights in (("mlp", "default"), ("inception_v3", "fashion_mnist"), ("cnn", "mnist")):
-        with pytest.raises(FileNotFoundError) as caught:
-            load_model(name, weights, device="cpu")
-        assert f"python -m saliency_sanity train {name}" in str(caught.value)
-        assert "make book" in str(caught.value)
-        assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "file", "command"),
+    [
+        ("mlp", "default", "mlp-fashion_mnist", "mlp"),
+        ("inception_v3", "fashion_mnist", "inception_v3-fashion_mnist", "inception_v3"),
+        ("cnn", "fashion_mnist-2", "cnn-fashion_mnist-2", "cnn -p seed 2"),
+        ("cnn", "fashion_mnist-permuted", "cnn-fashion_mnist-permuted", "cnn-permuted"),
+        (
+            *("cnn", "fashion_mnist-permuted-1", "cnn-fashion_mnist-permuted-1"),
+            "cnn-permuted -p seed 1",
+        ),
+        ("cnn", "mnist", "cnn-mnist", "cnn -p dataset mnist -p source download"),
+        (
+            *("mlp", "mnist-permuted-3", "mlp-mnist-permuted-3"),
+            "mlp-permuted -p dataset mnist -p source download -p seed 3",
+        ),
+    ],
+)
+def test_absent_weights_come_with_the_command_that_trains_them(
+    name, weights, file, command, tmp_path, monkeypatch
+):
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        load_model(name, weights, device="cpu")
+    said = str(caught.value)
+    assert said.partition("train them with: ")[2].partition("   (")[0] == (
+        f"python -m saliency_sanity train {command}"
+    )
+    assert ("make book" in said) == ("dataset" not in command), "the book trains no digits"
+    assert f"(models/{file}.safetensors)" in said
+    assert str(tmp_path) not in said
+    asked = []
+    monkeypatch.setattr(training, "train", lambda recipe, path, **_: asked.append(path) or DONE)
+    assert main(["train", *command.split()]) == 0
+    assert asked == [tmp_path / "results" / "models" / f"{file}.safetensors"]
+
+
+def test_weights_of_a_name_load_from_its_file(written, tmp_path, monkeypatch):
+    network, path = written
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    trained_on = {"dataset": "fashion_mnist", "labels": "permuted", "seed": 1}
+    named = trained_path("cnn", "fashion_mnist-permuted-1")
+    write_trained(network, named, RECORD | {"parameters": trained_on})
+    model = load_model("cnn", "fashion_mnist-permuted-1", device="cpu")
+    assert model.weights == "fashion_mnist-permuted-1"
+    assert weights_hash(model) == weights_hash(load_model("cnn", path, device="cpu"))
+    for weights, says in (
+        ("fashion_mnist-1", "trained with labels 'permuted', not 'true'"),
+        ("fashion_mnist-permuted", "trained with seed 1, not 0"),
+        ("mnist-permuted-1", "trained with dataset 'fashion_mnist', not 'mnist'"),
+    ):
+        wrong = trained_path("cnn", weights)
+        wrong.write_bytes(named.read_bytes())
+        with pytest.raises(ValueError, match=f"{says} as '{weights}' says"):
+            load_model("cnn", weights, device="cpu")
+        assert load_model("cnn", wrong, device="cpu").provenance["network"] == "cnn"
+
+
+@pytest.mark.parametrize("name", ["cnn", "inception_v3"])
+@pytest.mark.parametrize(
+    ("weights", "nearest"),
+    [
+        ("fashion_mnist-permutd", "fashion_mnist-permuted"),
+        ("fashion_mnist-01", "fashion_mnist"),
+        ("fashion_mnist-permuted-0", "fashion_mnist-permuted"),
+    ],
+)
+def test_unknown_weights_list_the_nearest(name, weights, nearest):
+    with pytest.raises(ValueError, match=f"weights of {name} '{weights}'. Nearest: {nearest}"):
+        load_model(name, weights, device="cpu")
 
 
 def test_file_of_another_network_is_refused(written):

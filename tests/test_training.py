@@ -63,6 +63,7 @@ def test_record_says_what_was_done(finished):
     assert (record["network"], record["size"], record["channels"]) == ("cnn", 28, 1)
     assert record["parameters"]["learning_rate"] == 1e-3
     assert record["labels_changed"] == 0
+    assert (record["target_accuracy"], record["target_reached"]) == (0, None)
     assert record["seconds"] > 0
     assert record["versions"]["torch"]
     assert str(path.parent) not in json.dumps(record)
@@ -165,6 +166,60 @@ def test_permuted_labels_are_learnt_by_heart_until_the_target(tmp_path):
     assert 1 < record["epochs"] < 60
     assert record["epochs"] == int(record["epochs"]), "it ends with an epoch"
     assert record["labels_changed"] > 0.7
+    assert (record["target_accuracy"], record["target_reached"]) == (0.95, True)
+
+
+def test_a_target_that_is_not_reached_is_said(tmp_path):
+    recipe = Recipe("mlp", images=50, labels="permuted", epochs=1, batch=10, target_accuracy=1.0)
+    record = train(recipe, tmp_path / "mlp.safetensors", progress=False)
+    assert record["train_accuracy"] < 1
+    assert (record["target_accuracy"], record["target_reached"]) == (1, False)
+    assert record["epochs"] == 1
+
+
+def test_a_target_is_measured_on_all_pictures_with_the_weights_as_they_are(tmp_path, monkeypatch):
+    """What was right on the way is no proof: training ends only where the measurement says so."""
+    data = load_dataset(count=2100)
+    recipe = Recipe("mlp", images=2100, epochs=6, batch=50, learning_rate=1e-3, target_accuracy=0.6)
+    measured = []
+    accuracy = training._Run.accuracy
+
+    def low_at_first(self, images, labels):
+        found = accuracy(self, images, labels)
+        measured.append((len(images), self.step))
+        return 0.59 if len(measured) == 1 else found
+
+    monkeypatch.setattr(training._Run, "accuracy", low_at_first)
+    record = train(recipe, tmp_path / "mlp.safetensors", progress=False)
+    epochs = [step // 42 for pictures, step in measured if pictures == 2100][:2]
+    assert epochs[1] == epochs[0] + 1 == record["epochs"], "one epoch more than the first reading"
+    assert record["train_count"] == 2100
+    monkeypatch.undo()
+    model = load_model("mlp", str(tmp_path / "mlp.safetensors"), device="cpu")
+    right = model.predict(data.images[:, None].float() / 255) == data.labels
+    assert record["train_accuracy"] == pytest.approx(right.double().mean().item())
+    assert record["target_reached"] is True
+
+
+def test_measuring_on_the_way_changes_nothing(tmp_path, monkeypatch):
+    """Batch norms are measured in another mode than they learn in, and go back to it."""
+    values = {"images": 24, "epochs": 3, "batch": 8, "learning_rate": 1e-4}
+    plain, watched = tmp_path / "plain.safetensors", tmp_path / "watched.safetensors"
+    measured = []
+    accuracy = training._Run.accuracy
+
+    def never_enough(self, images, labels):
+        accuracy(self, images[:24], labels[:24])
+        measured.append(self.step)
+        return 0.0
+
+    monkeypatch.setattr(training._Run, "accuracy", never_enough)
+    train(Recipe("inception_v3", **values), plain, progress=False)
+    assert set(measured) == {9}, "only at the end"
+    recipe = Recipe("inception_v3", **values, target_accuracy=1e-9)
+    assert train(recipe, watched, progress=False)["target_reached"] is False
+    assert min(measured) < 9, "also on the way"
+    assert same(plain, watched)
 
 
 def test_divergence_is_said_and_writes_nothing(tmp_path):

@@ -14,7 +14,7 @@ from saliency_sanity.parameters import check_parameters, read_parameters
 from saliency_sanity.profiles import (
     profile_copies,
     profile_names,
-    profile_recipe,
+    profile_networks,
     read_profile,
 )
 from saliency_sanity.trained import read_record
@@ -125,7 +125,8 @@ def test_bad_input_is_told_before_anything_runs(tmp_path):
     assert not (folder / "build" / "logs").exists()
 
 
-CASED = 'count: int = 3\nname: str = "plain"\ncase: str = ""\n'
+CASED = 'count: int = 3\nname: str = "plain"\ncase: str = ""\npairs: int = 1\n'
+PAIRS = [f"cnn-fashion_mnist{labels}{seed}" for labels in ("", "-permuted") for seed in ("", "-1")]
 TINY = {"images": 20, "batch": 20, "epochs": 1}
 
 
@@ -152,16 +153,18 @@ def write_cases(folder: Path, **changed) -> None:
     photos = {"title": "Photographs", "parameters": {"name": "photos"}}
     mlp = {"title": "MLP", "needs": ["mlp"], "parameters": {"name": "mlp"}}
     paper = {"title": "At full scale", "needs": ["cnn"], "profiles": ["paper"]}
-    three = {"mlp": mlp, "photos": photos, "paper": paper}
+    pairs = {"title": "Pairs", "needs": ["cnn", "cnn-permuted"], "replicates": "pairs"}
+    three = {"mlp": mlp, "photos": photos, "paper": paper, "pairs": pairs}
     for name, entry in changed.items():
         three[name] = three[name] | entry
     cases(folder / "notebooks", three=three)
 
 
-def write_profile(folder: Path, **recipe) -> None:
+def write_profile(folder: Path, pairs: int = 2, **recipe) -> None:
     entries = {"one": {"count": 1}, "two": {"count": 2}, "three": {"count": 4}}
     entries["three-photos"] = {"count": 5}
-    networks = {"mlp": TINY | recipe, "cnn": TINY}
+    entries["three-pairs"] = {"pairs": pairs}
+    networks = {"mlp": TINY | recipe, "cnn": TINY, "cnn-permuted": TINY}
     profile(folder / "config", "quick", networks=networks, **entries)
     profile(folder / "config", "paper", networks=networks, one={}, two={}, three={})
 
@@ -171,26 +174,39 @@ def test_networks_are_trained_for_the_cases_that_need_them(cased):
     assert outputs(staged / "three-mlp.ipynb") == "mlp mlp 4 True\n"
     assert outputs(staged / "three-photos.ipynb").startswith("photos photos 5 ")
     assert {path.stem for path in staged.glob("*.ipynb")} == {
-        *("one", "two", "three-mlp", "three-photos")
+        *("one", "two", "three-mlp", "three-photos", "three-pairs")
     }
-    (model,) = (cased / "results" / "models").iterdir()
-    assert model.name == "mlp-fashion_mnist.safetensors"
-    assert read_record(model)["images"] == TINY["images"]
-    assert "train mlp" in (cased / "build" / "logs" / "train-mlp.log").read_text()
+    models = cased / "results" / "models"
+    assert {path.name for path in models.iterdir()} == {
+        f"{stem}.safetensors" for stem in ("mlp-fashion_mnist", *PAIRS)
+    }
+    assert read_record(models / "mlp-fashion_mnist.safetensors")["images"] == TINY["images"]
+    hashes = set()
+    for stem in PAIRS:
+        record = read_record(models / f"{stem}.safetensors")
+        labels = "permuted" if "-permuted" in stem else "true"
+        assert (record["labels"], record["seeds"]) == (labels, [int(stem.endswith("-1"))])
+        hashes.add(record["weights_hash"])
+    assert len(hashes) == 4
+    assert "train mlp" in (cased / "build" / "logs" / "train-mlp-fashion_mnist.log").read_text()
     assert (cased / "results" / "runs" / "three-mlp.json").is_file()
 
 
 def test_only_the_cases_that_a_change_touches_run_again(cased):
     assert planned(cased) == set()
-    write_profile(cased, seed=1)
+    write_profile(cased, batch=10)
     assert planned(cased) == {"mlp-fashion_mnist", "three-mlp"}
+    write_profile(cased, pairs=3)
+    assert planned(cased) == {
+        *("cnn-fashion_mnist-2", "cnn-fashion_mnist-permuted-2", "three-pairs")
+    }
     write_profile(cased)
     write_cases(cased, photos={"parameters": {"name": "pictures"}})
     assert planned(cased) == {"three-photos"}
     write_cases(cased, mlp={"title": "Perceptron"})
     assert planned(cased) == {"three-mlp"}
     write_cases(cased, paper={"profiles": []})
-    assert planned(cased) == {"cnn-fashion_mnist", "three-paper"}
+    assert planned(cased) == {"three-paper"}, "it needs a network that is there"
     write_cases(cased)
     assert planned(cased) == set()
 
@@ -200,6 +216,8 @@ def test_only_the_cases_that_a_change_touches_run_again(cased):
     [
         (lambda folder: write_cases(folder, mlp={"needs": ["mpl"]}), "unknown network 'mpl'"),
         (lambda folder: write_profile(folder, epoch=1), "quick', mlp: unknown parameter 'epoch'"),
+        (lambda folder: write_profile(folder, seed=1), "quick', mlp: 'seed' is not the profile's"),
+        (lambda folder: write_profile(folder, pairs=0), "'pairs' of three takes 0 networks"),
         (lambda folder: write_cases(folder, mlp={"titel": "x"}), "unknown key 'titel'"),
     ],
 )
@@ -256,8 +274,10 @@ def test_the_profiles_are_those_that_the_readme_names():
 def test_every_profile_fits_every_notebook_case_and_network(name):
     copies = profile_copies(name, CONFIG, ROOT / "notebooks")
     assert {case.notebook for case in copies.values()} == {path.stem for path in NOTEBOOKS}
-    for network in read_profile(name, CONFIG).networks:
-        profile_recipe(name, CONFIG, network)
+    found = profile_networks(name, CONFIG, ROOT / "notebooks", copies)
+    assert {one.key for one in found.values()} == {
+        key for case in copies.values() for key in case.needs
+    }
 
 
 def test_full_scale_is_the_notebooks_own():

@@ -19,7 +19,7 @@ FILE = "cases.yaml"
 # A notebook that declares this parameter is told which case it runs, to name its files by.
 PARAMETER = "case"
 
-_KEYS = ("title", "needs", "profiles", "parameters")
+_KEYS = ("title", "needs", "replicates", "profiles", "parameters")
 _NAME = re.compile(r"[a-z0-9_]+")
 # Where MyST defines a label: before a block, as an option of a directive, behind a formula, and
 # as an attribute.
@@ -47,7 +47,10 @@ class Case:
     title
         What it shows, appended to the notebook's heading.
     needs
-        Networks that have to be trained before it runs.
+        Networks that have to be trained before it runs, as the profile names them.
+    replicates
+        The notebook's parameter that says how many of each are needed, with the seeds 0, 1, …;
+        empty: one, with seed 0.
     profiles
         The profiles in which the workflow runs it; none named: all of them.
     parameters
@@ -58,6 +61,7 @@ class Case:
     name: str = ""
     title: str = ""
     needs: tuple[str, ...] = ()
+    replicates: str = ""
     profiles: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,6 +87,38 @@ class Case:
         if self.name and PARAMETER in declared:
             given[PARAMETER] = self.name
         return check_parameters(declared, given, f"case {self.name!r} of {self.notebook}")
+
+    def count(self, source: str | Path, given: Mapping[str, Any]) -> int:
+        """Return how many networks of each that it needs it takes when run with ``given`` values.
+
+        What ``given`` leaves out is as the case sets it, else the notebook's default.
+
+        Raises
+        ------
+        InputError
+            As :meth:`values`; also when ``replicates`` is no parameter of whole numbers, or below
+            one.
+        """
+        if not self.replicates:
+            return 1
+        declared, where = read_parameters(source), f"case {self.name!r} of {self.notebook}"
+        if self.replicates not in declared:
+            message = unknown("parameter", self.replicates, declared)
+            raise InputError(f"{where}: 'replicates' names no parameter of the notebook: {message}")
+        parameter = declared[self.replicates]
+        if parameter.type != "int":
+            raise InputError(
+                f"{where}: 'replicates' names {parameter.name!r}, which is declared as "
+                f"{parameter.type}; it says how many networks there are, so it has to be an int"
+            )
+        values = {parameter.name: parameter.default} | self.values(source) | dict(given)
+        count = values[parameter.name]
+        if count < 1:
+            raise InputError(
+                f"{where} takes {count} networks of each that it needs ({parameter.name} = "
+                f"{count}); set it to 1 or more"
+            )
+        return count
 
 
 def read_cases(folder: str | Path) -> dict[str, dict[str, Case]]:
@@ -237,10 +273,17 @@ def _case(notebook: Any, name: Any, entry: Any) -> Case:
         value = entry.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise InputError(f"{where}: {key!r} must be a list of names, not {value!r}")
+    replicates = entry.get("replicates", "")
+    if not isinstance(replicates, str) or (replicates and not entry.get("needs")):
+        raise InputError(
+            f"{where}: 'replicates' must be the name of the parameter that says how many of the "
+            f"networks in 'needs' there are, not {replicates!r} with needs "
+            f"{entry.get('needs', [])}"
+        )
     if not isinstance(parameters, dict) or PARAMETER in parameters:
         raise InputError(
             f"{where}: 'parameters' must map names to values, {PARAMETER!r} not among them: "
             "the runner sets it"
         )
     needs, profiles = tuple(entry.get("needs", [])), tuple(entry.get("profiles", []))
-    return Case(notebook, name, title.strip(), needs, profiles, parameters)
+    return Case(notebook, name, title.strip(), needs, replicates, profiles, parameters)

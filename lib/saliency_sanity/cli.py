@@ -67,14 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     train = commands.add_parser("train", help="train a network on small pictures")
-    train.add_argument("network", help="inception_v3, cnn or mlp")
+    train.add_argument(
+        "network",
+        metavar="NETWORK[-permuted]",
+        help="inception_v3, cnn or mlp; with -permuted on labels permuted among the pictures",
+    )
     train.add_argument("--profile", help="a file of config/ by name: smoke, quick, paper, …")
     _add_values(train, "set a value of the recipe; may be repeated; wins over the profile")
     train.add_argument(
         "--output",
         type=Path,
-        help="where the trained network goes (default: results/models/NETWORK-DATASET.safetensors, "
-        "where the notebooks take it from)",
+        help="where the trained network goes (default, where the notebooks take it from: "
+        "results/models/NETWORK-DATASET[-permuted][-SEED].safetensors)",
     )
     train.add_argument("--config", type=Path, help="folder of the profiles")
     train.add_argument("--quiet", action="store_true", help="show no progress")
@@ -165,22 +169,31 @@ def _parameters(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     # Imported late: it brings in torch and the networks.
     from saliency_sanity.datasets import DatasetUnavailable
-    from saliency_sanity.recipe import Recipe
     from saliency_sanity.trained import trained_path
     from saliency_sanity.training import train
 
-    values = {}
+    recipe = None
     if options.profile is not None:
         config = options.config or config_folder(checkout() / "notebooks")
-        values = profile_recipe(options.profile, config, options.network)
-    values |= check_recipe(options.network, _values(options), f"train {options.network}")
-    recipe = Recipe(network=options.network, **values)
-    output = options.output or trained_path(recipe.network, recipe.dataset)
+        recipe = profile_recipe(options.profile, config, options.network)
+    recipe = check_recipe(options.network, _values(options), f"train {options.network}", recipe)
+    output = options.output or trained_path(recipe.network, recipe.weights)
     try:
-        train(recipe, output, progress=not options.quiet)
+        record = train(recipe, output, progress=not options.quiet)
     except (ValueError, DatasetUnavailable) as error:
         raise InputError(str(error)) from error
-    print(f"{recipe.network}: trained, in {os.path.relpath(output)}")
+    print(f"{recipe.key}: trained, in {os.path.relpath(output)}")
+    print(
+        f"right: {record['test_accuracy']:.2%} of {record['test_count']} test pictures, "
+        f"{record['train_accuracy']:.2%} of {record['train_count']} training pictures "
+        f"({recipe.labels} labels)"
+    )
+    if record["target_reached"] is not None:
+        target = f"{record['target_accuracy']:.2%} of the training pictures"
+        if record["target_reached"]:
+            print(f"target of {target} reached after {record['epochs']:.0f} epochs")
+        else:
+            print(f"target of {target} NOT reached in {record['epochs']:.1f} epochs; raise epochs")
 
 
 def _book(options: argparse.Namespace) -> int:

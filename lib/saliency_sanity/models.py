@@ -11,6 +11,7 @@ from saliency_sanity.classifier import Classifier, Scaling
 from saliency_sanity.datasets import CLASS_NAMES
 from saliency_sanity.names import unknown
 from saliency_sanity.networks import TRAINABLE, build_untrained, initialize
+from saliency_sanity.recipe import parse_weights, weights_name
 from saliency_sanity.seeding import seeded
 from saliency_sanity.shim import ensure_torchvision
 from saliency_sanity.trained import load_bare, load_trained, read_record, trained_path
@@ -153,7 +154,8 @@ def _torchvision(name: str, weights: str, seed: int) -> Classifier:
         if weights != "default":
             if weights not in entries.__members__:
                 valid = [*entries.__members__, "default", "none", "path/to/state_dict.pth"]
-                valid += ["tf_in1k", *CLASS_NAMES] if name == "inception_v3" else []
+                if name == "inception_v3":
+                    raise ValueError(_unknown_trained(name, weights, [*valid, "tf_in1k"]))
                 raise ValueError(unknown(f"weights of {name}", weights, valid))
             entry = entries[weights]
         weights = entry.name
@@ -191,16 +193,25 @@ def _trainable(name: str, weights: str, seed: int) -> Classifier | None:
     small = name in _SMALL
     if small and weights == "default":
         weights = "fashion_mnist"
-    if weights in CLASS_NAMES:
+    if parse_weights(weights):
         return load_trained(name, trained_path(name, weights), weights)
     if is_path(weights) and read_record(Path(weights).expanduser()) is not None:
         return load_trained(name, Path(weights).expanduser(), weights)
     if not small:
         return None
     if weights != "none" and not is_path(weights):
-        valid = [*CLASS_NAMES, "default", "none", "path/to/weights.safetensors"]
-        raise ValueError(unknown(f"weights of {name}", weights, valid))
+        valid = ["default", "none", "path/to/weights.safetensors"]
+        raise ValueError(_unknown_trained(name, weights, valid))
     return load_bare(name, weights, seed)
+
+
+def _unknown_trained(name: str, weights: str, others: list[str]) -> str:
+    ours = [weights_name(data, labels) for data in CLASS_NAMES for labels in ("true", "permuted")]
+    example = weights_name("fashion_mnist", "permuted", 1)
+    return (
+        unknown(f"weights of {name}", weights, [*ours, *others])
+        + f" A seed other than 0 follows the name of what was trained on, as in {example!r}."
+    )
 
 
 def choose_device(device: str) -> torch.device:
@@ -228,9 +239,10 @@ def load_model(
 
     ``weights`` is ``default`` (installed for efficientnet_lite0, ``fashion_mnist`` for cnn and mlp,
     downloaded and checksummed for torchvision's), a torchvision entry such as ``IMAGENET1K_V1``,
-    ``tf_in1k`` for timm's port of the papers' own Inception v3, ``fashion_mnist`` or ``mnist`` for
-    a cnn, mlp or inception_v3 trained by this project, the path of such a file or of a state dict,
-    or ``none`` for random weights drawn with ``seed``. Inputs are scaled as ``Classifier.scaling``
+    ``tf_in1k`` for timm's port of the papers' own Inception v3, ``DATASET[-permuted][-SEED]`` for
+    a cnn, mlp or inception_v3 trained by this project (``mnist``, ``fashion_mnist-permuted-1``),
+    the path of such a file or of a state dict, or ``none`` for random weights drawn with ``seed``.
+    Inputs are scaled as ``Classifier.scaling``
     says. ``Classifier.untrained`` draws as the architecture's constructor does, for Inception v3
     as the papers' code does.
 

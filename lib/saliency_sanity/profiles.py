@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
@@ -13,7 +13,15 @@ from saliency_sanity.cases import PARAMETER, Case, all_copies
 from saliency_sanity.names import unknown
 from saliency_sanity.parameters import InputError, Parameter, check_parameters, read_parameters
 
+if TYPE_CHECKING:
+    from saliency_sanity.recipe import Recipe
+
 _KEYS = ("notebooks", "networks")
+# What of a recipe belongs elsewhere, and where.
+_NOT_HERE = {
+    "seed": "a case's 'replicates' says how many networks there are, with seeds 0, 1, …",
+    "labels": "name the entry NETWORK-permuted for permuted labels",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,8 @@ class Profile:
         Values by parameter, for each notebook (all its cases) and for single copies,
         ``NOTEBOOK-CASE``, which win.
     networks
-        Values of the training recipe, for each network.
+        Values of the training recipe, for each network: ``NETWORK``, or ``NETWORK-permuted`` for
+        those that learn permuted labels.
     """
 
     notebooks: Mapping[str, Mapping[str, Any]]
@@ -139,8 +148,8 @@ def profile_copies(name: str, folder: str | Path, notebooks: str | Path) -> dict
     Raises
     ------
     InputError
-        As :func:`profile_parameters` for any of them; also when a case names a profile or a
-        network that does not exist.
+        As :func:`profile_parameters` and :meth:`saliency_sanity.cases.Case.count` for any of them;
+        also when a case names a profile or a network that does not exist.
     """
     profiles, networks = profile_names(folder), read_profile(name, folder).networks
     copies = {}
@@ -151,7 +160,7 @@ def profile_copies(name: str, folder: str | Path, notebooks: str | Path) -> dict
                 raise InputError(f"{where}: {unknown('profile', named, profiles)}")
         source = Path(notebooks) / f"{case.notebook}.ipynb"
         case.values(source)
-        profile_parameters(name, folder, source, case)
+        case.count(source, profile_parameters(name, folder, source, case))
         if case.runs_in(name):
             copies[copy] = case
             for network in case.needs:
@@ -163,32 +172,78 @@ def profile_copies(name: str, folder: str | Path, notebooks: str | Path) -> dict
     return copies
 
 
-def profile_recipe(name: str, folder: str | Path, network: str) -> dict[str, Any]:
-    """Return how a profile trains a network: values of the recipe, checked.
+def profile_networks(
+    name: str, folder: str | Path, notebooks: str | Path, copies: Mapping[str, Case]
+) -> dict[str, Recipe]:
+    """Return the networks that copies need in a profile: recipes, by the stem of the file.
+
+    Those that take longest to train come first.
+
+    Parameters
+    ----------
+    name, folder, notebooks
+        As :func:`profile_copies`.
+    copies
+        All that it returned, or some of them.
 
     Raises
     ------
     InputError
-        As :func:`read_profile`; also when the profile does not train the network, or gives a
-        wrong name or type.
+        As :func:`profile_copies`, for these copies, and as :func:`profile_recipe`, for every
+        network of the profile.
+    """
+    # Imported late: they bring in torch, which most commands start without.
+    from saliency_sanity.networks import TRAINABLE
+    from saliency_sanity.trained import trained_path
+
+    trained = read_profile(name, folder).networks
+    recipes = {key: profile_recipe(name, folder, key) for key in trained}
+    found = set()
+    for case in copies.values():
+        source = Path(notebooks) / f"{case.notebook}.ipynb"
+        count = case.count(source, profile_parameters(name, folder, source, case))
+        found |= {replace(recipes[key], seed=seed) for key in case.needs for seed in range(count)}
+    large = list(TRAINABLE)
+    found = sorted(
+        found, key=lambda one: (large.index(one.network), -one.epochs, one.labels, one.seed)
+    )
+    return {trained_path(one.network, one.weights).stem: one for one in found}
+
+
+def profile_recipe(name: str, folder: str | Path, network: str) -> Recipe:
+    """Return how a profile trains a network, which has seed 0.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_profile`; also when the profile does not train the network, gives a wrong
+        name or type, or sets the seed or the labels.
     """
     networks = read_profile(name, folder).networks
     if network not in networks:
         raise InputError(f"profile {name!r}: {unknown('network', network, networks)}")
-    return check_recipe(network, networks[network], f"profile {name!r}, {network}")
+    where = f"profile {name!r}, {network}"
+    for key, instead in _NOT_HERE.items():
+        if key in networks[network]:
+            raise InputError(f"{where}: {key!r} is not the profile's to say; {instead}")
+    return check_recipe(network, networks[network], where)
 
 
-def check_recipe(network: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return values of a network's training recipe in their declared types; texts are converted.
+def check_recipe(
+    network: str, given: Mapping[str, Any], where: str, base: Recipe | None = None
+) -> Recipe:
+    """Return the training recipe of a network with values in their declared types.
 
     Parameters
     ----------
     network
-        A network that can be trained.
+        A network that can be trained, ``NETWORK`` or ``NETWORK-permuted``.
     given
-        Values by name.
+        Values by name; texts are converted.
     where
         Whose values they are, for the message.
+    base
+        What the recipe is where nothing is given; by default the network's own.
 
     Raises
     ------
@@ -196,11 +251,12 @@ def check_recipe(network: str, given: Mapping[str, Any], where: str) -> dict[str
         The network or a name is unknown, or a value has another type or makes no sense.
     """
     # Imported late: it brings in torch, which most commands start without.
-    from saliency_sanity.recipe import Recipe
+    from saliency_sanity.recipe import Recipe, split_key
 
     types = get_type_hints(Recipe)
     try:
-        recipe = Recipe(network=network)
+        named = split_key(network)
+        recipe = Recipe(**named) if base is None else base
         declared = {
             field.name: Parameter(
                 field.name, types[field.name].__name__, getattr(recipe, field.name), ""
@@ -208,10 +264,14 @@ def check_recipe(network: str, given: Mapping[str, Any], where: str) -> dict[str
             for field in fields(recipe)
             if field.name != "network"
         }
-        values = check_parameters(declared, given, where)
-        replace(recipe, **values)
+        recipe = replace(recipe, **check_parameters(declared, given, where))
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error
-    return values
+    if named["labels"] != "true" and recipe.labels != named["labels"]:
+        raise InputError(
+            f"{where}: labels {recipe.labels!r}: this one learns {named['labels']} labels; train "
+            f"{named['network']} for true ones"
+        )
+    return recipe

@@ -13,6 +13,7 @@ from torch import nn
 
 from saliency_sanity.classifier import Classifier, weights_hash
 from saliency_sanity.networks import TRAINABLE, build_untrained
+from saliency_sanity.recipe import Recipe, parse_weights
 from saliency_sanity.results import checkout, replacing
 from saliency_sanity.weights import fill, read_weights
 
@@ -20,9 +21,12 @@ _KEY = "saliency_sanity"
 _NEEDED = ("network", "dataset", "classes", "size", "channels", "test_accuracy", "weights_hash")
 
 
-def trained_path(network: str, dataset: str) -> Path:
-    """Where the workflow puts a trained network: ``results/models`` of the checkout."""
-    return checkout() / "results" / "models" / f"{network}-{dataset}.safetensors"
+def trained_path(network: str, weights: str) -> Path:
+    """Where the workflow puts a trained network: ``results/models`` of the checkout.
+
+    ``weights`` is a name of :func:`saliency_sanity.recipe.weights_name`.
+    """
+    return checkout() / "results" / "models" / f"{network}-{weights}.safetensors"
 
 
 def write_trained(network: nn.Module, path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,15 +82,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def load_trained(network: str, path: Path, weights: str) -> Classifier:
     """Load a file of :func:`write_trained` as a classifier that carries its record.
 
+    ``weights`` is what the classifier says of them: a name of
+    :func:`saliency_sanity.recipe.weights_name`, which the file has to keep, or its path.
+
     Raises FileNotFoundError, which says how to train it, and ValueError for a damaged file, for
-    one that is not ours and for another network's.
+    one that is not ours, for another network's and for one trained on something else.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"weights {weights!r} of {network} are trained by this project and not there yet "
-            f"({path.parent.name}/{path.name}); train them with: "
-            f"python -m saliency_sanity train {network}   (`make book` does it too)"
-        )
+    named = parse_weights(weights)
+    if named and not path.is_file():
+        raise FileNotFoundError(_absent(Recipe(network, **named), path))
     record = read_record(path)
     if record is None:
         raise ValueError(
@@ -98,6 +102,8 @@ def load_trained(network: str, path: Path, weights: str) -> Classifier:
             f"weights file {path} holds a trained {record['network']}, not {network}; "
             f"load_model({record['network']!r}, …) loads it"
         )
+    if named:
+        _check_name(path, weights, named, record)
     build = partial(
         build_untrained,
         network,
@@ -113,6 +119,35 @@ def load_trained(network: str, path: Path, weights: str) -> Classifier:
             f"({weights_hash(bare)} instead of {record['weights_hash']}); train it again"
         )
     return _classifier(bare, network, weights, record["size"], build, record)
+
+
+def _absent(recipe: Recipe, path: Path) -> str:
+    """Say which command trains the network of a file that is not there."""
+    command, book = f"python -m saliency_sanity train {recipe.key}", ""
+    if recipe.dataset == "fashion_mnist":
+        book = "   (`make book` trains those that the book needs)"
+    else:
+        command += f" -p dataset {recipe.dataset} -p source download"
+    if recipe.seed:
+        command += f" -p seed {recipe.seed}"
+    return (
+        f"weights {recipe.weights!r} of {recipe.network} are trained by this project and not there "
+        f"yet ({path.parent.name}/{path.name}); train them with: {command}{book}"
+    )
+
+
+def _check_name(
+    path: Path, weights: str, named: Mapping[str, Any], record: Mapping[str, Any]
+) -> None:
+    """Refuse a file that was trained on something else than its name says."""
+    # A file from elsewhere may say less of itself than those that training writes.
+    found = {"dataset": record["dataset"], **record.get("parameters", {})}
+    for key, value in named.items():
+        if found.get(key, value) != value:
+            raise ValueError(
+                f"weights file {path} was trained with {key} {found[key]!r}, not {value!r} as "
+                f"{weights!r} says; load it by its path, or train it again"
+            )
 
 
 def load_bare(network: str, weights: str, seed: int) -> Classifier:

@@ -1,6 +1,7 @@
 """Training of the small networks and of a small-picture Inception v3, resumable and repeatable."""
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from saliency_sanity.accuracy import accuracy, chance_error
 from saliency_sanity.datasets import Dataset, load_dataset, to_pixels
 from saliency_sanity.networks import TRAINABLE, build_untrained
 from saliency_sanity.provenance import provenance
@@ -22,7 +24,8 @@ from saliency_sanity.results import replacing, results_folder
 from saliency_sanity.seeding import generator
 from saliency_sanity.trained import write_trained
 
-# Pictures that the batch norms' final statistics and the training accuracy are taken from.
+# Pictures that the batch norms' final statistics are taken from, and the training accuracy too
+# where nothing depends on it.
 _SAMPLE = 2000
 
 # A temporary file of a killed writer; none takes that long.
@@ -36,9 +39,11 @@ def train(
 
     The same recipe gives the same tensors, bit for bit on one machine with as many threads, also
     after a kill: training goes on from ``PATH.checkpoint``, written every ``checkpoint_seconds``.
-    Batch norms' statistics are taken anew at the end; dropout is left out. Raises ValueError for
-    training that diverges and labels that no permutation changes, ResultsError where the files
-    cannot be written, and what ``load_dataset`` raises.
+    Batch norms' statistics are taken anew at the end; dropout is left out. Where the recipe sets
+    a ``target_accuracy``, the record's ``train_accuracy`` is that of all training pictures and
+    ``target_reached`` says whether it is enough; None where no target was set. Raises ValueError
+    for training that diverges and labels that no permutation changes, ResultsError where the
+    files cannot be written, and what ``load_dataset`` raises.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -88,9 +93,10 @@ class _Run:
         # The file, a checkpoint and the next one, each with two moments beside the weights.
         folder = results_folder(path.absolute().parent, 8 * weights)
         self.checkpoint = folder / f"{path.name}.checkpoint"
-        self.optimizer = _optimizer(recipe, network)
+        self.optimizer = recipe.make_optimizer(network)
         self.steps = max(1, math.ceil(recipe.epochs * len(images) / recipe.batch))
-        self.step, self.right, self.seen, self.seconds = 0, 0, 0, 0.0
+        # Right and seen: of the epoch that goes on. Share: of the one before, right on the way.
+        self.step, self.right, self.seen, self.share, self.seconds = 0, 0, 0, None, 0.0
         self.epochs = 0.0
         self._orders: dict[int, Tensor] = {}
         self._sweep()
@@ -99,32 +105,47 @@ class _Run:
     def go(self, progress: bool, checkpoint_seconds: float) -> None:
         began = saved = time.monotonic()
         before = self.seconds
-        self.network.train()
-        for module in self.network.modules():
-            if isinstance(module, nn.Dropout):
-                # It would draw from the global generator, and slows short training down.
-                module.eval()
+        self._set_training()
         bar = tqdm(
             total=self.steps,
             initial=self.step,
-            desc=f"train {self.recipe.network}",
+            desc=f"train {self.recipe.key}, seed {self.recipe.seed}",
             unit="batch",
             disable=not progress,
-            mininterval=0.5,
+            # A log keeps every line.
+            mininterval=0.5 if sys.stderr.isatty() else 5,
+            # The mean over the whole run: time spent on measuring and saving sways it least.
+            smoothing=0,
         )
         with bar:
             while self.step < self.steps:
-                bar.set_postfix_str(f"loss {self._advance():.3f}", refresh=False)
+                loss = self._advance()
+                reached = self._reached()
+                bar.set_postfix_str(self._said(loss), refresh=False)
                 bar.update()
                 now = time.monotonic()
                 self.seconds = before + now - began
-                if self._reached():
+                if reached:
+                    # Sooner than it had to be; the rest of the bar is not run.
+                    bar.total = bar.n
                     break
                 if now - saved >= checkpoint_seconds and self.step < self.steps:
                     self._save()
                     saved = time.monotonic()
         self.epochs = self.step * self.recipe.batch / len(self.images)
         self._settle()
+
+    def _set_training(self) -> None:
+        self.network.train()
+        for module in self.network.modules():
+            if isinstance(module, nn.Dropout):
+                # It would draw from the global generator, and slows short training down.
+                module.eval()
+
+    def _said(self, loss: float) -> str:
+        target = f" (target {self.recipe.target_accuracy:.1%})"
+        epoch = "" if self.share is None else f", last epoch {self.share:.1%} right"
+        return f"loss {loss:.3f}{epoch}{target if self.recipe.target_accuracy else ''}"
 
     def _advance(self) -> float:
         taken = self._indices(self.step)
@@ -148,13 +169,20 @@ class _Run:
         return value
 
     def _reached(self) -> bool:
-        """Whether an epoch ends here that classified enough pictures right."""
+        """Whether an epoch ends here, and the network classifies enough of all pictures right."""
         batch, n = self.recipe.batch, len(self.images)
         if self.step * batch // n == (self.step - 1) * batch // n:
             return False
-        share = self.right / self.seen
+        self.share = self.right / self.seen
         self.right = self.seen = 0
-        return 0 < self.recipe.target_accuracy <= share
+        if not 0 < self.recipe.target_accuracy <= self.share:
+            return False
+        # That was counted on the way, by weights that have changed since: now by those it has.
+        # Training never reads the statistics which this leaves in the batch norms.
+        self._settle()
+        found = accuracy(self.predicted(self.images), self.labels)
+        self._set_training()
+        return found >= self.recipe.target_accuracy
 
     def _indices(self, step: int) -> Tensor:
         """The pictures of a step, from the endless row of shuffled epochs: all batches are full."""
@@ -209,16 +237,15 @@ class _Run:
             yield self._input(part)
 
     @torch.inference_mode()
-    def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        found = torch.cat([self.network(part).argmax(1) for part in self._parts(images)])
-        return (found == labels).double().mean().item()
+    def predicted(self, images: Tensor) -> Tensor:
+        return torch.cat([self.network(part).argmax(1) for part in self._parts(images)])
 
     def _save(self) -> None:
         state = {
             "recipe": asdict(self.recipe),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": (self.step, self.right, self.seen, self.seconds),
+            "progress": (self.step, self.right, self.seen, self.share, self.seconds),
         }
         with replacing(self.checkpoint) as temporary:
             torch.save(state, temporary)
@@ -232,7 +259,7 @@ class _Run:
                 raise ValueError("it belongs to another recipe")
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.right, self.seen, self.seconds = state["progress"]
+            self.step, self.right, self.seen, self.share, self.seconds = state["progress"]
         except Exception as error:  # damaged files raise anything: KeyError, EOFError, …
             warnings.warn(
                 f"checkpoint {self.checkpoint.name} cannot be used ({error}); "
@@ -242,7 +269,7 @@ class _Run:
             # Half of it may have been taken over.
             fresh = build_untrained(self.recipe.network, self.recipe.seed, size=self.recipe.size)
             self.network.load_state_dict(fresh.state_dict())
-            self.optimizer = _optimizer(self.recipe, self.network)
+            self.optimizer = self.recipe.make_optimizer(self.network)
 
     def _sweep(self) -> None:
         for left in self.checkpoint.parent.glob(f".{self.checkpoint.name}.*.tmp"):
@@ -250,30 +277,23 @@ class _Run:
                 left.unlink(missing_ok=True)
 
 
-def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    rate = recipe.learning_rate
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True, fused=True)
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, rate, fused=True)
-
-
 def _record(
     run: _Run, recipe: Recipe, pictures: Dataset, tests: Dataset, started: datetime
 ) -> dict[str, Any]:
     known = recipe.source in ("embedded", "debian", "download")
     parameters = {**asdict(recipe), "source": recipe.source if known else "a folder"}
-    sample = slice(_SAMPLE)
+    target = recipe.target_accuracy
+    sample = slice(None if target else _SAMPLE)
+    right = accuracy(run.predicted(pictures.images[sample]), run.labels[sample])
+    found = run.predicted(tests.images)
     accuracies = {
-        "test_accuracy": run.accuracy(tests.images, tests.labels),
+        "test_accuracy": accuracy(found, tests.labels),
+        "test_chance_error": chance_error(found, tests.labels, len(tests.class_names)),
         "test_count": len(tests),
-        "train_accuracy": run.accuracy(pictures.images[sample], run.labels[sample]),
-        "train_count": min(len(pictures), _SAMPLE),
+        "train_accuracy": right,
+        "train_count": len(pictures.images[sample]),
+        "target_accuracy": target,
+        "target_reached": right >= target if target else None,
     }
     changed = (run.labels != pictures.labels).double().mean().item()
     return {
