@@ -17,7 +17,7 @@ from saliency_sanity.similarity import Similarity, similarity_matrix
 from saliency_sanity.verdict import (
     RANDOMIZATION_WORDS,
     Reading,
-    chance_of_images,
+    by_image,
     read,
     table,
 )
@@ -120,21 +120,8 @@ def compare(
             ]
         ).cpu()
         readings[name, key] = read(square, margin=margin, resamples=resamples, seed=seed)
-        for r, matrix in enumerate(square):
-            own = matrix.diagonal()
-            others = chance_of_images(matrix[None].numpy())
-            rows += [
-                {
-                    "method": name,
-                    "metric": key,
-                    "draw": r,
-                    "image": i,
-                    "similarity": float(own[i]),
-                    "chance": float(others[i]),
-                }
-                for i in range(len(own))
-            ]
-    return table(readings, index=("method", "metric")), pd.DataFrame(rows)
+        rows.append(by_image(square).assign(method=name, metric=key))
+    return table(readings, index=("method", "metric")), pd.concat(rows, ignore_index=True)
 
 
 def _draws(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
@@ -186,7 +173,7 @@ def verdict_table(
     shown = pd.DataFrame(
         {
             "method": rows["method"],
-            "verdict": [_said(row, words) for _, row in rows.iterrows()],
+            "verdict": [said(row, words) for _, row in rows.iterrows()],
             "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
             "similarity": rows["similarity"].map(rounded),
             "chance": rows["chance"].map(rounded),
@@ -203,7 +190,8 @@ def verdict_table(
     return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
 
 
-def _said(row: Mapping, words: Mapping[str, str]) -> str:
+def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
+    """A reading's verdict in words; "(prior)" where input and architecture explain it."""
     reading = Reading(**{name: row[name] for name in Reading.__annotations__})
     if reading.verdict == "inconclusive":
         return _open(row)

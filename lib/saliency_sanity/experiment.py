@@ -1,11 +1,8 @@
 """Randomize a network stage by stage, explain it again each time, and compare with before."""
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,25 +10,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from saliency_sanity import maps as of
 from saliency_sanity.blocks import Block, Stage, find_blocks, find_stages, spread
-from saliency_sanity.catalogue import describe, named, source_digest
-from saliency_sanity.classifier import digest, network_of, weights_hash
+from saliency_sanity.catalogue import describe, named
 from saliency_sanity.comparison import check_map, refuse_all
+from saliency_sanity.fingerprint import subject
 from saliency_sanity.gradient import Attribution, NotApplicable, attributing, in_chunks, recording
 from saliency_sanity.names import unknown
-from saliency_sanity.outcome import ORIGINAL, Outcome, packed, unpacked
+from saliency_sanity.outcome import ORIGINAL, Outcome, displayed, packed, unpacked
 from saliency_sanity.randomization import EXPLAINED, Randomization, Randomizer
 from saliency_sanity.replay import Replay, differentiable, replaying
 from saliency_sanity.similarity import Metric, Similarity, similarity_matrix
 from saliency_sanity.store import Store
-
-# The modules whose code decides what numbers come out; a change in one makes stored results stale.
-_CODE = (
-    *("blocks", "cam", "catalogue", "classifier", "compositions", "controls", "experiment"),
-    *("gradient", "hog", "maps", "methods", "models", "networks", "outcome", "pixels"),
-    *("randomization", "ranks", "replay", "rules", "seeding", "similarity", "ssim"),
-)
 
 Arrays = dict[str, np.ndarray]
 
@@ -85,38 +74,13 @@ class Experiment:
         return _Run(self).outcome()
 
 
-def _code() -> str:
-    found = hashlib.sha256()
-    for name in _CODE:
-        found.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    return found.hexdigest()[:12]
-
-
-def _architecture(model: nn.Module) -> str:
-    """Names what a network does with its weights: its modules and the code of their classes."""
-    network = network_of(model)
-    kinds = {type(module) for module in network.modules()}
-    modules = re.sub(" at 0x[0-9a-f]+", "", repr(network))
-    text = modules + "".join(sorted(source_digest(kind) for kind in kinds))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def _base(experiment: Experiment) -> dict[str, Any]:
     """The part that all keys of an experiment share."""
-    model, x = experiment.model, experiment.x
-    return {
-        "model": [
-            getattr(model, "name", type(model).__name__),
-            weights_hash(model),
-            _architecture(model),
-            source_digest(getattr(model, "untrained", None)),
-        ],
-        "images": digest(x),
+    return subject(experiment.model, experiment.x) | {
         "classes": experiment.target.tolist(),
         "randomization": repr(experiment.randomization),
         "explained": experiment.explained,
         "metrics": {name: named(metric) for name, metric in experiment.metrics.items()},
-        "code": [_code(), torch.__version__.partition("+")[0], x.device.type],
     }
 
 
@@ -277,13 +241,8 @@ class _Run:
                 self.keep(arrays, "prior", None, seed - 1, name)
 
     def as_pictures(self, found: Tensor) -> Arrays:
-        shown = found[: self.of.shown].float().cpu()
-        if not len(shown):
-            return {}
-        # An undefined map is shown as undefined, as it is compared.
-        defined = shown.isfinite().flatten(1).all(1)
-        shown = shown.where(defined[:, None, None, None], torch.nan)
-        return packed({"absolute": of.absolute_picture(shown), "signed": of.signed_picture(shown)})
+        shown = found[: self.of.shown]
+        return packed(displayed(shown)) if len(shown) else {}
 
     def gather(self, seeds: range) -> Outcome:
         kept = self.methods()

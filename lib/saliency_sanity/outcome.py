@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
-from saliency_sanity.verdict import Reading, cascade, chance_of_images, read, table
+from saliency_sanity import maps as of
+from saliency_sanity.verdict import Reading, by_image, cascade, read, table
 
 ORIGINAL = "original"
 
@@ -59,24 +61,24 @@ class Outcome:
         """Similarity and chance level, a row for each method, metric, stage, network and image."""
         parts = []
         for (method, metric), matrices in self.matrices.items():
-            own = np.diagonal(matrices, axis1=2, axis2=3)
-            chance = np.array([[chance_of_images(one[None]) for one in row] for row in matrices])
-            position, seed, image = (index.reshape(-1) for index in np.indices(own.shape))
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "method": (titles or {}).get(method, method),
-                        "metric": metric,
-                        "stage": np.array(self.stages)[position],
-                        "position": position,
-                        "seed": seed,
-                        "image": image,
-                        "similarity": own.reshape(-1),
-                        "chance": chance.reshape(-1),
-                    }
+            for position, (stage, square) in enumerate(zip(self.stages, matrices, strict=True)):
+                rows = by_image(square).rename(columns={"draw": "seed"})
+                title = (titles or {}).get(method, method)
+                parts.append(
+                    rows.assign(method=title, metric=metric, stage=stage, position=position)
                 )
-            )
         return pd.concat(parts, ignore_index=True)
+
+
+def displayed(maps: Tensor) -> dict[str, Tensor]:
+    """Maps ``[N, C, H, W]`` as ``absolute`` ``[N, H, W]`` in [0, 1] and ``signed`` in [-1, 1].
+
+    An undefined map is shown as undefined, as it is compared.
+    """
+    maps = maps.float().cpu()
+    defined = maps.isfinite().flatten(1).all(1)
+    maps = maps.where(defined[:, None, None, None], torch.nan)
+    return {"absolute": of.absolute_picture(maps), "signed": of.signed_picture(maps)}
 
 
 def packed(pictures: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

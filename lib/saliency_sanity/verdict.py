@@ -261,6 +261,20 @@ def chance_of_images(values: np.ndarray) -> np.ndarray:
     return mean(others, axis=(0, 2))
 
 
+def by_image(similarity: torch.Tensor | np.ndarray) -> pd.DataFrame:
+    """Similarity and chance level of each image in [R,N,N] or [N,N]; a row a draw r and image."""
+    values = _square(similarity, "similarity")
+    draw, image = np.indices(values.shape[:2]).reshape(2, -1)
+    return pd.DataFrame(
+        {
+            "draw": draw,
+            "image": image,
+            "similarity": np.diagonal(values, axis1=1, axis2=2).reshape(-1),
+            "chance": np.concatenate([chance_of_images(square[None]) for square in values]),
+        }
+    )
+
+
 def _square(values: torch.Tensor | np.ndarray, what: str) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
