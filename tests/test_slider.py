@@ -14,7 +14,7 @@ from PIL import Image
 mpl.use("agg")
 import matplotlib.pyplot as plt
 from saliency_sanity.figures import save
-from saliency_sanity.filmstrip import films, resized, stage_grid, state
+from saliency_sanity.filmstrip import films, network_grid, resized, stage_grid, state
 from saliency_sanity.maps import absolute_picture
 from saliency_sanity.slider import stage_slider
 
@@ -113,6 +113,103 @@ def test_a_full_grid_of_noise_is_light(tmp_path):
     pictures = {f"method {n}": absolute_picture(rng.standard_t(3, (18, 64, 64))) for n in range(13)}
     path = save(stage_grid(rng.random((64, 64)), pictures, stages), tmp_path / "grid.png")
     assert path.stat().st_size <= 400 * 1024
+
+
+# ---- networks ----------------------------------------------------------------------------------
+
+NETWORKS = ["true labels", "permuted labels", "permuted labels, other seed"]
+
+
+def by_network(signed=False, size=28):
+    """Two methods, three networks, two pictures: every map flat and of its own level."""
+    values = np.linspace(-1 if signed else 0.05, 1, 12).reshape(2, 3, 2, 1, 1)
+    film = np.broadcast_to(values, (2, 3, 2, size, size)).astype(np.float32)
+    return {"Gradient": film[0], "Grad-CAM": film[1]}
+
+
+def boxes(figure, colours):
+    """Axes whose image has these colours, or none, line by line over the page."""
+    found = [
+        axes
+        for axes in figure.axes
+        if [image.get_cmap().name for image in axes.images] == [colours] * bool(colours)
+    ]
+    places = [axes.get_position() for axes in found]
+    order = np.lexsort(([one.x0 for one in places], np.round([-one.y0 for one in places], 6)))
+    return [found[place] for place in order]
+
+
+@pytest.mark.parametrize(("signed", "cmap"), [(False, "magma"), (True, "RdBu_r")])
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_networks_stand_side_by_side_below_their_picture(signed, cmap, colours):
+    pictures = np.random.default_rng(0).random((2, 28, 28, *colours)).astype(np.float32)
+    maps = by_network(signed)
+    figure = network_grid(pictures, maps, NETWORKS, signed=signed)
+    shown = boxes(figure, cmap)
+    wanted = [maps[name][k, i] for name in maps for i in range(2) for k in range(3)]
+    for axes, one in zip(shown, wanted, strict=True):
+        assert axes.images[0].get_clim() == ((-1, 1) if signed else (0, 1))
+        np.testing.assert_allclose(axes.images[0].get_array(), one, atol=0.05)
+    heads = boxes(figure, None)
+    assert [axes.texts[0].get_text().replace("\n", " ") for axes in heads] == NETWORKS * 2
+    for axes, below in zip(heads, shown[:6], strict=True):
+        assert axes.get_position().x0 == pytest.approx(below.get_position().x0)
+    above = [axes for axes in figure.axes if axes.images and axes not in shown]
+    for axes, picture, first in zip(above, pictures, (0, 3), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), picture)
+        middle = (shown[first].get_position().x0 + shown[first + 2].get_position().x1) / 2
+        place = axes.get_position()
+        assert (place.x0 + place.x1) / 2 == pytest.approx(middle)
+        assert place.y0 >= heads[0].get_position().y1
+    # Groups lie further apart than the networks within one.
+    left = [axes.get_position().x0 for axes in shown[:6]]
+    assert left[3] - left[2] > 1.1 * (left[1] - left[0])
+    assert [shown[n].texts[0].get_text() for n in (0, 6)] == list(maps)
+
+
+def test_a_full_page_of_networks_is_as_wide_as_the_page_and_its_names_fit():
+    pictures = np.zeros((3, 28, 28))
+    maps = {f"method {n}": np.full((4, 3, 28, 28), 0.5) for n in range(13)}
+    networks = ["true labels", "true labels, other seed", *NETWORKS[1:]]
+    figure = network_grid(pictures, maps, networks)
+    figure.canvas.draw()
+    width, _ = figure.canvas.get_width_height()
+    assert width <= 760
+    for axes in boxes(figure, None):
+        box = axes.texts[0].get_window_extent()
+        column = axes.get_window_extent()
+        assert column.x0 <= box.x0
+        assert box.x1 <= column.x1
+        assert box.y1 <= column.y1
+
+
+def test_zero_and_undefined_maps_of_networks_say_so():
+    maps = {"a": np.stack([levels(value) for value in (0, np.nan, 0.5)])}
+    figure = network_grid(PICTURE[None], maps, NETWORKS)
+    assert [[text.get_text() for text in axes.texts] for axes in boxes(figure, "magma")] == [
+        ["a", "zero"],
+        ["undefined"],
+        [],
+    ]
+
+
+def test_maps_of_networks_that_do_not_fit_are_named():
+    pictures = np.zeros((2, 28, 28))
+    maps = by_network()
+    with pytest.raises(ValueError, match=r"shape \(3, 2, 28, 28\).* \[2, 2, h, w\]"):
+        network_grid(pictures, maps, NETWORKS[:2])
+    with pytest.raises(ValueError, match=r"'Gradient' have shape .* \[3, 1, h, w\]"):
+        network_grid(pictures[:1], maps, NETWORKS)
+    with pytest.raises(ValueError, match=r"'Gradient' run from -1 to .*; expected 0 to 1"):
+        network_grid(pictures, by_network(signed=True), NETWORKS)
+    with pytest.raises(ValueError, match=r"pictures have shape \(28, 28\)"):
+        network_grid(pictures[0], maps, NETWORKS)
+    with pytest.raises(ValueError, match=r"pictures have shape \(2, 3, 28, 28\)"):
+        network_grid(np.zeros((2, 3, 28, 28)), maps, NETWORKS)
+    with pytest.raises(ValueError, match=r"pictures run from -3 to -3"):
+        network_grid(pictures - 3, maps, NETWORKS)
+    with pytest.raises(ValueError, match="0 methods, 3 networks"):
+        network_grid(pictures, {}, NETWORKS)
 
 
 # ---- slider ------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ CHANCE = "#c9c9c9"
 METRIC_TITLES = {
     "spearman_abs": "rank correlation, absolute",
     "spearman_signed": "rank correlation, signed",
+    "spearman_abs, not zero": "rank correlation, absolute, input not zero",
+    "spearman_signed, not zero": "rank correlation, signed, input not zero",
     "ssim": "SSIM",
     "hog": "HOG correlation",
 }
@@ -101,13 +103,16 @@ def map_grid(
     return figure
 
 
-def _panels(metrics: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
+def metric_panels(
+    metrics: Sequence[str], rows: int, height: float = 0.27
+) -> tuple[Figure, np.ndarray]:
+    """A titled panel a metric, two beside each other, for ``rows`` rows of ``height`` inches."""
     columns = min(2, len(metrics))
     lines = -(-len(metrics) // columns)
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(5.5 * columns, lines * (0.27 * rows + 1.2)),
+        figsize=(5.5 * columns, lines * (height * rows + 1.2)),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -121,12 +126,14 @@ def _panels(metrics: Sequence[str], rows: int) -> tuple[Figure, np.ndarray]:
     return figure, grid
 
 
-def _order(readings: pd.DataFrame, metric: str) -> list[str]:
+def ranked(readings: pd.DataFrame, metric: str) -> list[str]:
+    """Methods by their kappa of one metric, the lowest first and the undefined before it."""
     chosen = readings[readings["metric"] == metric].sort_values("kappa", na_position="first")
     return chosen["method"].tolist()
 
 
-def _label_rows(grid: np.ndarray, order: Sequence[str], controls: Sequence[str]) -> None:
+def label_rows(grid: np.ndarray, order: Sequence[str], controls: Sequence[str]) -> None:
+    """Name the rows of all panels from the lowest up, controls in italics."""
     for axes in grid[:, 0]:
         axes.set_yticks(range(len(order)), order)
         for label in axes.get_yticklabels():
@@ -148,8 +155,8 @@ def kappa_ranking(
     ``readings`` has a row for each method and metric with kappa, low, high and verdict; ``words``
     gives the legend's text for below and above. Controls are set in italics.
     """
-    order = _order(readings, metrics[0])
-    figure, grid = _panels(metrics, len(order))
+    order = ranked(readings, metrics[0])
+    figure, grid = metric_panels(metrics, len(order))
     for axes, metric in zip(grid.flat, metrics, strict=False):
         rows = readings[readings["metric"] == metric].set_index("method").reindex(order)
         axes.axvspan(-margin, margin, color=CHANCE, alpha=0.5, lw=0, label=f"margin ±{margin:g}")
@@ -170,7 +177,7 @@ def kappa_ranking(
                 )
         axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
         axes.set_xlabel("kappa (0 chance, 1 the same map)")
-    _label_rows(grid, order, controls)
+    label_rows(grid, order, controls)
     _legend(figure, grid)
     return figure
 
@@ -179,8 +186,8 @@ def similarity_beside_chance(
     readings: pd.DataFrame, metrics: Sequence[str], *, controls: Sequence[str] = ()
 ) -> Figure:
     """Raw similarity of each method with the band that other pictures give, a panel a metric."""
-    order = _order(readings, metrics[0])
-    figure, grid = _panels(metrics, len(order))
+    order = ranked(readings, metrics[0])
+    figure, grid = metric_panels(metrics, len(order))
     for axes, metric in zip(grid.flat, metrics, strict=False):
         rows = readings[readings["metric"] == metric].set_index("method").reindex(order)
         at = np.arange(len(order))
@@ -196,7 +203,7 @@ def similarity_beside_chance(
         axes.plot(rows["similarity"], at, "o", color="#000000", ms=5, label="same photograph")
         axes.set_xlim(min(-0.25, rows["similarity"].min() - 0.05), 1.05)
         axes.set_xlabel("similarity (1 the same map)")
-    _label_rows(grid, order, controls)
+    label_rows(grid, order, controls)
     _legend(figure, grid)
     return figure
 

@@ -119,6 +119,6 @@ def legend(figure: Figure, words: Mapping[str, str]) -> None:
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=min(4, len(entries)),
+        ncols=min(round(4 * figure.get_figwidth() / WIDTH), len(entries)),
         fontsize=SMALL,
     )
