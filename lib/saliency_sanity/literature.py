@@ -11,6 +11,9 @@ _INCEPTION = (
     *("conv2d_3b_1x1", "conv2d_2b_3x3", "conv2d_2a_3x3", "conv2d_1a_3x3"),
 )
 
+# The one stage of a comparison of true with permuted labels.
+PERMUTED = "permuted labels"
+
 # G, SG, GBP, …: our names of their methods.
 _NAMES = {
     "G": "gradient",
@@ -58,6 +61,52 @@ def published(model: str, order: str) -> Published | None:
     """What was published for a network of this name under this order; None where nothing was."""
     return _PUBLISHED.get((model, order))
 
+
+def published_labels(network: str, dataset: str) -> Published | None:
+    """What was published for true against permuted labels, at the one stage ``PERMUTED``.
+
+    ``network`` and ``dataset`` as in the catalogue of trained networks; None for any other pair.
+    """
+    subject = (network, dataset)
+    if subject not in _LABEL_SUBJECTS:
+        return None
+    place = list(_LABEL_SUBJECTS).index(subject)
+    brief, figure, spread = _LABEL_SUBJECTS[subject]
+    values = {name: row[place] for name, row in _LABELS.items() if row[place] is not None}
+    return Published(
+        f"{brief}, true against random labels; the number of images is not stated",
+        brief,
+        f"Adebayo et al. 2018, figure {figure}",
+        f"read from bars, ±0.02; error bars about {spread} by absolute ranks, 0.2 to 0.35 by "
+        "signed ones",
+        (PERMUTED,),
+        _curves("spearman_abs", {name: (row[0],) for name, row in values.items()})
+        | _curves("spearman_signed", {name: (row[1],) for name, row in values.items()}),
+    )
+
+
+# Network and data set: in words, the figure, half widths of the error bars.
+_LABEL_SUBJECTS = {
+    ("cnn", "mnist"): ("a CNN on MNIST", 22, "0.03 to 0.07 (Grad-CAM 0.27, IG and G⊙I below 0.01)"),
+    ("mlp", "mnist"): ("an MLP on MNIST", 23, "0.03 to 0.07 (IG and G⊙I below 0.01)"),
+    ("cnn", "fashion_mnist"): (
+        *("a CNN on Fashion-MNIST", 24),
+        "0.03 to 0.07 (Grad-CAM 0.22, IG and G⊙I 0.09)",
+    ),
+    ("mlp", "fashion_mnist"): ("an MLP on Fashion-MNIST", 25, "0.03 to 0.07 (IG and G⊙I 0.09)"),
+}
+
+# Absolute and signed, in the order of the subjects; what is drawn as no bar at all is 0.
+_LABELS = {
+    "G": ((0.16, 0.09), (0.60, 0.11), (0.07, 0.02), (0.15, 0.00)),
+    "SG": ((0.24, 0.10), (0.59, 0.11), (0.08, 0.03), (0.15, -0.02)),
+    "GBP": ((0.56, 0.12), (0.69, 0.19), (0.55, 0.07), (0.28, 0.17)),
+    "GC": ((0.02, 0.01), None, (-0.05, 0.07), None),
+    "GGC": ((0.56, 0.12), None, (0.55, 0.07), None),
+    "IG": ((0.99, 0.13), (0.99, 0.10), (0.89, 0.05), (0.89, 0.00)),
+    "IG-SG": ((0.45, 0.12), (0.80, 0.07), (0.55, 0.05), (0.66, 0.00)),
+    "GxI": ((0.99, 0.13), (0.99, 0.09), (0.89, 0.02), (0.89, 0.00)),
+}
 
 _PUBLISHED = {
     ("cnn", "top_down"): Published(

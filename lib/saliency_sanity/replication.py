@@ -8,20 +8,25 @@ from pandas.io.formats.style import Styler
 from saliency_sanity.blocks import WHOLE
 from saliency_sanity.catalogue import title
 from saliency_sanity.claims import ClaimTable, judge
-from saliency_sanity.comparison import holds_margin, kappa_text, rounded
+from saliency_sanity.comparison import kappa_text, rounded
 from saliency_sanity.figures import METRIC_TITLES
 from saliency_sanity.literature import Published
 
-_PAPER = "Adebayo et al. 2018"
+PAPER = "Adebayo et al. 2018"
 _GUIDED = ("guided_backprop", "guided_grad_cam")
-_PRODUCTS = ("gradient_x_input", "integrated_gradients")
-
+PRODUCTS = ("gradient_x_input", "integrated_gradients")
 
 # A kappa above this: more of the map is left than is gone.
-_MOST = 0.5
+MOST = 0.5
 
 
-class _Readings:
+def settled(reading: Mapping) -> bool:
+    """Whether the interval may be held against any line: nothing but the margin kept it open."""
+    # Of several reasons the first is the one that decides.
+    return reading["verdict"] != "inconclusive" or reading["reason"].startswith("the interval")
+
+
+class Readings:
     """Readings by name, and what was published at the same places."""
 
     def __init__(self, readings: pd.DataFrame, published: Published | None):
@@ -32,9 +37,11 @@ class _Readings:
         self.metrics = set(readings["metric"])
 
     def at(self, method: str, metric: str, stage: str) -> Mapping:
+        """The reading of these names; KeyError where there is none."""
         return self.rows.loc[(method, metric, stage)]
 
     def verdicts(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> list[str]:
+        """``above``, ``below`` or ``inconclusive``, method by method."""
         return [self.at(m, metric, stage)["verdict"] for m in methods for stage in stages]
 
     def measured(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
@@ -67,13 +74,13 @@ class _Readings:
     def side(self, method: str, metric: str, stages: Sequence[str], line: float) -> str:
         """The verdict on a claim that every interval of a method lies above a line."""
         rows = [self.at(method, metric, stage) for stage in stages]
-        undecided = any(row["verdict"] == "inconclusive" and not holds_margin(row) for row in rows)
         above, below = ([row["low"] > line for row in rows], [row["high"] < line for row in rows])
-        if undecided or not (all(above) or any(below)):
+        if not all(map(settled, rows)) or not (all(above) or any(below)):
             return "inconclusive"
         return "reproduced" if all(above) else "not reproduced"
 
     def chance(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
+        """The range of similarities that other pictures give."""
         levels = [self.at(m, metric, stage)["chance"] for m in methods for stage in stages]
         known = [level for level in levels if pd.notna(level)]
         if not known:
@@ -100,7 +107,7 @@ def cascade_claims(
     ``readings`` as ``outcome.stage_table`` makes them, with the catalogue's names. Claims on
     methods or metrics that are not among them are left out.
     """
-    found = _Readings(readings, published)
+    found = Readings(readings, published)
     first, last = found.stages[0], found.stages[-1]
     upper = found.stages[: len(found.stages) // 2] or [first]
     ends = list(dict.fromkeys((first, last)))
@@ -122,7 +129,7 @@ def cascade_claims(
         claims.add(
             f"{id}, by {METRIC_TITLES[metric]}",
             statement,
-            source=f"{_PAPER}, {where}",
+            source=f"{PAPER}, {where}",
             paper_said=found.said(methods, metric, stages, words),
             measured=measured or found.measured(methods, metric, stages),
             chance=found.chance(methods, metric, stages),
@@ -155,8 +162,8 @@ def cascade_claims(
                 words="invariant to higher layers",
                 stages=list(dict.fromkeys((upper[0], upper[-1]))),
                 measured=found.extreme([method], metric, upper, "lowest"),
-                verdict=found.side(method, metric, upper, _MOST),
-                reason=f"reproduced if every interval lies above kappa {_MOST:g} at every stage "
+                verdict=found.side(method, metric, upper, MOST),
+                reason=f"reproduced if every interval lies above kappa {MOST:g} at every stage "
                 f"from {upper[0]} to {upper[-1]}",
             )
             fell = found.at(method, metric, last)["high"] < found.at(method, metric, first)["low"]
@@ -170,7 +177,7 @@ def cascade_claims(
                 verdict="reproduced" if fell else "not reproduced",
                 reason=f"reproduced if the interval at {last} lies below that at {first}",
             )
-        products = [m for m in _PRODUCTS if m in found.methods]
+        products = [m for m in PRODUCTS if m in found.methods]
         if products and metric != "hog":
             add(
                 "products with the input",
@@ -184,7 +191,7 @@ def cascade_claims(
                 reason=f"reproduced if both intervals at {last} lie above {line}: "
                 "a high similarity that other pictures reach too does not count",
             )
-    products = [m for m in _PRODUCTS if m in found.methods]
+    products = [m for m in PRODUCTS if m in found.methods]
     if products and "spearman_signed" in found.metrics and len(found.stages) > 1:
         add(
             "signs",
@@ -204,10 +211,10 @@ def independent_claims(
     claims: ClaimTable, readings: pd.DataFrame, published: Published | None, margin: float
 ) -> None:
     """Add what [adebayo2018sanity] says of blocks randomized one at a time; see cascade_claims."""
-    found = _Readings(readings, published)
+    found = Readings(readings, published)
     blocks = [stage for stage in found.stages if stage != WHOLE]
     metric = "spearman_abs"
-    products = [m for m in _PRODUCTS if m in found.methods]
+    products = [m for m in PRODUCTS if m in found.methods]
     if metric not in found.metrics:
         return
     if products:
@@ -215,7 +222,7 @@ def independent_claims(
             "products with the input",
             "Gradient ⊙ input and integrated gradients keep their absolute ranks whichever block "
             "is randomized.",
-            source=f"{_PAPER}, section 3.2 and figure 21",
+            source=f"{PAPER}, section 3.2 and figure 21",
             paper_said=found.said(products, metric, blocks, "at or above 0.99 throughout"),
             measured=found.measured(products, metric, blocks),
             chance=found.chance(products, metric, blocks),
@@ -231,7 +238,7 @@ def independent_claims(
         claims.add(
             "guided against gradient",
             "Randomizing a block changes guided backpropagation less than the gradient.",
-            source=f"{_PAPER}, section 3.2 and figure 21",
+            source=f"{PAPER}, section 3.2 and figure 21",
             paper_said=found.said(pair, metric, blocks, "less sensitive"),
             measured=found.measured(pair, metric, blocks),
             chance=found.chance(pair, metric, blocks),
@@ -245,8 +252,17 @@ def independent_claims(
         )
 
 
-def beside_published(readings: pd.DataFrame, published: Published) -> Styler:
-    """Published similarity and ours, by method, metric and stage of the same name."""
+def beside_published(
+    readings: pd.DataFrame,
+    published: Published,
+    index: Sequence[str] = ("similarity", "method"),
+    columns: str = "stage",
+) -> Styler:
+    """Published similarity and ours, by method, metric and stage of the same name.
+
+    ``index`` and ``columns`` say which of ``similarity``, ``method`` and ``stage`` go where. Empty
+    where nothing was published of these readings.
+    """
     names = {key: METRIC_TITLES.get(key, key) for key in readings["metric"].unique()}
     rows = []
     for row in readings.to_dict("records"):
@@ -260,8 +276,8 @@ def beside_published(readings: pd.DataFrame, published: Published) -> Styler:
                     "cell": f"{rounded(value)} | {rounded(row['similarity'])}",
                 }
             )
-    shown = pd.DataFrame(rows).pivot_table(
-        index=["similarity", "method"], columns="stage", values="cell", aggfunc="first", sort=False
+    shown = pd.DataFrame(rows, columns=["method", "similarity", "stage", "cell"]).pivot_table(
+        index=list(index), columns=columns, values="cell", aggfunc="first", sort=False
     )
     shown.columns.name = None
     # One line a cell: wide tables scroll in their own box.
