@@ -14,7 +14,7 @@ import yaml
 from saliency_sanity import book
 from saliency_sanity.cases import all_copies
 from saliency_sanity.cli import main
-from saliency_sanity.profiles import profile_copies
+from saliency_sanity.profiles import profile_copies, profile_networks
 from saliency_sanity.runner import run_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -51,9 +51,11 @@ def site(tmp_path_factory):
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root)
     copies = profile_copies(PROFILE, root / "config", root / "notebooks")
+    needed = profile_networks(PROFILE, root / "config", root / "notebooks", copies)
     with contextlib.chdir(root):
-        for network in {network for case in copies.values() for network in case.needs}:
-            assert main(["train", network, "--profile", PROFILE, "--quiet"]) == 0
+        for recipe in needed.values():
+            words = [recipe.key, "--profile", PROFILE, "-p", "seed", str(recipe.seed), "--quiet"]
+            assert main(["train", *words]) == 0
         for copy, case in copies.items():
             run_notebook(
                 root / "notebooks" / f"{case.notebook}.ipynb",
