@@ -126,7 +126,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Its name among the networks to train: ``cnn``, or ``cnn-permuted`` for such labels."""
+        """Its name among the networks to train, such as ``cnn`` or ``cnn-permuted``."""
         return self.network + _suffix(self.labels)
 
     @property
