@@ -64,8 +64,8 @@ def test_every_combination_is_two_or_three_correct_sentences():
         assert "-0.00" not in text
         assert not re.search(r"nan|–|  |,,|\( |\(\)|;\.|,\.| [,.;]", text), text
         assert text.count("(") == text.count(")"), text
-        assert re.match(r"Gradient: by absolute ranks, kappa is ", text), text
-        assert all(part[0].isupper() for part in re.split(r"(?<=\.) ", text)), text
+        assert re.match(r"\*\*Gradient\*\*: by absolute ranks, kappa is ", text), text
+        assert all(part.lstrip("*")[0].isupper() for part in re.split(r"(?<=\.) ", text)), text
         # What explains a map is said only of one that is there.
         there = kappa - wide > MARGIN
         assert ("no more than the" in text or "on any labels" in text) <= there
@@ -90,7 +90,7 @@ def test_a_reading_without_a_verdict_says_why_and_nothing_else(metrics):
     rows = [reading(kappa=math.nan, reason=NO_VERDICT, true=0.9, noise=0.9)]
     rows += [reading(metric=metric, kappa=0.3) for metric in metrics]
     text = said(*rows)
-    assert text.startswith(f"Gradient: by absolute ranks, there is no verdict ({NO_VERDICT}).")
+    assert text.startswith(f"**Gradient**: by absolute ranks, there is no verdict ({NO_VERDICT}).")
     for words in ("seed", "⊙", "margin", "the labels"):
         assert words not in text
 
@@ -129,7 +129,7 @@ def test_all_metrics_are_named_once_in_words():
 
 def test_without_absolute_ranks_the_first_metric_leads():
     text = said(reading(metric="ssim", kappa=0.9, noise=0.9), reading(metric="hog", kappa=0.2))
-    assert text.startswith("Gradient: by SSIM, kappa is 0.90")
+    assert text.startswith("**Gradient**: by SSIM, kappa is 0.90")
     assert "needs no more than the input;" in text
 
 
@@ -150,7 +150,9 @@ def test_readings_as_they_are_made_are_understood():
         texts[name] = said(row | {"verdict": made.verdict, "reason": made.reason})
     assert "remains is open" in texts.pop("open")
     for text in texts.values():
-        assert re.fullmatch(r"Gradient: by absolute ranks, there is no verdict \([^()]+\)\.", text)
+        assert re.fullmatch(
+            r"\*\*Gradient\*\*: by absolute ranks, there is no verdict \([^()]+\)\.", text
+        )
 
 
 def test_unknown_methods_and_other_margins_are_refused():

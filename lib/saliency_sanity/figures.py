@@ -27,8 +27,8 @@ CHANCE = "#c9c9c9"
 METRIC_TITLES = {
     "spearman_abs": "rank correlation, absolute",
     "spearman_signed": "rank correlation, signed",
-    "spearman_abs, not zero": "rank correlation, absolute, input not zero",
-    "spearman_signed, not zero": "rank correlation, signed, input not zero",
+    "spearman_abs, not zero": "rank correlation, absolute, x ≠ 0",
+    "spearman_signed, not zero": "rank correlation, signed, x ≠ 0",
     "ssim": "SSIM",
     "hog": "HOG correlation",
 }

@@ -184,8 +184,6 @@ def agreement_table(readings: pd.DataFrame, metric: str) -> Styler:
                 "method": row["method"],
                 "verdict": said(row),
                 "kappa (95 % interval)": kappa_text(row),
-                "similarity": rounded(row["similarity"]),
-                "chance": rounded(row["chance"]),
                 "two seeds": rounded(row["true_kappa"]),
                 "less than two seeds": kappa_text(less),
                 "two permuted": rounded(row["permuted_kappa"]),

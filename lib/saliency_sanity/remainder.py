@@ -6,7 +6,7 @@ import pandas as pd
 
 from saliency_sanity.agreement import CONTROL
 from saliency_sanity.catalogue import title
-from saliency_sanity.comparison import kappa_text
+from saliency_sanity.comparison import kappa_text, rounded
 from saliency_sanity.figures import METRIC_TITLES
 from saliency_sanity.names import unknown
 from saliency_sanity.replication import MOST, settled
@@ -53,7 +53,7 @@ def no_more(row: Mapping, reference: str, margin: float) -> bool | None:
 
 
 def what_remains(readings: pd.DataFrame, method: str, margin: float) -> str:
-    """Say in up to three sentences what of a method's map remains, by what, and why.
+    """Say in up to three sentences of Markdown what of a method's map remains, and why.
 
     ``readings`` as for ``label_claims``. The first metric found leads, absolute ranks if there
     are. Nothing is said that the intervals do not carry. Raises ValueError for a method that has
@@ -66,13 +66,13 @@ def what_remains(readings: pd.DataFrame, method: str, margin: float) -> str:
     rows = {row["metric"]: row for row in own.to_dict("records")}
     lead = ABSOLUTE if ABSOLUTE in rows else next(iter(rows))
     row = rows.pop(lead)
-    sentences = [f"{title(method)}: {_by(lead)}, {_kept(row)}."]
+    sentences = [f"**{title(method)}**: {_by(lead)}, {_kept(row)}."]
     if settled(row):
         reached = _reached(row, margin, rows.get(f"{lead}, not zero"))
         sentences.append("; ".join([reached, *_labels(row, margin)]) + ".")
     if rows:
         parts = [_value(other) for other in rows.values()]
-        sentences.append(f"Between true and permuted labels, kappa is {_listed(parts)}.")
+        sentences.append(f"Otherwise kappa is {_listed(parts)}.")
     return " ".join(sentences)
 
 
@@ -91,16 +91,18 @@ def _open(row: Mapping) -> str:
 def _kept(row: Mapping) -> str:
     if not settled(row):
         return f"there is no verdict ({_open(row)})"
-    parts = [f"{kappa_text(row)} between true and permuted labels"]
-    for name, words in (("true", "between "), ("permuted", "between "), ("noise", "for ")):
-        if _beside(row, name):
-            parts.append(f"{reference_kappa(row, name)} {words}{REFERENCES[name]}")
-    return f"kappa is {_listed(parts)}"
+    parts = [
+        f"{words} {rounded(row[f'{name}_kappa'])}"
+        for name, words in REFERENCES.items()
+        if _beside(row, name)
+    ]
+    beside = f" ({'; '.join(parts)})" if parts else ""
+    return f"kappa is {kappa_text(row)} between true and permuted labels{beside}"
 
 
 def _value(row: Mapping) -> str:
     if settled(row):
-        return f"{kappa_text(row)} {_by(row['metric'])}"
+        return f"{rounded(row['kappa'])} {_by(row['metric'])}"
     return f"without a verdict {_by(row['metric'])} ({_open(row)})"
 
 
