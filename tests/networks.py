@@ -28,6 +28,19 @@ class SmallNet(nn.Module):
         return self.head(self.drop(features.mean((2, 3))))
 
 
+class ModularNet(SmallNet):
+    """The same function of the same weights, with a module for each rectifier and average."""
+
+    def __init__(self, classes: int = 5):
+        super().__init__(classes)
+        self.late = nn.ReLU()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.late(self.second(self.relu(self.norm(self.first(x)))))
+        return self.head(self.drop(self.pool(features).flatten(1)))
+
+
 def relative(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference in units of the largest value of ``theirs``."""
     assert ours.shape == theirs.shape
@@ -65,8 +78,10 @@ def calibrate(network: nn.Module, size: int, images: int = 8) -> nn.Module:
     return network
 
 
-def small(dtype: torch.dtype = torch.float32, seed: int = 0) -> Classifier:
-    network = calibrate(seeded(SmallNet(), seed).eval(), 16).to(dtype)
+def small(
+    dtype: torch.dtype = torch.float32, seed: int = 0, kind: type[SmallNet] = SmallNet
+) -> Classifier:
+    network = calibrate(seeded(kind(), seed).eval(), 16).to(dtype)
     return Classifier(
         network, name="small", weights="random", scaling=SCALING, size=16, cam_layer="second"
     )

@@ -297,7 +297,7 @@ def test_code_of_the_library_is_in_the_key(tmp_path, counting, monkeypatch):
 # What experiment imports although it changes no number that is kept: cards and names are text,
 # comparison checks, results and store keep what they are given, the others read what was kept.
 HARMLESS = {
-    *("bootstrap", "cards", "comparison", "names", "results", "store", "verdict"),
+    *("bootstrap", "card", "cards", "comparison", "names", "results", "shim", "store", "verdict"),
 }
 
 
@@ -623,3 +623,29 @@ def test_values_out_of_range_are_refused(change, message):
 def test_another_order_is_refused():
     with pytest.raises(ValueError, match="order 'down'"):
         made(order="down")()
+
+
+def test_statistics_are_those_of_the_maps(tmp_path, counting):
+    statistics = {"largest": lambda maps: maps.flatten(1).amax(1), "zeros": zeros}
+    plain = {"zeros": zeros}
+    experiment = made(statistics=statistics, seeds=2)
+    outcome = experiment()
+    stages = len(outcome.stages)
+    found = outcome.statistics["gradient", "largest"]
+    assert found.shape == (stages + 1, 2, IMAGES)
+    own = Gradient()(experiment.model, experiment.x, experiment.target).flatten(1).amax(1)
+    np.testing.assert_allclose(found[0], np.stack([own.double()] * 2), rtol=1e-6)
+    assert not np.allclose(found[-1, 0], found[-1, 1])
+    # They are kept with the maps, and maps that were kept without them are made again.
+    store = Store(tmp_path)
+    made(store=store)()
+    kept = made(store=store, statistics=plain)()
+    counting.clear()
+    again = made(store=store, statistics=plain)()
+    assert not counting
+    for key, values in kept.statistics.items():
+        assert np.array_equal(again.statistics[key], values)
+
+
+def zeros(maps):
+    return (maps == 0).double().flatten(1).mean(1)

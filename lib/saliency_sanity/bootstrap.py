@@ -53,3 +53,24 @@ def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     count = known.sum(axis=axis)
     total = np.where(known, values, 0.0).sum(axis=axis)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def interval(
+    values: np.ndarray, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of values [R,N] over networks and images, and its interval, both drawn anew.
+
+    Undefined values are left out; NaN where all are.
+    """
+    generator = np.random.default_rng(seed)
+    images = draws(generator, resamples, values.shape[1])
+    seeds = draws(generator, resamples, values.shape[0])
+    known = np.isfinite(values)
+    total, weight = (
+        np.einsum("br,rn,bn->b", seeds, held, images, optimize=True)
+        for held in (np.where(known, values, 0.0), known.astype(float))
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = total / weight
+    low, high = quantiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(mean(values, axis=(0, 1))), low, high

@@ -1,47 +1,18 @@
-"""What a reader has to know of each method: one card a method."""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+"""The cards of all methods and controls of the catalogue."""
 
 from saliency_sanity import compositions
+from saliency_sanity.card import Card
 from saliency_sanity.controls import Canny, Input, Noise, Sobel
-from saliency_sanity.gradient import Attribution, passes
-
-
-@dataclass(frozen=True)
-class Card:
-    r"""What a reader has to know of a method before reading its maps.
-
-    ``formula`` is LaTeX, with S_c the logit of the explained class, x the input in network units
-    and E the map. ``defaults`` says of each parameter of ``build`` its value and whose it is.
-    ``needs`` names what a network or caller must have: ``layer``, ``relu``, ``baseline``.
-    ``abbreviation`` labels axes and picture grids.
-    """
-
-    name: str
-    title: str
-    abbreviation: str
-    kind: Literal["method", "control"]
-    formula: str
-    summary: str
-    sources: tuple[str, ...]
-    build: Callable[..., Attribution]
-    signed: bool = True
-    needs: tuple[str, ...] = ()
-    defaults: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def passes(self) -> int:
-        """Forward-and-backward passes an image costs with the defaults."""
-        return passes(self.build())
-
 
 _ZERO = "the network's zero (reference code); a raw colour in [0, 1] by choice"
 _ENDPOINTS = "endpoints (reference code): equidistant, both ends counted in full"
 _NOISE = "0.15 of each image's range (reference code)"
 _SEED = "0 (ours; the reference code sets none)"
+_TOP = "0: all labels of the network (the paper); m for the m with the largest logits"
+_PER_CHANNEL = "True (ours; the sources leave it open): each channel competes for itself"
 _LAYER = "the network's last feature maps; Mixed_7c of Inception v3 (reference code)"
+_LRP = ("bach2015pixel", "montavon2017explaining", "anders2021zennit")
+_INPUT_RULE = "same: as in all layers (ours); z, zbox, wsquare or flat by choice"
 
 CARDS = (
     Card(
@@ -179,6 +150,89 @@ CARDS = (
         defaults={"layer": _LAYER},
     ),
     Card(
+        name="cgi",
+        title="Competitive gradient ⊙ input",
+        abbreviation="CGI",
+        kind="method",
+        formula=r"E_i = \begin{cases} H_{ic} & H_{ic} > 0,\ H_{ic} = \max_l H_{il}"
+        r"\ \text{ or }\ H_{ic} < 0,\ H_{ic} = \min_l H_{il} \\ 0 & \text{else} \end{cases},"
+        r"\quad H_l = (x - \bar x) \odot \frac{\partial S_l}{\partial x}",
+        summary="Gradient ⊙ input where no other label's is stronger for, or against, and zero "
+        "elsewhere: pixels that speak for many labels speak for none.",
+        sources=("gupta2019simple",),
+        build=compositions.cgi,
+        needs=("baseline",),
+        defaults={"top": _TOP, "per_channel": _PER_CHANNEL, "baseline": _ZERO},
+    ),
+    Card(
+        name="competitive_ig",
+        title="Competitive integrated gradients",
+        abbreviation="CIG",
+        kind="method",
+        formula=r"E_i = \begin{cases} H_{ic} & H_{ic} > 0,\ H_{ic} = \max_l H_{il}"
+        r"\ \text{ or }\ H_{ic} < 0,\ H_{ic} = \min_l H_{il} \\ 0 & \text{else} \end{cases},"
+        r"\quad H_l = E_{\mathrm{IG}, l}",
+        summary="The same competition between the integrated gradients of all labels.",
+        sources=("gupta2019simple", "sundararajan2017axiomatic"),
+        build=compositions.competitive_ig,
+        needs=("baseline",),
+        defaults={
+            "steps": "50 (as integrated gradients)",
+            "rule": _ENDPOINTS,
+            "top": _TOP,
+            "per_channel": _PER_CHANNEL,
+            "baseline": _ZERO,
+        },
+    ),
+    Card(
+        *("lrp_epsilon", "LRP-ε", "LRP-ε", "method"),
+        formula=r"R_i^l = \sum_j \frac{z_{ij}}{z_j + \varepsilon\,\mathrm{sign}\,z_j} R_j^{l+1},"
+        r"\quad z_{ij} = x_i^l w_{ij},\quad z_j = b_j + \sum_i z_{ij},\quad R^L = S_c",
+        summary="The logit handed down from layer to layer, to each unit in proportion to what it "
+        "contributed. With ε towards 0 this is gradient ⊙ input.",
+        sources=_LRP,
+        build=compositions.lrp_epsilon,
+        needs=("relu", "modules"),
+        defaults={"epsilon": "1e-06 (the default of zennit)", "input_rule": _INPUT_RULE},
+    ),
+    Card(
+        *("competitive_lrp", "Competitive LRP-ε", "CLRP", "method"),
+        formula=r"E_i = \begin{cases} H_{ic} & H_{ic} > 0,\ H_{ic} = \max_l H_{il}"
+        r"\ \text{ or }\ H_{ic} < 0,\ H_{ic} = \min_l H_{il} \\ 0 & \text{else} \end{cases},"
+        r"\quad H_l = E_{\mathrm{LRP}, l}",
+        summary="The same competition between the LRP-ε maps of all labels.",
+        sources=("gupta2019simple", *_LRP),
+        build=compositions.competitive_lrp,
+        needs=("relu", "modules"),
+        defaults={
+            "epsilon": "1e-06 (as LRP-ε)",
+            "input_rule": _INPUT_RULE,
+            "top": _TOP,
+            "per_channel": _PER_CHANNEL,
+        },
+    ),
+    Card(
+        *("lrp_zplus", "LRP-z⁺", "LRP-z⁺", "method"),
+        formula=r"R_i^l = \sum_j \frac{z_{ij}^+}{b_j^+ + \sum_k z_{kj}^+}\, R_j^{l+1}",
+        summary="The logit handed down to what contributed with a plus sign, and to nothing else. "
+        "Without skip connections a map has one sign, that of its logit.",
+        sources=_LRP,
+        build=compositions.lrp_zplus,
+        needs=("relu", "modules"),
+        defaults={"input_rule": _INPUT_RULE},
+    ),
+    Card(
+        *("lrp_alpha_beta", "LRP-αβ", "LRP-αβ", "method"),
+        formula=r"R_i^l = \sum_j \Big(\frac{\alpha\, z_{ij}^+}{b_j^+ + \sum_k z_{kj}^+}"
+        r" - \frac{(\alpha - 1)\, z_{ij}^-}{b_j^- + \sum_k z_{kj}^-}\Big) R_j^{l+1}",
+        summary="As LRP-z⁺, but what contributed with a minus sign gets relevance of the other "
+        "sign, and what contributed with a plus sign as much more.",
+        sources=_LRP,
+        build=compositions.lrp_alpha_beta,
+        needs=("relu", "modules"),
+        defaults={"alpha": "2 (its authors); beta is 1 less", "input_rule": _INPUT_RULE},
+    ),
+    Card(
         name="sobel",
         title="Sobel edges",
         abbreviation="Sobel",
@@ -222,7 +276,7 @@ CARDS = (
         "Model-driven by construction, and useless: responding is not explaining.",
         sources=(),
         build=Noise,
-        defaults={"seed": _SEED},
+        defaults={"seed": _SEED, "per_label": "False: all labels have the same noise"},
     ),
     Card(
         name="input_x_noise",

@@ -1,6 +1,7 @@
 """The named methods of the literature, put together with the reference code's defaults."""
 
 from saliency_sanity.cam import GradCAM
+from saliency_sanity.competition import Compete
 from saliency_sanity.controls import Noise
 from saliency_sanity.gradient import Attribution, Gradient
 from saliency_sanity.methods import (
@@ -30,6 +31,22 @@ def integrated_gradients(
 ) -> Attribution:
     """Integrated gradients."""
     return TimesInput(PathAverage(Gradient(), steps, rule, baseline), baseline)
+
+
+def cgi(top: int = 0, per_channel: bool = True, baseline: Colour = None) -> Attribution:
+    """Competitive gradient times input."""
+    return Compete(gradient_x_input(baseline), top, per_channel)
+
+
+def competitive_ig(
+    steps: int = 50,
+    rule: str = "endpoints",
+    top: int = 0,
+    per_channel: bool = True,
+    baseline: Colour = None,
+) -> Attribution:
+    """Competitive integrated gradients."""
+    return Compete(integrated_gradients(steps, rule, baseline), top, per_channel)
 
 
 def smoothgrad(samples: int = 50, noise: float = 0.15, seed: int = 0) -> Attribution:
@@ -72,6 +89,35 @@ def grad_cam(layer: str | None = None) -> Attribution:
 def guided_grad_cam(layer: str | None = None) -> Attribution:
     """Guided Grad-CAM."""
     return Product(guided_backprop(), GradCAM(layer))
+
+
+def _lrp(*given: object, **named: object) -> Attribution:
+    # zennit imports torchvision, which takes seconds that other methods need not wait for.
+    from saliency_sanity.lrp import Lrp
+
+    return Lrp(*given, **named)
+
+
+def lrp_epsilon(epsilon: float = 1e-6, input_rule: str = "same") -> Attribution:
+    """Layer-wise relevance propagation, shares in proportion to contributions."""
+    return _lrp("epsilon", input_rule, epsilon)
+
+
+def competitive_lrp(
+    epsilon: float = 1e-6, input_rule: str = "same", top: int = 0, per_channel: bool = True
+) -> Attribution:
+    """Competitive layer-wise relevance propagation."""
+    return Compete(lrp_epsilon(epsilon, input_rule), top, per_channel)
+
+
+def lrp_zplus(input_rule: str = "same") -> Attribution:
+    """Layer-wise relevance propagation, positive contributions only."""
+    return _lrp("zplus", input_rule)
+
+
+def lrp_alpha_beta(alpha: float = 2.0, input_rule: str = "same") -> Attribution:
+    """Layer-wise relevance propagation, positive and negative contributions weighed apart."""
+    return _lrp("alpha_beta", input_rule, alpha=alpha)
 
 
 def input_x_noise(seed: int = 0) -> Attribution:

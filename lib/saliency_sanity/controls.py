@@ -81,15 +81,23 @@ class Input:
 class Noise:
     """Gaussian noise determined by the network's weights, the same for every picture.
 
-    Sees the model only: other weights, other noise; other pictures, the same.
+    Sees the model only: other weights, other noise; other pictures, the same. With ``per_label``
+    another label is other noise, too.
     """
 
     seed: int = 0
+    per_label: bool = False
 
     passes = 0  # not annotated: no field of the dataclass
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain nothing: draw noise in the shape of ``x``."""
         with attributing(model, x, target):
-            key = generator(self.seed, "control", weights_hash(model))
-            return torch.randn(x.shape[1:], generator=key).to(x).expand_as(x).clone()
+            key = ("control", weights_hash(model))
+            if not self.per_label:
+                return self._drawn(x, *key).expand_as(x).clone()
+            drawn = {label: self._drawn(x, *key, label) for label in set(target.tolist())}
+            return torch.stack([drawn[label] for label in target.tolist()])
+
+    def _drawn(self, x: Tensor, *key: object) -> Tensor:
+        return torch.randn(x.shape[1:], generator=generator(self.seed, *key)).to(x)

@@ -1,6 +1,6 @@
 """Randomize a network stage by stage, explain it again each time, and compare with before."""
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,8 @@ class Experiment:
     ``argmax`` (the reference code), or ``fixed``, the same. ``seeds`` random networks are drawn,
     from ``seed`` on; two of them are needed for a prior. ``stage_limit`` keeps at most so many
     stages, evenly spread and with both ends, 0 all. ``shown`` images have their maps kept as
-    pictures, for the first random network. ``store`` makes the run resumable. ``originals`` may be
+    pictures, for the first random network. ``store`` makes the run resumable. ``statistics`` are
+    functions of maps ``[N, C, H, W]`` that give one number a map, ``[N]``. ``originals`` may be
     shared by experiments on one network and batch: maps of the trained network, made once.
 
     Raises ValueError for values out of range, and what the parts raise.
@@ -55,6 +56,7 @@ class Experiment:
     stage_limit: int = 0
     shown: int = 0
     store: Store | None = None
+    statistics: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     originals: MutableMapping[tuple, Tensor] | None = field(default=None, repr=False)
 
     def __post_init__(self):
@@ -109,6 +111,7 @@ class _Run:
             key |= {"method": named(self.of.methods[method])}
         if what in ("maps", "original"):
             key |= {"shown": self.of.shown if seed == self.of.seed else 0}
+            key |= {"statistics": {n: named(one) for n, one in self.of.statistics.items()}}
         return key
 
     def have(self, *name: Any) -> bool:
@@ -188,7 +191,8 @@ class _Run:
                 self.refused[name] = str(error)
                 continue
             found = self.reference[name] = shared[known]
-            self.keep(self.as_pictures(found), "original", None, self.of.seed, name)
+            arrays = self.measured(found) | self.as_pictures(found)
+            self.keep(arrays, "original", None, self.of.seed, name)
         if not self.methods():
             refuse_all(self.refused)
 
@@ -212,6 +216,7 @@ class _Run:
             found = check_map(name, found, self.of.x)
             if name in missing:
                 arrays = {key: self.compare(name, key, found) for key in self.of.metrics}
+                arrays |= self.measured(found)
                 if seed == self.of.seed:
                     arrays |= self.as_pictures(found)
                 self.keep(arrays, "maps", stage, seed, name)
@@ -240,6 +245,12 @@ class _Run:
                 }
                 self.keep(arrays, "prior", None, seed - 1, name)
 
+    def measured(self, found: Tensor) -> Arrays:
+        return {
+            f"statistic {name}": statistic(found).double().cpu().numpy()
+            for name, statistic in self.of.statistics.items()
+        }
+
     def as_pictures(self, found: Tensor) -> Arrays:
         shown = found[: self.of.shown]
         return packed(displayed(shown)) if len(shown) else {}
@@ -252,6 +263,12 @@ class _Run:
         def stacked(what: str, key: str, *method: str) -> np.ndarray:
             return np.array([[self.known[what, *at, *method][key] for at in row] for row in grid])
 
+        def numbers(method: str, name: str) -> np.ndarray:
+            key = f"statistic {name}"
+            before = self.known["original", None, seeds[0], method][key]
+            after = stacked("maps", key, method)
+            return np.concatenate([np.broadcast_to(before, (1, *after.shape[1:])), after])
+
         return Outcome(
             stages=tuple(stage.name for stage in self.stages),
             matrices={(m, key): stacked("maps", key, m) for m, key in pairs},
@@ -262,6 +279,7 @@ class _Run:
                 for m, key in pairs
             },
             classes=stacked("classes", "largest"),
+            statistics={(m, n): numbers(m, n) for m in kept for n in self.of.statistics},
             pictures={m: self.pictures(m) for m in kept} if self.of.shown else {},
             refused=self.refused,
         )

@@ -13,10 +13,10 @@ from saliency_sanity.classifier import digest, network_of, weights_hash
 
 # The modules whose code decides what numbers come out; a change in one makes stored results stale.
 CODE = (
-    *("agreement", "blocks", "cam", "catalogue", "classifier", "compositions", "controls"),
-    *("experiment", "fingerprint", "gradient", "hog", "maps", "methods", "models", "networks"),
-    *("outcome", "pixels", "randomization", "ranks", "replay", "rules", "seeding", "similarity"),
-    "ssim",
+    *("agreement", "blocks", "cam", "canonization", "catalogue", "classifier", "competition"),
+    *("compositions", "controls", "copies", "experiment", "fingerprint", "gradient", "hog", "lrp"),
+    *("maps", "methods", "models", "networks", "outcome", "per_label", "pixels", "randomization"),
+    *("ranks", "replay", "rules", "seeding", "similarity", "ssim"),
 )
 
 

@@ -32,7 +32,7 @@ class Attribution(Protocol):
 
 
 def passes(method: Attribution) -> int:
-    """How often ``method`` sends an image through the network; 1 where it does not say."""
+    """Backward passes ``method`` needs for an image; 1 where it does not say."""
     return getattr(method, "passes", 1)
 
 
@@ -69,6 +69,19 @@ def chunk_size(x: Tensor) -> int:
     return min(limit for limit in limits if limit)
 
 
+def check_target(x: Tensor, target: Tensor) -> None:
+    """Refuse a target that is no class for each image of ``x``; raises as ``check`` does."""
+    if not isinstance(target, Tensor) or target.dtype != torch.int64:
+        kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(f"target must be an int64 tensor, not {kind}; use torch.tensor([...])")
+    if target.shape != x.shape[:1]:
+        raise ValueError(
+            f"target must be [{len(x)}], one class per image, not {tuple(target.shape)}"
+        )
+    if (target < 0).any():
+        raise ValueError(f"target {target.min().item()} is out of range: classes start at 0")
+
+
 def check(model: nn.Module, x: Tensor, target: Tensor) -> None:
     """Refuse inputs that break the contract, before anything is computed.
 
@@ -81,15 +94,7 @@ def check(model: nn.Module, x: Tensor, target: Tensor) -> None:
         raise TypeError(f"x must be a floating-point tensor, not {kind}; convert with x.float()")
     if x.ndim != 4 or not len(x):
         raise ValueError(f"x must be [N, C, H, W] with N >= 1, not {tuple(x.shape)}")
-    if not isinstance(target, Tensor) or target.dtype != torch.int64:
-        kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
-        raise TypeError(f"target must be an int64 tensor, not {kind}; use torch.tensor([...])")
-    if target.shape != x.shape[:1]:
-        raise ValueError(
-            f"target must be [{len(x)}], one class per image, not {tuple(target.shape)}"
-        )
-    if (target < 0).any():
-        raise ValueError(f"target {target.min().item()} is out of range: classes start at 0")
+    check_target(x, target)
     parameter = next(model.parameters(), None)
     if parameter is not None:
         if parameter.dtype != x.dtype:
@@ -150,7 +155,8 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out."""
     # The CPU allocator has no exception class of its own.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
@@ -169,7 +175,7 @@ def in_chunks(x: Tensor, target: Tensor, explain: Callable[[Tensor, Tensor], Ten
         try:
             parts.append(explain(x[start : start + size], target[start : start + size]))
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if size == 1:
                 raise MemoryError(

@@ -5,7 +5,6 @@ Each part is a frozen dataclass that is itself an attribution ``(model, x, targe
 ``gradient.Attribution`` and ``gradient.check`` throughout.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity.classifier import scaling_of
+from saliency_sanity.copies import Perturb, explained, weighted
 from saliency_sanity.gradient import (
     Attribution,
     NotApplicable,
     attributing,
-    chunk_size,
     passes,
 )
 from saliency_sanity.names import unknown
@@ -49,37 +48,8 @@ def baseline_of(model: nn.Module, x: Tensor, colour: Colour) -> Tensor | float:
     return scaling.to_network(raw.expand(x.shape[1], 1, 1))
 
 
-def _stream(
-    method: Attribution,
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    copies: int,
-    perturb: Callable[[Tensor, slice, int], Tensor],
-) -> Iterator[tuple[int, slice, Tensor]]:
-    """Explain ``copies`` perturbed versions of every image in full chunks.
-
-    Yields (copy, images, maps of those). Copies are the outer loop, so that each image meets its
-    copies in the same order whatever the chunk size is: sums are reproducible to the last bit as
-    far as the network is.
-    """
-    images, size, total = len(x), chunk_size(x), len(x) * copies
-    for start in range(0, total, size):
-        runs, position, stop = [], start, min(start + size, total)
-        while position < stop:
-            copy, first = divmod(position, images)
-            last = min(images, first + stop - position)
-            runs.append((copy, slice(first, last)))
-            position += last - first
-        inputs = torch.cat([perturb(x[rows], rows, copy) for copy, rows in runs])
-        # Somebody's own method may return a graph; summed up, it would hold every copy's pass.
-        maps = method(model, inputs, torch.cat([target[rows] for _, rows in runs])).detach()
-        parts = maps.split([rows.stop - rows.start for _, rows in runs])
-        for (copy, rows), part in zip(runs, parts, strict=True):
-            yield copy, rows, part
-
-
-def _at_least(name: str, value: float, least: float, kind: type = int) -> None:
+def at_least(name: str, value: float, least: float, kind: type = int) -> None:
+    """Raise TypeError or ValueError for a parameter of another type, or that is too small."""
     if isinstance(value, bool) or not isinstance(value, int | kind):
         raise TypeError(f"{name} {value!r} must be {kind.__name__}, not {type(value).__name__}")
     if not value >= least:
@@ -116,7 +86,7 @@ def quadrature(rule: str, steps: int) -> tuple[list[float], list[float]]:
     ``endpoints`` is the reference code's: ``steps`` equidistant points, both ends among them, all
     with weight 1/steps. Raises ValueError for an unknown rule or too few steps.
     """
-    _at_least("steps", steps, 2 if rule in ("endpoints", "trapezoid") else 1)
+    at_least("steps", steps, 2 if rule in ("endpoints", "trapezoid") else 1)
     equal = np.full(steps, 1 / steps)
     if rule == "endpoints":
         points, weights = np.linspace(0, 1, steps), equal
@@ -156,21 +126,22 @@ class PathAverage:
         """Passes an image costs."""
         return self.steps * passes(self.method)
 
+    def copies(self, model: nn.Module, x: Tensor) -> tuple[Perturb, list[float]]:
+        """Points of the path, and the weight of each."""
+        points, weights = quadrature(self.rule, self.steps)
+        start = baseline_of(model, x, self.baseline)
+
+        def perturb(part: Tensor, _rows: slice, step: int) -> Tensor:
+            return start + points[step] * (part - start)
+
+        return perturb, weights
+
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
-        points, weights = quadrature(self.rule, self.steps)
         with attributing(model, x, target):
-            start = baseline_of(model, x, self.baseline)
-
-            def perturb(part: Tensor, _rows: slice, step: int) -> Tensor:
-                return start + points[step] * (part - start)
-
-            total = None
-            for step, rows, maps in _stream(self.method, model, x, target, self.steps, perturb):
-                if total is None:
-                    total = maps.new_zeros(len(x), *maps.shape[1:])
-                total[rows].add_(maps, alpha=weights[step])
-            return total
+            perturb, weights = self.copies(model, x)
+            maps = explained(self.method, model, x, target, self.steps, perturb)
+            return weighted(maps, weights, len(x))
 
 
 @dataclass(frozen=True)
@@ -190,24 +161,23 @@ class _Noisy:
     _fewest = 1
 
     def __post_init__(self):
-        _at_least("samples", self.samples, self._fewest)
-        _at_least("noise", self.noise, 0, float)
+        at_least("samples", self.samples, self._fewest)
+        at_least("noise", self.noise, 0, float)
 
     @property
     def passes(self) -> int:
         """Passes an image costs."""
         return self.samples * passes(self.method)
 
-    def _maps(
-        self, model: nn.Module, x: Tensor, target: Tensor
-    ) -> Iterator[tuple[int, slice, Tensor]]:
+    def copies(self, model: nn.Module, x: Tensor) -> tuple[Perturb, list[float]]:  # noqa: ARG002
+        """Noise on the images, and the weight of each sample."""
         sigma = self.noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3))).view(-1, 1, 1, 1)
 
         def perturb(part: Tensor, rows: slice, sample: int) -> Tensor:
             draw = torch.randn(x.shape[1:], generator=generator(self.seed, "noise", sample))
             return part + sigma[rows] * draw.to(part)
 
-        return _stream(self.method, model, x, target, self.samples, perturb)
+        return perturb, [1 / self.samples] * self.samples
 
 
 @dataclass(frozen=True)
@@ -221,12 +191,9 @@ class NoiseAverage(_Noisy):
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
         with attributing(model, x, target):
-            total = None
-            for _, rows, maps in self._maps(model, x, target):
-                if total is None:
-                    total = maps.new_zeros(len(x), *maps.shape[1:])
-                total[rows].add_(maps, alpha=1 / self.samples)
-            return total
+            perturb, weights = self.copies(model, x)
+            maps = explained(self.method, model, x, target, self.samples, perturb)
+            return weighted(maps, weights, len(x))
 
 
 @dataclass(frozen=True)
@@ -244,7 +211,9 @@ class NoiseVariance(_Noisy):
         """Explain ``target`` for ``x``."""
         with attributing(model, x, target):
             mean = spread = None
-            for sample, rows, maps in self._maps(model, x, target):
+            perturb, _ = self.copies(model, x)
+            noisy = explained(self.method, model, x, target, self.samples, perturb)
+            for sample, rows, maps in noisy:
                 if mean is None:
                     mean = maps.new_zeros(len(x), *maps.shape[1:])
                     spread = torch.zeros_like(mean)

@@ -22,7 +22,8 @@ class Outcome:
     i and the map of image j at stage s of random network r. ``priors`` ``[R - 1, N, N]``: the same
     between the wholly random networks r and r + 1. ``classes`` ``[S, R, N]``: the largest logit.
     ``pictures[method]``: absolute ``[S + 1, shown, h, w]`` in [0, 1] and signed ones in [-1, 1],
-    the trained network's first. ``refused``: methods that do not apply, with the reason.
+    the trained network's first. ``statistics[method, name]`` ``[S + 1, R, N]``: a number of each
+    map, the trained network's first. ``refused``: methods that do not apply, with the reason.
     """
 
     stages: tuple[str, ...]
@@ -31,6 +32,7 @@ class Outcome:
     classes: np.ndarray
     pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
     refused: Mapping[str, str]
+    statistics: Mapping[tuple[str, str], np.ndarray]
 
     def readings(
         self,

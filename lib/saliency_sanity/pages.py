@@ -37,6 +37,7 @@ NEEDS = {
     "baseline": "a baseline colour (*baseline*)",
     "layer": "a convolutional layer (*layer*)",
     "relu": "a network with rectifiers (*ReLU*)",
+    "modules": "a network whose rectifiers, averages and sums are modules (*modules*)",
 }
 
 
@@ -55,13 +56,14 @@ def _cited(sources: Iterable[str]) -> str:
 
 def _matrix(cards: Mapping[str, "Card"]) -> str:
     rows = [
-        "| method | baseline | layer | ReLU | passes an image | signed |",
-        "| :-- | :-: | :-: | :-: | --: | :-: |",
+        "| method | baseline | layer | ReLU | modules | passes an image | signed |",
+        "| :-- | :-: | :-: | :-: | :-: | --: | :-: |",
     ]
     for name, card in cards.items():
         needs = " | ".join(_yes(need in card.needs) for need in NEEDS)
+        passes = f"{card.passes} × K" if card.every_label else card.passes
         rows.append(
-            f"| [{card.title}](#{_label(name)}) | {needs} | {card.passes} | {_yes(card.signed)} |"
+            f"| [{card.title}](#{_label(name)}) | {needs} | {passes} | {_yes(card.signed)} |"
         )
     return "\n".join(rows)
 
@@ -103,8 +105,8 @@ def methods_page(catalogue: Mapping[str, "Card"]) -> str:
             "In the formulae $x$ is the input in the network's own scaling, $S_c(x)$ the logit of "
             "the explained class $c$, and $E(x)$ the map.",
             "```{table} What each method needs and gives. *Passes* counts how often one image goes "
-            "through the network, forward and back, at default settings; *signed* maps tell "
-            "evidence for a class from evidence against it.\n"
+            "back through the network at default settings, K standing for its number of classes; "
+            "*signed* maps tell evidence for a class from evidence against it.\n"
             f":name: methods-matrix\n:align: left\n\n{_matrix(catalogue)}\n```",
             "## Attribution methods",
             *(_section(*item) for item in kinds["method"].items()),
@@ -159,7 +161,8 @@ def public_modules() -> list[str]:
 
 # The API reference in the order in which a reader meets the modules; others follow.
 GROUPS = {
-    "Explain": ("catalogue", "cards", "gradient", "methods", "cam", "rules", "controls"),
+    "Explain": ("catalogue", "cards", "gradient", "methods", "cam", "rules", "lrp",
+                "canonization", "controls"),
     "Networks and pictures": ("models", "weights", "classifier", "photographs", "networks",
                               "datasets", "recipe", "training", "trained", "toys"),
     "Randomize": ("randomization", "blocks", "replay"),

@@ -1,0 +1,98 @@
+"""The form of a network for which the rules of relevance propagation are stated.
+
+Batch norms are folded into the layers before them, and the sums of torchvision's ResNets are
+modules. Outputs do not change.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+
+from torch import Tensor, nn
+
+from saliency_sanity.gradient import NotApplicable, recording
+from saliency_sanity.shim import ensure_torchvision
+
+ensure_torchvision()
+
+from zennit.canonizers import SequentialMergeBatchNorm  # noqa: E402
+from zennit.core import collect_leaves  # noqa: E402
+from zennit.torchvision import (  # noqa: E402
+    ResNetBasicBlock,
+    ResNetBasicBlockCanonizer,
+    ResNetBottleneck,
+    ResNetBottleneckCanonizer,
+)
+
+# Exact types: a subclass may do something else with its weights.
+LINEAR = frozenset({nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d})
+NORMS = frozenset({nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d})
+
+_current: ContextVar[tuple[nn.Module, frozenset[nn.Module]] | None]
+_current = ContextVar("canonical", default=None)
+
+
+class _Merge(SequentialMergeBatchNorm):
+    """A batch norm folded into the layer before it."""
+
+    @staticmethod
+    def merge_batch_norm(modules, batch_norm):
+        SequentialMergeBatchNorm.merge_batch_norm(modules, batch_norm)
+        # zennit leaves a variance of 1, with which the norm would still divide by sqrt(1 + eps).
+        batch_norm.running_var.data -= batch_norm.eps
+
+
+def _folds(norm: nn.Module, into: nn.Module | None) -> bool:
+    if type(into) not in LINEAR or type(norm) not in NORMS:
+        return False
+    fits = norm.num_features == len(into.weight)
+    return fits and norm.affine and norm.running_mean is not None
+
+
+def changes(model: nn.Module) -> bool:
+    """Whether ``canonical`` would touch anything of ``model``."""
+    return any(
+        type(module) in NORMS or isinstance(module, ResNetBasicBlock | ResNetBottleneck)
+        for module in model.modules()
+    )
+
+
+@contextmanager
+def canonical(model: nn.Module) -> Iterator[frozenset[nn.Module]]:
+    """Give ``model`` its canonical form within the block, and the batch norms that are folded.
+
+    Parameters, buffers and methods come back as they were, after an exception too. Nested use
+    changes nothing further. A batch norm is folded into the layer that is defined right before it;
+    whether that is also the one that runs before it, ``compare`` says. [anders2021zennit]
+    """
+    outer = _current.get()
+    if outer is not None and outer[0] is model:
+        yield outer[1]
+        return
+    # Undone in reverse: a layer may have been changed twice.
+    with ExitStack() as undo:
+        folded, last = set(), None
+        with recording():
+            for leaf in collect_leaves(model):
+                if _folds(leaf, last):
+                    merge = _Merge()
+                    merge.register((last,), leaf)
+                    undo.callback(merge.remove)
+                    folded.add(leaf)
+                last = leaf
+        for kind in (ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer):
+            for instance in kind().apply(model):
+                undo.callback(instance.remove)
+        token = _current.set((model, frozenset(folded)))
+        undo.callback(_current.reset, token)
+        yield frozenset(folded)
+
+
+def compare(model: nn.Module, before: Tensor, after: Tensor) -> None:
+    """Raise NotApplicable where logits ``before`` and ``after`` canonization differ."""
+    if ((after - before).abs() > 1e-3 * before.abs().max()).any():
+        raise NotApplicable(
+            f"relevance cannot be propagated through {getattr(model, 'name', type(model).__name__)}"
+            ": folding its batch norms into the layers defined before them changes its logits, so "
+            "other layers run before them. Use gradient_x_input for this network"
+        )
