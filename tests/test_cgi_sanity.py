@@ -116,7 +116,7 @@ def test_a_method_that_does_not_apply_is_left_out_with_its_twin(checkout, tmp_pa
         ({"top": 11}, "top 11 is more than the 10 labels"),
         ({"top": -1}, "top"),
         ({"bases": ["gradient_x_inptu"]}, "Nearest: gradient_x_input"),
-        ({"pairs": 2}, "train cnn -p seed 1"),
+        ({"pairs": 2}, "train cnn --profile quick -p seed 1"),
         ({"shown": 9}, "valid are 1 to 8"),
         ({"shares": [0.0, 1.5]}, "of the pixels; valid are"),
     ],

@@ -86,14 +86,17 @@ def test_without_memory_there_is_no_conclusion(checkout, tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"pairs": 3}, r"train cnn -p seed 2"),
+        ({"pairs": 3}, r"train cnn --profile quick -p seed 2; .*train cnn-permuted"),
         ({"model": "mlp"}, r"train mlp "),
-        ({"dataset": "mnist", "image_count": 0}, r"train cnn -p dataset mnist -p source download"),
+        (
+            {"dataset": "mnist", "image_count": 0},
+            r"train cnn --profile quick -p dataset mnist -p source download",
+        ),
         ({"dataset": "fashion"}, r"unknown dataset 'fashion'. Nearest: fashion_mnist"),
         ({"explained_class": "fixd"}, r"Nearest: fixed"),
         ({"image_count": 3000}, r"3000 photographs asked for, fashion_mnist has 2000"),
         ({"pairs": 0}, r"pairs is 0; valid are 1 and more"),
-        ({"shown": 11}, r"valid are 0 to 10"),
+        ({"shown": 11}, r"shown is 11; valid are 1 to 10"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(checkout, tmp_path, parameters, says):

@@ -408,7 +408,24 @@ def test_training_says_what_came_of_it(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "of 2000 test pictures" in said
     assert "of 20 training pictures (permuted labels)" in said
-    assert "NOT reached in 1.0 epochs; raise epochs" in said
+    assert "NOT reached in 1.0 epochs; more epochs, fewer images" in said
+
+
+def test_what_is_trained_already_is_trained_only_when_it_is_asked_for(tmp_path, capsys):
+    words = ["train", "mlp", "--quiet", "--output", str(tmp_path / "m.safetensors")]
+    words += ["-p", "images", "20", "-p", "batch", "10", "-p", "epochs"]
+    assert main([*words, "1"]) == 0
+    before = (tmp_path / "m.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main([*words, "1"]) == 0
+    assert "trained already, by this recipe" in capsys.readouterr().out
+    assert (tmp_path / "m.safetensors").stat().st_mtime_ns == before
+    for other in ([*words, "2"], [*words, "2", "--again"]):
+        assert main(other) == 0
+        assert "test pictures" in capsys.readouterr().out
+        after = (tmp_path / "m.safetensors").stat().st_mtime_ns
+        assert after > before
+        before = after
 
 
 def test_without_a_profile_the_recipe_is_its_own(tmp_path, trained):

@@ -8,6 +8,7 @@ from networks import draw, relative
 from safetensors.torch import save_file
 from saliency_sanity import load_model, training, weights_hash
 from saliency_sanity.cli import main
+from saliency_sanity.models import load_replicates
 from saliency_sanity.networks import build_untrained
 from saliency_sanity.results import ResultsError
 from saliency_sanity.trained import load_trained, read_record, trained_path, write_trained
@@ -102,11 +103,13 @@ def test_absent_weights_come_with_the_command_that_trains_them(
     with pytest.raises(FileNotFoundError) as caught:
         load_model(name, weights, device="cpu")
     said = str(caught.value)
+    network, space, settings = command.partition(" ")
+    settings = space + settings
     assert said.partition("train them with: ")[2].partition("   (")[0] == (
-        f"python -m saliency_sanity train {command}"
+        f"python -m saliency_sanity train {network} --profile quick{settings}"
     )
     assert ("make book" in said) == ("dataset" not in command), "the book trains no digits"
-    assert f"(models/{file}.safetensors)" in said
+    assert f"(results/models/{file}.safetensors)" in said
     assert str(tmp_path) not in said
     asked = []
     monkeypatch.setattr(training, "train", lambda recipe, path, **_: asked.append(path) or DONE)
@@ -234,3 +237,27 @@ def test_a_byte_that_has_changed_in_a_tensor_is_found(written):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="its tensors are not those that were trained"):
         load_model("cnn", path, device="cpu")
+
+
+def test_replicates_come_in_pairs_or_with_the_commands_for_all_that_are_missing(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    record = {"dataset": "fashion_mnist", "classes": list("0123456789"), "test_accuracy": 0.5}
+    record |= {"network": "cnn", "size": 28, "channels": 1}
+    for seed, weights in enumerate(["fashion_mnist", "fashion_mnist-permuted"]):
+        write_trained(build_untrained("cnn", seed), trained_path("cnn", weights), record)
+    found = load_replicates("cnn", "fashion_mnist", 1, device="cpu")
+    assert [model.weights for kind in found.values() for model in kind] == [
+        "fashion_mnist",
+        "fashion_mnist-permuted",
+    ]
+    assert list(found) == ["true", "permuted"]
+    with pytest.raises(FileNotFoundError, match="2 of 4 networks") as caught:
+        load_replicates("cnn", "fashion_mnist", 2, device="cpu")
+    for command in ("train cnn --profile quick -p seed 1", "train cnn-permuted --profile quick -p"):
+        assert command in str(caught.value)
+    with pytest.raises(ValueError, match="0 networks of each kind"):
+        load_replicates("cnn", "fashion_mnist", 0)

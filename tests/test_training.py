@@ -182,14 +182,14 @@ def test_a_target_is_measured_on_all_pictures_with_the_weights_as_they_are(tmp_p
     data = load_dataset(count=2100)
     recipe = Recipe("mlp", images=2100, epochs=6, batch=50, learning_rate=1e-3, target_accuracy=0.6)
     measured = []
-    accuracy = training._Run.accuracy
+    predicted = training._Run.predicted
 
-    def low_at_first(self, images, labels):
-        found = accuracy(self, images, labels)
+    def low_at_first(self, images):
+        found = predicted(self, images)
         measured.append((len(images), self.step))
-        return 0.59 if len(measured) == 1 else found
+        return torch.zeros_like(found) if len(measured) == 1 else found
 
-    monkeypatch.setattr(training._Run, "accuracy", low_at_first)
+    monkeypatch.setattr(training._Run, "predicted", low_at_first)
     record = train(recipe, tmp_path / "mlp.safetensors", progress=False)
     epochs = [step // 42 for pictures, step in measured if pictures == 2100][:2]
     assert epochs[1] == epochs[0] + 1 == record["epochs"], "one epoch more than the first reading"
@@ -206,14 +206,14 @@ def test_measuring_on_the_way_changes_nothing(tmp_path, monkeypatch):
     values = {"images": 24, "epochs": 3, "batch": 8, "learning_rate": 1e-4}
     plain, watched = tmp_path / "plain.safetensors", tmp_path / "watched.safetensors"
     measured = []
-    accuracy = training._Run.accuracy
+    predicted = training._Run.predicted
 
-    def never_enough(self, images, labels):
-        accuracy(self, images[:24], labels[:24])
+    def never_right(self, images):
+        predicted(self, images[:24])
         measured.append(self.step)
-        return 0.0
+        return torch.full((len(images),), -1)
 
-    monkeypatch.setattr(training._Run, "accuracy", never_enough)
+    monkeypatch.setattr(training._Run, "predicted", never_right)
     train(Recipe("inception_v3", **values), plain, progress=False)
     assert set(measured) == {9}, "only at the end"
     recipe = Recipe("inception_v3", **values, target_accuracy=1e-9)
@@ -233,7 +233,7 @@ def test_divergence_is_said_and_writes_nothing(tmp_path):
     ("values", "message"),
     [
         ({"images": 10_001}, r"10001 pictures asked for, .* has 10000"),
-        ({"dataset": "mnist"}, r"unknown source of mnist 'embedded'"),
+        ({"dataset": "mnist"}, r"mnist is not embedded"),
         ({"images": 1, "labels": "permuted"}, r"permutation of 1 labels"),
     ],
 )

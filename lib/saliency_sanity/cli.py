@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "results/models/NETWORK-DATASET[-permuted][-SEED].safetensors)",
     )
     train.add_argument("--config", type=Path, help="folder of the profiles")
+    train.add_argument("--again", action="store_true", help="train although it is there already")
     train.add_argument("--quiet", action="store_true", help="show no progress")
     train.set_defaults(command=_train)
 
@@ -169,7 +170,7 @@ def _parameters(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     # Imported late: it brings in torch and the networks.
     from saliency_sanity.datasets import DatasetUnavailable
-    from saliency_sanity.trained import trained_path
+    from saliency_sanity.trained import is_trained, trained_path
     from saliency_sanity.training import train
 
     recipe = None
@@ -179,6 +180,12 @@ def _train(options: argparse.Namespace) -> None:
     recipe = check_recipe(options.network, _values(options), f"train {options.network}", recipe)
     output = options.output or trained_path(recipe.network, recipe.weights)
     try:
+        if not options.again and is_trained(recipe, output):
+            print(
+                f"{recipe.key}: trained already, by this recipe, in {os.path.relpath(output)}; "
+                "--again trains it anew"
+            )
+            return
         record = train(recipe, output, progress=not options.quiet)
     except (ValueError, DatasetUnavailable) as error:
         raise InputError(str(error)) from error
@@ -193,7 +200,10 @@ def _train(options: argparse.Namespace) -> None:
         if record["target_reached"]:
             print(f"target of {target} reached after {record['epochs']:.0f} epochs")
         else:
-            print(f"target of {target} NOT reached in {record['epochs']:.1f} epochs; raise epochs")
+            print(
+                f"target of {target} NOT reached in {record['epochs']:.1f} epochs; more "
+                "epochs, fewer images, a larger learning_rate or no weight_decay may help"
+            )
 
 
 def _book(options: argparse.Namespace) -> int:

@@ -191,6 +191,11 @@ def _folder(name: str, source: str) -> Path:
         return folder
     if len(folder.parts) > 1:
         raise DatasetUnavailable(f"folder {source} of idx files does not exist; check the path")
+    if source == "embedded":
+        raise ValueError(
+            f"{name} is not embedded; give its source: download (by torchvision) or a folder of "
+            "idx files, as in -p source download"
+        )
     kinds = ["embedded", "debian"] if name == "fashion_mnist" else []
     raise ValueError(unknown(f"source of {name}", source, [*kinds, "download", "path/to/folder"]))
 
@@ -219,9 +224,10 @@ def _download(name: str) -> Path:
             if not folder.is_dir():
                 raise
     except (OSError, RuntimeError, ValueError, zlib.error) as error:
+        names = ", ".join(file for files in FILES.values() for file in files)
         raise DatasetUnavailable(
-            f"{name} has to be downloaded, and the download failed: {error}. Try again, or fetch "
-            f"{', '.join(file for files in FILES.values() for file in files)} where there is a "
+            f"{name} has to be downloaded, and the download failed: {str(error).strip()}; try "
+            f"again, or fetch {names} where there is a "
             "network and give their folder as source"
             + ("; source='embedded' needs no network" if name == "fashion_mnist" else "")
         ) from error
@@ -240,7 +246,9 @@ def _verify(folder: Path, files: tuple[str, ...]) -> None:
     expected = dict(reversed(line.split()) for line in lines if len(line.split()) == 2)
     for file in files:
         path = folder / file
-        found = _digest(path) if path.is_file() else "no such file"
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; restore it with: git checkout -- data")
+        found = _digest(path)
         if found != expected.get(file):
             raise ValueError(
                 f"{path} is damaged: SHA-256 {found}, expected "

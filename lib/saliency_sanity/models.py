@@ -11,10 +11,16 @@ from saliency_sanity.classifier import Classifier, Scaling
 from saliency_sanity.datasets import CLASS_NAMES
 from saliency_sanity.names import unknown
 from saliency_sanity.networks import TRAINABLE, build_untrained, initialize
-from saliency_sanity.recipe import parse_weights, weights_name
+from saliency_sanity.recipe import Recipe, parse_weights, weights_name
 from saliency_sanity.seeding import seeded
 from saliency_sanity.shim import ensure_torchvision
-from saliency_sanity.trained import load_bare, load_trained, read_record, trained_path
+from saliency_sanity.trained import (
+    load_bare,
+    load_trained,
+    read_record,
+    trained_path,
+    training_command,
+)
 from saliency_sanity.weights import (
     download,
     fill,
@@ -263,3 +269,30 @@ def load_model(
     else:
         raise ValueError(unknown("model", name, model_names()))
     return classifier.to(place)
+
+
+def load_replicates(
+    name: str, dataset: str, count: int, device: str = "auto"
+) -> dict[str, list[Classifier]]:
+    """Load networks trained on ``true`` and on ``permuted`` labels, ``count`` of each.
+
+    They differ in their seeds, 0, 1, …. Raises FileNotFoundError, which says how to train all
+    that are missing, ValueError for a count below 1, and what ``load_model`` raises.
+    """
+    if count < 1:
+        raise ValueError(f"{count} networks of each kind; valid are 1 and more")
+    kinds = {
+        labels: [Recipe(name, dataset, labels=labels, seed=seed) for seed in range(count)]
+        for labels in ("true", "permuted")
+    }
+    wanted = [recipe for recipes in kinds.values() for recipe in recipes]
+    missing = [recipe for recipe in wanted if not trained_path(name, recipe.weights).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(wanted)} networks are not trained yet; train them with: "
+            + "; ".join(map(training_command, missing))
+        )
+    return {
+        labels: [load_model(name, recipe.weights, device) for recipe in recipes]
+        for labels, recipes in kinds.items()
+    }

@@ -144,17 +144,17 @@ def load_photographs(
     )
 
 
-def _check_count(count: int, most: int, source: str) -> None:
+def _check_count(count: int, most: int, source: str, none: str = "all") -> None:
     if not 0 <= count <= most:
         raise ValueError(
             f"{count} photographs asked for, {source} has {most}: "
-            f"valid are 1 to {most}, or 0 for all"
+            f"valid are 1 to {most}, or 0 for {none}"
         )
 
 
 def _garments(size: int, count: int, channels: int) -> Photographs:
     garments = load_dataset("fashion_mnist", "test")
-    _check_count(count, len(garments), "fashion_mnist")
+    _check_count(count, len(garments), "fashion_mnist", f"the first {_GARMENTS}")
     taken = by_turns(garments.labels)[: count or _GARMENTS]
     return Photographs(
         names=tuple(f"garment {i + 1}" for i in range(len(taken))),

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -133,6 +133,12 @@ class Recipe:
     def weights(self) -> str:
         """The name that ``load_model`` knows its weights by, as :func:`weights_name` gives it."""
         return weights_name(self.dataset, self.labels, self.seed)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its values, as a record keeps them, without the path of a folder."""
+        known = self.source in ("embedded", "debian", "download")
+        return {**asdict(self), "source": self.source if known else "a folder"}
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of ``network``; its rate is set by :meth:`rate` at each step."""

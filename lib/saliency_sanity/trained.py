@@ -79,6 +79,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
+def is_trained(recipe: Recipe, path: Path) -> bool:
+    """Whether a file holds a network that was trained by just this recipe.
+
+    Raises ValueError for a damaged file.
+    """
+    record = read_record(path) if path.is_file() else None
+    return record is not None and record.get("parameters") == recipe.parameters
+
+
 def load_trained(network: str, path: Path, weights: str) -> Classifier:
     """Load a file of :func:`write_trained` as a classifier that carries its record.
 
@@ -123,17 +132,20 @@ def load_trained(network: str, path: Path, weights: str) -> Classifier:
 
 def _absent(recipe: Recipe, path: Path) -> str:
     """Say which command trains the network of a file that is not there."""
-    command, book = f"python -m saliency_sanity train {recipe.key}", ""
-    if recipe.dataset == "fashion_mnist":
-        book = "   (`make book` trains those that the book needs)"
-    else:
-        command += f" -p dataset {recipe.dataset} -p source download"
-    if recipe.seed:
-        command += f" -p seed {recipe.seed}"
+    book = "   (`make book` trains those that the book needs)"
     return (
         f"weights {recipe.weights!r} of {recipe.network} are trained by this project and not there "
-        f"yet ({path.parent.name}/{path.name}); train them with: {command}{book}"
+        f"yet ({'/'.join(path.parts[-3:])}); train them with: {training_command(recipe)}"
+        f"{book * (recipe.dataset == 'fashion_mnist')}"
     )
+
+
+def training_command(recipe: Recipe) -> str:
+    """The command that trains such a network in minutes."""
+    command = f"python -m saliency_sanity train {recipe.key} --profile quick"
+    if recipe.dataset != "fashion_mnist":
+        command += f" -p dataset {recipe.dataset} -p source download"
+    return command + (f" -p seed {recipe.seed}" if recipe.seed else "")
 
 
 def _check_name(
