@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saliency_sanity.panels import SMALL, WIDTH, chosen_names
@@ -51,24 +52,10 @@ def survival_chart(
         axes.set_title(quantity[:1].upper() + quantity[1:], fontsize=SMALL + 2)
         if quantity in nulls:
             axes.axhline(nulls[quantity], color="#000000", lw=1.2, ls=":", label="chance")
-        for method, (colour, marker, dashes) in styles.items():
+        for method in styles:
             chosen = (table["method"] == method) & (table["quantity"] == quantity)
             rows = table[chosen].sort_values("position")
-            if rows.empty:
-                continue
-            axes.fill_between(
-                rows["position"], rows["low"], rows["high"], color=colour, alpha=0.2, lw=0
-            )
-            axes.plot(
-                rows["position"],
-                rows["value"],
-                color=colour,
-                marker=marker,
-                ls=dashes,
-                ms=4,
-                lw=1.4,
-                label=method,
-            )
+            _draw(axes, rows, "position", method, styles[method])
         if quantity in logarithmic:
             axes.set_yscale("log")
         axes.set_xticks(stages["position"], stages["stage"], rotation=90, fontsize=SMALL)
@@ -121,26 +108,31 @@ def removal_chart(table: pd.DataFrame) -> Figure:
         1, len(ways), figsize=(WIDTH, 3.9), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, way in zip(grid[0], ways, strict=True):
-        for method, (colour, marker, dashes) in styles.items():
+        for method in styles:
             rows = table[(table["method"] == method) & (table["way"] == way)].sort_values("share")
-            axes.fill_between(
-                rows["share"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0
-            )
-            axes.plot(
-                rows["share"],
-                rows["value"],
-                color=colour,
-                marker=marker,
-                ls=dashes,
-                ms=3.5,
-                lw=1.4,
-                label=method,
-            )
+            _draw(axes, rows, "share", method, styles[method])
         axes.set_xlabel(f"share of the pixels {way}", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     grid[0, 0].set_ylabel("probability of the class", fontsize=SMALL)
     _legend(figure)
     return figure
+
+
+def _draw(axes: Axes, rows: pd.DataFrame, across: str, label: str, style: tuple) -> None:
+    """A line of values with its interval as a band; nothing where there are no rows."""
+    if rows.empty:
+        return
+    colour, marker, dashes = style
+    axes.fill_between(rows[across], rows["low"], rows["high"], color=colour, alpha=0.18, lw=0)
+    axes.plot(
+        *(rows[across], rows["value"]),
+        color=colour,
+        marker=marker,
+        ls=dashes,
+        ms=4,
+        lw=1.4,
+        label=label,
+    )
 
 
 def _legend(figure: Figure) -> None:
