@@ -52,6 +52,8 @@ def run(results, **parameters):
         "image_count": 8,
         "bases": ["gradient_x_input", "lrp_epsilon"],
         "metrics": ["spearman_abs"],
+        "top": 0,
+        "pairs": 1,
         "results": str(results),
     }
     output = results.parent / "executed.ipynb"
