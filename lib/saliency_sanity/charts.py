@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saliency_sanity.panels import SMALL, WIDTH, chosen_names
+from saliency_sanity.panels import SMALL, WIDTH, chosen_names, legend
 
 # Okabe and Ito's, and a marker each, so that neither is needed alone.
 _LINES = (
@@ -62,7 +62,7 @@ def survival_chart(
         axes.tick_params(labelsize=SMALL)
     for axes in grid.flat[len(quantities) :]:
         axes.set_visible(False)
-    _legend(figure)
+    legend(figure, {})
     return figure
 
 
@@ -114,7 +114,7 @@ def removal_chart(table: pd.DataFrame) -> Figure:
         axes.set_xlabel(f"share of the pixels {way}", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     grid[0, 0].set_ylabel("probability of the class", fontsize=SMALL)
-    _legend(figure)
+    legend(figure, {})
     return figure
 
 
@@ -132,18 +132,4 @@ def _draw(axes: Axes, rows: pd.DataFrame, across: str, label: str, style: tuple)
         ms=4,
         lw=1.4,
         label=label,
-    )
-
-
-def _legend(figure: Figure) -> None:
-    entries: dict[str, object] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=min(4, len(entries)),
-        fontsize=SMALL,
     )

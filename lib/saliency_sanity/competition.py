@@ -45,11 +45,12 @@ class Compete:
     as have the largest logits. With ``per_channel`` each channel competes for itself; without, the
     sum over channels competes and a pixel that stays keeps all its channels, whatever their signs.
 
-    Costs a backward pass for each label, forward passes only once where ``per_label.explaining``
-    knows the method, and memory that does not grow with the number of labels. With ``store`` a run
-    that was killed goes on from where it was about half a minute earlier. NaN in any label's map
-    gives NaN. Raises ValueError for a ``top`` that is negative or above the number of labels, and
-    for a method whose maps have another shape for another label. [gupta2019simple]
+    Costs a backward pass for each label, and where ``per_label.explaining`` knows the method two
+    forward passes for all of them, one for the logits and one for the graph; memory does not grow
+    with the number of labels. With ``store`` a run that was killed goes on from where it was about
+    half a minute earlier. NaN in any label's map gives NaN. Raises ValueError for a ``top`` that is
+    negative or above the number of labels, and for a method whose maps have another shape for
+    another label. [gupta2019simple]
     """
 
     method: Attribution
