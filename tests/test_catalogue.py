@@ -90,6 +90,9 @@ def test_description_holds_every_parameter_that_was_given(card):
         "top": 3,
         "per_channel": False,
         "per_label": True,
+        "q": 87.5,
+        "padding_trick": True,
+        "proportional": True,
     }
     given = {key: value for key, value in given.items() if key in card.defaults}
     assert set(given) == set(card.defaults)

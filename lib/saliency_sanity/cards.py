@@ -12,7 +12,18 @@ _TOP = "0: all labels of the network (the paper); m for the m with the largest l
 _PER_CHANNEL = "True (ours; the sources leave it open): each channel competes for itself"
 _LAYER = "the network's last feature maps; Mixed_7c of Inception v3 (reference code)"
 _LRP = ("bach2015pixel", "montavon2017explaining", "anders2021zennit")
+_Q = "98 (reference code): the percentile that a unit has to exceed"
+_TRICK = "False (ours; the reference code has it on): clear the ring of padded convolutions"
+_PROPORTIONAL = "False (reference code): max pools hand on to the largest alone"
 _INPUT_RULE = "same: as in all layers (ours); z, zbox, wsquare or flat by choice"
+_COMPETES = (
+    r"E_i = \begin{cases} H_{ic} & H_{ic} > 0,\ H_{ic} = \max_l H_{il}"
+    r"\ \text{ or }\ H_{ic} < 0,\ H_{ic} = \min_l H_{il} \\ 0 & \text{else} \end{cases},"
+    r"\quad H_l = "
+)
+_RECTIFIED = (
+    r"R^{l} = \mathbb 1[f^{l} \odot R^{l+1} > \tau_q]\; R^{l+1}\ \text{ at every rectifier}"
+)
 
 CARDS = (
     Card(
@@ -123,6 +134,37 @@ CARDS = (
         needs=("relu",),
     ),
     Card(
+        name="rectgrad",
+        title="RectGrad",
+        abbreviation="RG",
+        kind="method",
+        formula=r"E = (x - \bar x) \odot R^0,\quad " + _RECTIFIED,
+        summary="As guided backpropagation, but only the few strongest signals of each layer go "
+        "on: those whose product with the activation exceeds the layer's q-th percentile. Then "
+        "times the input.",
+        sources=("kim2019rectgrad", "kim2019code"),
+        build=compositions.rectgrad,
+        needs=("relu", "baseline"),
+        defaults={
+            "q": _Q,
+            "padding_trick": _TRICK,
+            "proportional": _PROPORTIONAL,
+            "baseline": _ZERO,
+        },
+    ),
+    Card(
+        name="modified_rectgrad",
+        title="RectGrad, without ⊙ input",
+        abbreviation="RGm",
+        kind="method",
+        formula=r"E = R^0,\quad " + _RECTIFIED,
+        summary="RectGrad without the last product, so that no colour is out of sight.",
+        sources=("brocki2020input", "kim2019rectgrad"),
+        build=compositions.modified_rectgrad,
+        needs=("relu",),
+        defaults={"q": _Q, "padding_trick": _TRICK, "proportional": _PROPORTIONAL},
+    ),
+    Card(
         name="grad_cam",
         title="Grad-CAM",
         abbreviation="GC",
@@ -154,9 +196,7 @@ CARDS = (
         title="Competitive gradient ⊙ input",
         abbreviation="CGI",
         kind="method",
-        formula=r"E_i = \begin{cases} H_{ic} & H_{ic} > 0,\ H_{ic} = \max_l H_{il}"
-        r"\ \text{ or }\ H_{ic} < 0,\ H_{ic} = \min_l H_{il} \\ 0 & \text{else} \end{cases},"
-        r"\quad H_l = (x - \bar x) \odot \frac{\partial S_l}{\partial x}",
+        formula=_COMPETES + r"(x - \bar x) \odot \frac{\partial S_l}{\partial x}",
         summary="Gradient ⊙ input where no other label's is stronger for, or against, and zero "
         "elsewhere: pixels that speak for many labels speak for none.",
         sources=("gupta2019simple",),
@@ -169,9 +209,7 @@ CARDS = (
         title="Competitive integrated gradients",
         abbreviation="CIG",
         kind="method",
-        formula=r"E_i = \begin{cases} H_{ic} & H_{ic} > 0,\ H_{ic} = \max_l H_{il}"
-        r"\ \text{ or }\ H_{ic} < 0,\ H_{ic} = \min_l H_{il} \\ 0 & \text{else} \end{cases},"
-        r"\quad H_l = E_{\mathrm{IG}, l}",
+        formula=_COMPETES + r"E_{\mathrm{IG}, l}",
         summary="The same competition between the integrated gradients of all labels.",
         sources=("gupta2019simple", "sundararajan2017axiomatic"),
         build=compositions.competitive_ig,
@@ -197,9 +235,7 @@ CARDS = (
     ),
     Card(
         *("competitive_lrp", "Competitive LRP-ε", "CLRP", "method"),
-        formula=r"E_i = \begin{cases} H_{ic} & H_{ic} > 0,\ H_{ic} = \max_l H_{il}"
-        r"\ \text{ or }\ H_{ic} < 0,\ H_{ic} = \min_l H_{il} \\ 0 & \text{else} \end{cases},"
-        r"\quad H_l = E_{\mathrm{LRP}, l}",
+        formula=_COMPETES + r"E_{\mathrm{LRP}, l}",
         summary="The same competition between the LRP-ε maps of all labels.",
         sources=("gupta2019simple", *_LRP),
         build=compositions.competitive_lrp,
@@ -233,10 +269,7 @@ CARDS = (
         defaults={"alpha": "2 (its authors); beta is 1 less", "input_rule": _INPUT_RULE},
     ),
     Card(
-        name="sobel",
-        title="Sobel edges",
-        abbreviation="Sobel",
-        kind="control",
+        *("sobel", "Sobel edges", "Sobel", "control"),
         formula=r"E = \sqrt{\big((s_x * L)^2 + (s_y * L)^2\big) / 2}",
         summary="The size of the luminance's gradient: an edge detector that has never seen the "
         "network. Picture-driven by construction.",
@@ -245,10 +278,7 @@ CARDS = (
         signed=False,
     ),
     Card(
-        name="canny",
-        title="Canny edges",
-        abbreviation="Canny",
-        kind="control",
+        *("canny", "Canny edges", "Canny", "control"),
         formula=r"E = \mathbb 1[\text{thinned, linked edge of } G_\sigma * L]",
         summary="Thin binary edges of the luminance. Picture-driven by construction.",
         sources=("canny1986computational",),
@@ -257,20 +287,14 @@ CARDS = (
         defaults={"sigma": "2 pixels (ours)"},
     ),
     Card(
-        name="input",
-        title="The input",
-        abbreviation="x",
-        kind="control",
+        *("input", "The input", "x", "control"),
         formula=r"E = x",
         summary="The picture as its own explanation. Picture-driven by construction.",
         sources=(),
         build=Input,
     ),
     Card(
-        name="noise",
-        title="Noise",
-        abbreviation="n",
-        kind="control",
+        *("noise", "Noise", "n", "control"),
         formula=r"E = n_\theta,\quad n_\theta \sim \mathcal N(0, 1)",
         summary="Noise seeded by the network's weights, the same for every picture. "
         "Model-driven by construction, and useless: responding is not explaining.",
@@ -279,10 +303,7 @@ CARDS = (
         defaults={"seed": _SEED, "per_label": "False: all labels have the same noise"},
     ),
     Card(
-        name="input_x_noise",
-        title="Input ⊙ noise",
-        abbreviation="x⊙n",
-        kind="control",
+        *("input_x_noise", "Input ⊙ noise", "x⊙n", "control"),
         formula=r"E = (x - \bar x) \odot n_\theta",
         summary="What a product with the input looks like when the other factor knows nothing. "
         "Picture-driven in absolute values, model-driven in signs.",

@@ -14,6 +14,7 @@ from saliency_sanity.methods import (
     TimesInput,
 )
 from saliency_sanity.rules import Deconv, Guided
+from saliency_sanity.threshold import Threshold
 
 
 def gradient() -> Attribution:
@@ -74,6 +75,25 @@ def ig_smoothgrad(
 def guided_backprop() -> Attribution:
     """Guided backpropagation."""
     return Rectified(Gradient(), Guided())
+
+
+def modified_rectgrad(
+    q: float = 98.0, padding_trick: bool = False, proportional: bool = False
+) -> Attribution:
+    """RectGrad without its final product with the input."""
+    return Rectified(
+        Gradient(), Threshold(q=q, padding_trick=padding_trick, proportional=proportional)
+    )
+
+
+def rectgrad(
+    q: float = 98.0,
+    padding_trick: bool = False,
+    proportional: bool = False,
+    baseline: Colour = None,
+) -> Attribution:
+    """RectGrad."""
+    return TimesInput(modified_rectgrad(q, padding_trick, proportional), baseline)
 
 
 def deconvnet() -> Attribution:

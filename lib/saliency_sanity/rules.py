@@ -21,7 +21,8 @@ class Rule(Protocol):
     """What a rectifier hands down: ``(gradient, output, ceiling) -> gradient``.
 
     ``output`` is the rectifier's own output; ``ceiling`` its upper bound, infinite for a ReLU and
-    6 for a ReLU6.
+    6 for a ReLU6. A rule may have ``elsewhere(func, args, kwargs)`` as well, which gives what
+    another call of the pass is to give, or None where it is to run as it is.
     """
 
     def __call__(self, gradient: Tensor, output: Tensor, ceiling: float) -> Tensor: ...  # noqa: D102
@@ -165,6 +166,7 @@ class Interception(TorchFunctionMode):
         super().__init__()
         self.rule = rule
         self.hits = 0
+        self._elsewhere = getattr(rule, "elsewhere", None)
 
     def __enter__(self):
         self._token = _current.set(self)
@@ -184,4 +186,8 @@ class Interception(TorchFunctionMode):
             if numeric and floor == 0 and ceiling > 0 and x.requires_grad:
                 self.hits += 1
                 return _Rectifier.apply(x, self.rule, float(ceiling), inplace)
+        if self._elsewhere is not None and torch.is_grad_enabled():
+            output = self._elsewhere(func, args, kwargs)
+            if output is not None:
+                return output
         return func(*args, **kwargs)
