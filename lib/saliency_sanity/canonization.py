@@ -1,16 +1,19 @@
 """The form of a network for which the rules of relevance propagation are stated.
 
-Batch norms are folded into the layers before them, and the sums of torchvision's ResNets are
-modules. Outputs do not change.
+Batch norms are folded into the layers before them, the sums of torchvision's ResNets are modules,
+and the frame of a ``FramedConv2d`` is a bias that differs from place to place. Outputs do not
+change.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor, nn
 
 from saliency_sanity.gradient import NotApplicable, recording
+from saliency_sanity.rescaling import FramedConv2d
 from saliency_sanity.shim import ensure_torchvision
 
 ensure_torchvision()
@@ -25,7 +28,7 @@ from zennit.torchvision import (  # noqa: E402
 )
 
 # Exact types: a subclass may do something else with its weights.
-LINEAR = frozenset({nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d})
+LINEAR = frozenset({nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, FramedConv2d})
 NORMS = frozenset({nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d})
 
 _current: ContextVar[tuple[nn.Module, frozenset[nn.Module]] | None]
@@ -49,10 +52,31 @@ def _folds(norm: nn.Module, into: nn.Module | None) -> bool:
     return fits and norm.affine and norm.running_mean is not None
 
 
+@contextmanager
+def _unframed(layer: FramedConv2d) -> Iterator[None]:
+    """Make what the frame adds part of the bias, which rules know how to treat."""
+    bias = layer.bias
+
+    @torch.no_grad()
+    def write(_module: nn.Module, inputs: tuple) -> None:
+        layer.bias = bias
+        layer.bias = nn.Parameter(layer.offset(inputs[0])[0], requires_grad=False)
+
+    handle = layer.register_forward_pre_hook(write)
+    layer.forward = lambda x: layer.in_zeros(x) + layer.bias
+    try:
+        yield
+    finally:
+        handle.remove()
+        del layer.forward
+        layer.bias = bias
+
+
 def changes(model: nn.Module) -> bool:
     """Whether ``canonical`` would touch anything of ``model``."""
     return any(
-        type(module) in NORMS or isinstance(module, ResNetBasicBlock | ResNetBottleneck)
+        type(module) in NORMS
+        or isinstance(module, ResNetBasicBlock | ResNetBottleneck | FramedConv2d)
         for module in model.modules()
     )
 
@@ -83,6 +107,9 @@ def canonical(model: nn.Module) -> Iterator[frozenset[nn.Module]]:
         for kind in (ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer):
             for instance in kind().apply(model):
                 undo.callback(instance.remove)
+        for module in model.modules():
+            if type(module) is FramedConv2d:
+                undo.enter_context(_unframed(module))
         token = _current.set((model, frozenset(folded)))
         undo.callback(_current.reset, token)
         yield frozenset(folded)

@@ -20,7 +20,8 @@ _LINES = (
 )
 
 
-def _styles(names: Sequence[str]) -> dict[str, tuple]:
+def styles_of(names: Sequence[str]) -> dict[str, tuple]:
+    """A colour, marker and dash for each line; ValueError for more than can be told apart."""
     if len(names) > len(_LINES):
         raise ValueError(f"{len(names)} lines in one panel; {len(_LINES)} can be told apart")
     return dict(zip(names, _LINES, strict=False))
@@ -36,7 +37,7 @@ def survival_chart(
     Raises ValueError for more methods than can be told apart.
     """
     quantities = chosen_names(table, "quantity", None)
-    styles = _styles(chosen_names(table, "method", None))
+    styles = styles_of(chosen_names(table, "method", None))
     columns = min(2, len(quantities))
     lines = -(-len(quantities) // columns)
     stages = table.drop_duplicates("position").sort_values("position")
@@ -55,7 +56,7 @@ def survival_chart(
         for method in styles:
             chosen = (table["method"] == method) & (table["quantity"] == quantity)
             rows = table[chosen].sort_values("position")
-            _draw(axes, rows, "position", method, styles[method])
+            draw_line(axes, rows, "position", method, styles[method])
         if quantity in logarithmic:
             axes.set_yscale("log")
         axes.set_xticks(stages["position"], stages["stage"], rotation=90, fontsize=SMALL)
@@ -102,7 +103,7 @@ def removal_chart(table: pd.DataFrame) -> Figure:
 
     ``table`` has method, way (``deleted`` or ``inserted``), share, value, low and high.
     """
-    styles = _styles(chosen_names(table, "method", None))
+    styles = styles_of(chosen_names(table, "method", None))
     ways = chosen_names(table, "way", None)
     figure, grid = plt.subplots(
         1, len(ways), figsize=(WIDTH, 3.9), sharey=True, squeeze=False, layout="constrained"
@@ -110,7 +111,7 @@ def removal_chart(table: pd.DataFrame) -> Figure:
     for axes, way in zip(grid[0], ways, strict=True):
         for method in styles:
             rows = table[(table["method"] == method) & (table["way"] == way)].sort_values("share")
-            _draw(axes, rows, "share", method, styles[method])
+            draw_line(axes, rows, "share", method, styles[method])
         axes.set_xlabel(f"share of the pixels {way}", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     grid[0, 0].set_ylabel("probability of the class", fontsize=SMALL)
@@ -118,7 +119,7 @@ def removal_chart(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, rows: pd.DataFrame, across: str, label: str, style: tuple) -> None:
+def draw_line(axes: Axes, rows: pd.DataFrame, across: str, label: str, style: tuple) -> None:
     """A line of values with its interval as a band; nothing where there are no rows."""
     if rows.empty:
         return

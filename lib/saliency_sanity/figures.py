@@ -213,9 +213,8 @@ def _legend(figure: Figure, grid: np.ndarray) -> None:
     for axes in grid.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=min(4, len(entries))
-    )
+    columns = min(2 * grid.shape[1], len(entries))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, path: str | Path) -> Path:

@@ -16,8 +16,7 @@ CODE = (
     *("agreement", "blocks", "cam", "canonization", "catalogue", "classifier", "competition"),
     *("compositions", "controls", "copies", "experiment", "fingerprint", "gradient", "hog", "lrp"),
     *("maps", "methods", "models", "networks", "outcome", "per_label", "pixels", "randomization"),
-    *("ranks", "replay", "rules", "seeding", "similarity", "ssim"),
-    "threshold",
+    *("ranks", "replay", "rescaling", "rules", "seeding", "similarity", "ssim", "threshold"),
 )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saliency_sanity.datasets import by_turns, load_dataset, to_pixels
 from saliency_sanity.names import unknown
+from saliency_sanity.seeding import generator
 
 # Colour photographs of scikit-image that are installed with it, with their ImageNet class where
 # there is no doubt about it.
@@ -56,7 +57,7 @@ _FOOLBOX = {"foolbox": "imagenet", "mnist": "mnist"}
 _GARMENTS = 20
 
 # Luminance of ITU-R BT.601.
-_LUMINANCE = (0.299, 0.587, 0.114)
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def _foolbox(prefix: str) -> list[tuple[Path, int | None]]:
@@ -69,7 +70,8 @@ def _skimage() -> list[tuple[Path, int | None]]:
     return [(folder / name, label) for name, label in _SKIMAGE.items()]
 
 
-def _folder(folder: Path) -> list[tuple[Path, int | None]]:
+def picture_files(folder: Path) -> list[Path]:
+    """The picture files of a folder, in order of name; ValueError if it has none or is none."""
     if not folder.is_dir():
         if len(folder.parts) > 1:
             raise ValueError(f"folder {folder} of photographs does not exist; check the path")
@@ -84,7 +86,7 @@ def _folder(folder: Path) -> list[tuple[Path, int | None]]:
     ]
     if not files:
         raise ValueError(f"folder {folder} has no pictures (.jpg, .png, …) in it")
-    return [(path, None) for path in files]
+    return files
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
@@ -131,12 +133,12 @@ def load_photographs(
     elif source == "skimage":
         files = _skimage()
     else:
-        files = _folder(Path(source))
+        files = [(path, None) for path in picture_files(Path(source))]
     _check_count(count, len(files), source)
     files = files[: count or None]
     pixels = torch.from_numpy(np.stack([read_picture(path, size) for path, _ in files]))
     if channels == 1:
-        pixels = (pixels * torch.tensor(_LUMINANCE)).sum(3, keepdim=True)
+        pixels = (pixels * torch.tensor(LUMINANCE)).sum(3, keepdim=True)
     return Photographs(
         names=tuple(_names([path for path, _ in files])),
         labels=tuple(label for _, label in files),
@@ -161,6 +163,16 @@ def _garments(size: int, count: int, channels: int) -> Photographs:
         labels=tuple(garments.labels[taken].tolist()),
         pixels=to_pixels(garments.images[taken], size, channels).contiguous(),
     )
+
+
+def dithered(pixels: Tensor, seed: int = 0) -> Tensor:
+    """Raw pictures with noise of one grey level in 256, still within [0, 1].
+
+    On flat ground max pools meet ties, and which of equal units gets the gradient is then decided
+    by rounding; no two pixels are equal here.
+    """
+    noise = torch.rand(pixels.shape, generator=generator(seed, "dither"), dtype=torch.float64)
+    return (pixels * 255 + noise.to(pixels)) / 256
 
 
 def targets(photographs: Photographs, predicted: Tensor, explain_class: str) -> Tensor:

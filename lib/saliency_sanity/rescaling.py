@@ -1,0 +1,222 @@
+"""The same function of a picture in other units, where the network's zero is another colour.
+
+Which colour is zero is a convention: the layer that sees the pixels can take any other into its
+weights. Maps that are multiplied by the input follow the convention, others do not.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saliency_sanity.classifier import Classifier, Scaling
+from saliency_sanity.gradient import NotApplicable, attributing
+from saliency_sanity.seeding import generator
+from saliency_sanity.shim import ensure_torchvision
+
+ensure_torchvision()
+
+from timm.layers import Conv2dSame, get_same_padding  # noqa: E402
+
+_TOLERANCE = 1e-4  # of the largest logit, in the network's own precision
+
+
+class FramedConv2d(nn.Conv2d):
+    """A convolution whose padding has a colour: that of the buffer ``frame`` ``[C, 1, 1]``.
+
+    Made of ``layer``, a plain convolution with a bias, whose parameters it shares. ``padding`` is
+    a width for each direction, or ``same``: what TensorFlow pads for an input of its size.
+    """
+
+    def __init__(self, layer: nn.Conv2d, padding: tuple[int, int] | str, frame: Tensor):
+        channels, shape = (layer.in_channels, layer.out_channels), (layer.kernel_size, layer.stride)
+        # Without memory first: the constructor would draw from the global generator.
+        super().__init__(*channels, *shape, 0, layer.dilation, layer.groups, device="meta")
+        self.weight, self.bias, self.padding = layer.weight, layer.bias, padding
+        self.register_buffer("frame", frame)
+        self.train(layer.training)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.in_zeros(x) + self.offset(x)
+
+    def in_zeros(self, x: Tensor) -> Tensor:
+        """What ``x`` adds to the output: the convolution padded with zeros, without its bias."""
+        return self._convolved(F.pad(x, self._margins(x)), None)
+
+    def offset(self, x: Tensor) -> Tensor:
+        """What the frame and the bias add, ``[1, K, H', W']``, around inputs of the size of x."""
+        outside = 1 - F.pad(torch.ones_like(x[:1, :1]), self._margins(x))
+        return self._convolved(outside * self.frame, self.bias)
+
+    def _convolved(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, self.weight, bias, self.stride, 0, self.dilation, self.groups)
+
+    def _margins(self, x: Tensor) -> list[int]:
+        """Left, right, top and bottom."""
+        if self.padding != "same":
+            vertical, horizontal = self.padding
+            return [horizontal, horizontal, vertical, vertical]
+        sides = zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        height, width = (get_same_padding(*side) for side in sides)
+        return [width // 2, width - width // 2, height // 2, height - height // 2]
+
+
+_LAYERS = (nn.Linear, nn.Conv2d, Conv2dSame, FramedConv2d)
+
+
+def rescaled(classifier: Classifier, scaling: Scaling) -> Classifier:
+    """A copy that gives the same logits for the same picture, fed in another scaling.
+
+    The layer that sees the pixels takes the change into its weights and its bias, and where it
+    pads with zeros, it pads with the colour that was zero before: logits agree at the borders too.
+    The copy is in evaluation mode, and has no ``untrained``: its tensors are in other units.
+
+    Raises NotApplicable where no one Linear or Conv2d layer sees the pixels, all of them and as
+    they are; ValueError for a scaling of another number of channels. [kindermans2017unreliability]
+    """
+    mean, std = _constants(classifier)
+    if len(scaling.mean) != len(mean):
+        raise ValueError(
+            f"{scaling} is for {len(scaling.mean)} channels, but {classifier.name} takes "
+            f"{len(mean)}: give mean and std that many entries each"
+        )
+    new_mean, new_std = torch.tensor([scaling.mean, scaling.std], dtype=torch.float64)
+    return _absorbed(classifier, scaling, new_std / std, (new_mean - mean) / std)
+
+
+def inverted(classifier: Classifier) -> Classifier:
+    """A copy that gives for a picture what the original gives for its negative.
+
+    The negative of a raw picture p is 1 - p; the scaling stays the same. A network that knows
+    bright things on black so knows dark things on white, without training. Raises NotApplicable
+    as ``rescaled`` does.
+    """
+    mean, std = _constants(classifier)
+    return _absorbed(classifier, classifier.scaling, -torch.ones_like(std), (1 - 2 * mean) / std)
+
+
+def zero_at(scaling: Scaling, colour: float | tuple[float, ...]) -> Scaling:
+    """The scaling of the same unit whose zero is this raw colour in [0, 1].
+
+    Raises ValueError for a colour outside [0, 1], or one that has neither one entry nor one for
+    each channel.
+    """
+    channels = len(scaling.mean)
+    mean = colour if isinstance(colour, tuple) else (colour,) * channels
+    if len(mean) != channels:
+        raise ValueError(f"colour {colour} needs one value, or one for each of {channels} channels")
+    if not all(0 <= value <= 1 for value in mean):
+        raise ValueError(f"colour {colour} is no raw colour: valid are 0 (black) to 1 (white)")
+    return Scaling(tuple(map(float, mean)), scaling.std)
+
+
+def _constants(classifier: Classifier) -> Tensor:
+    """Mean and std, ``[2, C]``."""
+    if not isinstance(classifier, Classifier):
+        raise TypeError(
+            f"{type(classifier).__name__} has no scaling: wrap it in saliency_sanity.Classifier"
+        )
+    scaling = classifier.scaling
+    return torch.tensor([scaling.mean, scaling.std], dtype=torch.float64)
+
+
+def _absorbed(classifier: Classifier, scaling: Scaling, a: Tensor, b: Tensor) -> Classifier:
+    """A copy that gives for x' what the original gives for a x' + b, per channel ``[C]``."""
+    twin = copy.deepcopy(classifier).eval()
+    twin.scaling, twin.untrained = scaling, None
+    like = next(classifier.parameters(), torch.empty(0))
+    # Beyond the range of pictures, so that a network that cuts its input off there is found out.
+    random = torch.randn(
+        *(2, len(a), classifier.size, classifier.size), generator=generator(0, "rescaling")
+    )
+    x = classifier.scaling.to_network(random + 0.5).to(like)
+    target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    # Without cuDNN, which may round to fewer digits than are compared here.
+    flags = torch.backends.cudnn.flags(enabled=False)
+    with attributing(classifier, x, target), torch.no_grad(), flags:
+        path, before = _pixel_layer(classifier, x)
+        twin.set_submodule(path, _shifted(twin.get_submodule(path), a.to(x.device), b.to(x.device)))
+        twin.network.to(memory_format=torch.channels_last)
+        after = twin((x - b.to(x).view(-1, 1, 1)) / a.to(x).view(-1, 1, 1))
+    difference, largest = (after - before).abs().max().item(), before.abs().max().item()
+    if not difference <= _TOLERANCE * largest:
+        raise NotApplicable(
+            f"{classifier.name} cannot be given other units: with the change taken into "
+            f"{path.removeprefix('network.')} a logit is off by {difference:.2g}, where the "
+            f"largest is {largest:.2g}. It sees the pixels in another way as well"
+        )
+    return twin
+
+
+def _pixel_layer(classifier: Classifier, x: Tensor) -> tuple[str, Tensor]:
+    """Path of the layer that sees the pixels ``x``, and the logits."""
+    seen: dict[str, torch.Size] = {}
+    calls: list[str] = []
+
+    def is_x(values: object) -> bool:
+        same = isinstance(values, Tensor) and (values.dtype, values.numel()) == (x.dtype, x.numel())
+        return same and torch.equal(values.reshape(x.shape), x)
+
+    def look(path: str):
+        def hook(_module: nn.Module, inputs: tuple, output: object) -> None:
+            calls.append(path)
+            # What only hands the pixels on, flattened perhaps, does not count.
+            if inputs and is_x(inputs[0]) and not is_x(output):
+                seen[path] = inputs[0].shape
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(look(path))
+        for path, module in classifier.named_modules()
+        if isinstance(module, _LAYERS) or not any(module.children())
+    ]
+    try:
+        logits = classifier(x.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers = {path: classifier.get_submodule(path) for path in seen}
+    if len(seen) == 1:
+        ((path, shape),) = seen.items()
+        if calls.count(path) == 1 and _can_absorb(layers[path], shape, x):
+            return path, logits
+    who = ", ".join(f"{p.removeprefix('network.')} ({type(m).__name__})" for p, m in layers.items())
+    found = f"its pixels are first seen by {who}" if who else "no layer sees its pixels as they are"
+    raise NotApplicable(
+        f"{classifier.name} cannot be given other units: {found}, and only a single call of one "
+        "Linear or Conv2d layer can take the change into its weights. Where a network scales its "
+        "own input, leave that out and wrap the rest in a Classifier with that scaling"
+    )
+
+
+def _can_absorb(layer: nn.Module, shape: torch.Size, x: Tensor) -> bool:
+    # Exact types: a subclass may do something else with its weights, or make them of others.
+    if type(layer) not in _LAYERS:
+        return False
+    return layer.in_features == x[0].numel() if type(layer) is nn.Linear else shape == x.shape
+
+
+def _shifted(layer: nn.Module, a: Tensor, b: Tensor) -> nn.Module:
+    """What takes x' where ``layer`` took a x' + b; the layer itself is changed for it."""
+    groups, weight = getattr(layer, "groups", 1), layer.weight
+    # By group, output, channel of the group, and place.
+    parts = weight.double().reshape(groups, len(weight) // groups, len(a) // groups, -1)
+    scale, shift = (values.view(groups, 1, -1, 1) for values in (a, b))
+    offset = (parts * shift).sum((2, 3)).flatten().to(weight)
+    weight.copy_((parts * scale).reshape(weight.shape))
+    if layer.bias is None:
+        layer.bias = nn.Parameter(offset, requires_grad=weight.requires_grad)
+    else:
+        layer.bias += offset
+    a, b = a.view(-1, 1, 1), b.view(-1, 1, 1)
+    if type(layer) is FramedConv2d:
+        layer.frame.copy_((layer.frame - b) / a)
+        return layer
+    padding = "same" if type(layer) is Conv2dSame else getattr(layer, "padding", "valid")
+    # Padding with what is in the picture changes with it.
+    mode = getattr(layer, "padding_mode", "zeros")
+    if mode != "zeros" or padding in ("valid", (0, 0)):
+        return layer
+    return FramedConv2d(layer, padding, (-b / a).to(weight))
