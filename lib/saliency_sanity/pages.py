@@ -161,10 +161,11 @@ def public_modules() -> list[str]:
 
 # The API reference in the order in which a reader meets the modules; others follow.
 GROUPS = {
-    "Explain": ("catalogue", "cards", "gradient", "methods", "cam", "rules", "lrp",
-                "canonization", "controls"),
+    "Explain": ("catalogue", "cards", "gradient", "methods", "cam", "rules", "threshold",
+                "lrp", "canonization", "controls"),
     "Networks and pictures": ("models", "weights", "classifier", "photographs", "networks",
-                              "datasets", "recipe", "training", "trained", "toys"),
+                              "datasets", "recipe", "training", "trained", "rescaling",
+                              "regions", "toys"),
     "Randomize": ("randomization", "blocks", "replay"),
     "Compare and judge": ("comparison", "similarity", "maps", "ranks", "ssim", "hog", "verdict",
                           "nulls"),
