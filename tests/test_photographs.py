@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from saliency_sanity import load_photographs
 from saliency_sanity.datasets import load_dataset
-from saliency_sanity.photographs import read_picture
+from saliency_sanity.photographs import dithered, read_picture
 
 # Red, green / blue, white, each a block of 20 pixels: which corner is which survives everything.
 BLOCKS = np.kron(
@@ -217,3 +217,15 @@ def test_damaged_file_is_named(kind, tmp_path):
 def test_more_than_there_are_is_refused_with_the_number(count):
     with pytest.raises(ValueError, match=f"{count} photographs asked for, foolbox has 20"):
         load_photographs(size=8, count=count)
+
+
+def test_dither_breaks_ties_within_a_grey_level():
+    flat = torch.full((1, 3, 8, 8), 100 / 255)
+    found = dithered(flat)
+    assert len(found.unique()) == flat.numel()
+    assert (found * 256).floor().unique().tolist() == [100]
+    assert torch.equal(found, dithered(flat))
+    assert not torch.equal(found, dithered(flat, seed=1))
+    for extreme in (0.0, 1.0):
+        assert 0 <= dithered(flat * 0 + extreme).min() <= dithered(flat * 0 + extreme).max() <= 1
+    assert dithered(flat.double()).dtype == torch.float64

@@ -13,7 +13,9 @@ from saliency_sanity.regions import (
     density,
     known_mask,
     on_bright_ground,
+    outlined,
     read_masks,
+    rim,
     share_inside,
 )
 
@@ -354,3 +356,31 @@ def test_mask_files_that_do_not_fit(folders):
     (masks / "shoe.png").unlink()
     with pytest.raises(ValueError, match=r"has no mask for shoe; .* such as shoe.png"):
         read_masks(masks, pictures, 20)
+
+
+def test_rim_is_the_outermost_ring():
+    ring = rim(torch.rand(2, 3, 5, 7))
+    assert ring.shape == (2, 5, 7)
+    assert ring.sum((1, 2)).tolist() == [2 * 7 + 2 * 3] * 2
+    assert not ring[:, 1:-1, 1:-1].any()
+
+
+def test_outline_leaves_all_but_the_border_of_the_mask_as_it_was():
+    pixels = torch.full((1, 1, 28, 28), 0.25)
+    mask = torch.zeros(1, 28, 28, dtype=torch.bool)
+    mask[:, 10:18, 10:18] = True
+    drawn = outlined(pixels, mask)
+    times = drawn.shape[-1] // 28
+    assert drawn.shape == (1, 3, 28 * times, 28 * times)
+    assert times >= 2
+    coloured = (drawn != 0.25).any(1)[0]
+    assert coloured.any()
+    edge = slice(10 * times - 1, 18 * times + 1)
+    outside = coloured.clone()
+    outside[edge, edge] = False
+    assert not outside.any()
+    assert not coloured[10 * times + 1 : 18 * times - 1, 10 * times + 1 : 18 * times - 1].any()
+    large = torch.rand(1, 3, 300, 300)
+    assert outlined(large, torch.ones(1, 300, 300, dtype=torch.bool)).shape == large.shape
+    with pytest.raises(ValueError, match="the pictures need"):
+        outlined(pixels, mask[:, :-1])
