@@ -32,11 +32,12 @@ def claims():
 @pytest.mark.parametrize(
     ("found", "verdicts"),
     [
-        (densities(0, 1, 2), ["reproduced", "reproduced"]),
-        (densities(2, 1, 0), ["not reproduced", "not reproduced"]),
-        (densities(0, 1, -1), ["not reproduced", "reproduced"]),
-        ({key: values[:4] for key, values in densities(0, 1, 2).items()}, ["inconclusive"] * 2),
-        ({}, ["not tested"] * 2),
+        (densities(0, 1, 2), ["reproduced", "reproduced", "reproduced"]),
+        (densities(2, 1, 0), ["not reproduced", "not reproduced", "not reproduced"]),
+        (densities(2, 3, 4), ["not reproduced", "reproduced", "reproduced"]),
+        (densities(0, 1, -1), ["reproduced", "not reproduced", "reproduced"]),
+        ({key: values[:4] for key, values in densities(0, 1, 2).items()}, ["inconclusive"] * 3),
+        ({}, ["not tested"] * 3),
     ],
 )
 def test_dark_objects(claims, found, verdicts):
@@ -121,7 +122,7 @@ def test_a_method_that_moves_against_expectation_is_named(claims):
     )
     hangs = brightness.following_claims(claims, likeness, moved, [RECT])[-1]
     assert hangs.verdict == "not reproduced"
-    assert hangs.measured == "2 of 2 methods change; otherwise than expected: gradient"
+    assert hangs.measured == "2 of 2 methods and controls change; otherwise than expected: gradient"
 
 
 @pytest.mark.parametrize(

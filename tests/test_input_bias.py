@@ -87,6 +87,10 @@ def test_pictures_without_dark_objects_and_masks_of_ones_own(checkout, tmp_path)
     mask[16:48, 16:48] = 255
     masks = folder_of(tmp_path / "masks", one=mask, two=mask)
     verdicts, said = run(tmp_path / "masked", **bright, masks=str(masks))
+    assert "0 of 2 pictures" in said  # an object of the ground's colour is not dark
+    scene[16:48, 16:48] //= 8
+    dark = folder_of(tmp_path / "dark", one=scene, two=scene[::-1] - 20)
+    verdicts, said = run(tmp_path / "found", **bright | {"images": str(dark)}, masks=str(masks))
     assert "2 of 2 pictures" in said
     assert verdicts["dark objects are not highlighted"] == "inconclusive"  # two are too few
     small = folder_of(tmp_path / "small", one=mask[:32], two=mask[:32])

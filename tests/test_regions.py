@@ -11,6 +11,7 @@ from saliency_sanity.regions import (
     check_mask,
     dark_object,
     density,
+    depth,
     known_mask,
     on_bright_ground,
     outlined,
@@ -356,6 +357,14 @@ def test_mask_files_that_do_not_fit(folders):
     (masks / "shoe.png").unlink()
     with pytest.raises(ValueError, match=r"has no mask for shoe; .* such as shoe.png"):
         read_masks(masks, pictures, 20)
+
+
+def test_depth_is_the_mean_luminance_inside():
+    spot = disk(0.5, 0.5, 0.3)
+    pixels = torch.cat([scene(spot, colour=0.1), scene(spot, colour=0.3)])
+    mask = torch.stack([spot, spot])
+    assert depth(pixels, mask).tolist() == pytest.approx([0.1, 0.3], rel=1e-5)
+    assert depth(pixels, ~mask).tolist() == pytest.approx([0.9, 0.9], rel=1e-5)
 
 
 def test_rim_is_the_outermost_ring():

@@ -22,10 +22,14 @@ def remember(claim: Claim, sentence: str) -> Markdown:
     """The sentence of a panel where its claim is reproduced; else that it is not, and why."""
     if claim.verdict == "reproduced":
         return Markdown(f"**To remember.** {sentence}")
-    measured = f" {claim.measured}." if claim.measured else ""
+    measured = f" Measured: {claim.measured}." if claim.measured else ""
     return Markdown(
         f"**{claim.verdict.capitalize()}:** {claim.statement}{measured} ({claim.reason}.)"
     )
+
+
+def _power(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
 
 
 def dark_claims(
@@ -39,13 +43,20 @@ def dark_claims(
     """Add what [brocki2020input] says of dark regions, image by image.
 
     ``densities`` ``[N]`` by method and colour that is zero; ``zeros`` names the dark one and
-    another. Without densities both claims are "not tested".
+    another. RectGrad with the dark zero is held against an average pixel, the map without the
+    product, and the other zero; without densities all three are "not tested".
     """
     blind, other = zeros
     settings = {"resamples": resamples, "seed": seed}
     sides = (
         (
             "dark objects are not highlighted",
+            f"With {blind} as its zero, RectGrad gives dark objects less than an average pixel.",
+            None,
+            "for an average pixel",
+        ),
+        (
+            "the product takes from dark objects",
             f"With {blind} as its zero, RectGrad gives dark objects less than the same map gives "
             "them without the product with the input.",
             (MODIFIED, blind),
@@ -61,18 +72,15 @@ def dark_claims(
     )
     made = []
     for name, statement, key, words in sides:
-        measured, verdict, reason = (
-            None,
-            "not tested",
-            "no picture has a dark object that the rule finds",
-        )
+        measured, verdict = None, "not tested"
+        reason = "no picture has a dark object that the rule finds"
         if densities:
-            ours, theirs = densities[RECT, blind], densities[key]
+            ours = densities[RECT, blind]
+            theirs = densities[key] if key else np.ones_like(ours)
             found = gap(theirs, ours, **settings)
             measured = (
                 f"density {rounded(np.nanmean(ours))} with the product and {blind} as zero, "
-                f"{rounded(np.nanmean(theirs))} {words}; difference {found}, {found.images} "
-                "pictures"
+                f"{rounded(np.nanmean(theirs))} {words}; difference {found}; N = {found.images}"
             )
             verdict = found.verdict
             reason = (
@@ -84,7 +92,7 @@ def dark_claims(
                 name,
                 statement,
                 source=_PAPER,
-                paper_said="–" if key[0] == RECT else "not highlighted",
+                paper_said="–" if key else "not highlighted",
                 measured=measured,
                 chance="density 1",
                 verdict=verdict,
@@ -107,8 +115,8 @@ def exact_claim(claims: ClaimTable, off: Mapping[str, float]) -> Claim:
         "the product as they were; the map with it changes.",
         source=f"{_OURS}, after Kindermans et al. 2017",
         paper_said="–",
-        measured=f"largest relative change: logits {off['logits']:.0e}, without the product "
-        f"{off['without']:.0e}, with it {off['with']:.2g}",
+        measured=f"largest relative change: logits {_power(off['logits'])}, without the product "
+        f"{_power(off['without'])}, with it {off['with']:.2g}",
         verdict="reproduced" if same and off["with"] > _EXACT else "not reproduced",
         reason=f"reproduced if the first two are at most {_EXACT:.0e} and the third is not",
     )
@@ -142,8 +150,8 @@ def negative_claim(claims: ClaimTable, readings: pd.DataFrame | None, images: in
 
     ``readings`` of ``moved_table`` for the ``images`` whose class stays, or None.
     """
-    measured, verdict = f"{images} negatives keep their class", "not tested"
-    reason = "too few pictures keep their class as negatives"
+    measured, verdict = f"{images} negatives with their original's class", "not tested"
+    reason = f"{LEAST_IMAGES} negatives that keep their original's class are needed"
     if readings is not None:
         rows = readings.set_index("method")
         product, without = rows.loc[RECT], rows.loc[MODIFIED]
@@ -212,7 +220,7 @@ def following_claims(
         "multiply by it.",
         source=_OURS,
         paper_said="–",
-        measured=f"{len(changed)} of {len(kept)} methods change"
+        measured=f"{len(changed)} of {len(kept)} methods and controls change"
         + (f"; otherwise than expected: {', '.join(wrong)}" if wrong else ""),
         verdict="not reproduced" if wrong else "reproduced",
         reason=f"reproduced if kappa of the maps before and after is at least {_SAME} for all "
@@ -258,7 +266,7 @@ def tau_claim(claims: ClaimTable, off: float) -> Claim:
         "With a threshold of 0 RectGrad is guided backpropagation times the input.",
         source="Kim et al. 2019, code",
         paper_said="equal",
-        measured=f"largest relative difference {off:.0e}",
+        measured=f"largest relative difference {_power(off)}",
         verdict="reproduced" if off <= _EXACT else "not reproduced",
         reason=f"reproduced if at most {_EXACT:.0e}",
     )
@@ -300,8 +308,7 @@ def sanity_claims(claims: ClaimTable, readings: pd.DataFrame, metric: str) -> li
         made.append(
             claims.add(
                 f"RectGrad {words} sees the picture",
-                f"RectGrad {words} hardly changes when the whole network is random: to be free of "
-                "the bias is not to pass.",
+                f"RectGrad {words} hardly changes when the whole network is random.",
                 source=f"{_OURS}, after Sixt et al. 2020",
                 paper_said="–",
                 measured=f"kappa {kappa_text(row)}, similarity {rounded(row['similarity'])}",

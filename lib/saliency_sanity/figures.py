@@ -149,11 +149,13 @@ def kappa_ranking(
     margin: float,
     words: Mapping[str, str],
     controls: Sequence[str] = (),
+    one: str = "the same map",
 ) -> Figure:
     """Kappa with its interval for each method, a panel a metric, ranked by the first metric.
 
     ``readings`` has a row for each method and metric with kappa, low, high and verdict; ``words``
-    gives the legend's text for below and above. Controls are set in italics.
+    gives the legend's text for below and above, ``one`` says what a kappa of 1 is. Controls are
+    set in italics.
     """
     order = ranked(readings, metrics[0])
     figure, grid = metric_panels(metrics, len(order))
@@ -176,7 +178,7 @@ def kappa_ranking(
                     label=words.get(verdict, verdict),
                 )
         axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
-        axes.set_xlabel("kappa (0 chance, 1 the same map)")
+        axes.set_xlabel(f"kappa (0 chance, 1 {one})")
     label_rows(grid, order, controls)
     _legend(figure, grid)
     return figure

@@ -85,6 +85,13 @@ def on_bright_ground(
     return (ground >= brightest) & (covered >= least) & (covered <= most)
 
 
+def depth(pixels: Tensor, mask: Tensor) -> Tensor:
+    """Mean luminance inside the mask, float64 ``[N]`` in [0, 1]; NaN for an empty one."""
+    light = _luminance(pixels)
+    _check_shape(mask, light.shape, "pictures")
+    return (light * mask).sum((1, 2)) / mask.sum((1, 2))
+
+
 def known_mask(pixels: Tensor) -> Tensor:
     """The object on a ground of exact zeros: where any channel is not 0, ``[N, H, W]``.
 
