@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from networks import draw
-from saliency_sanity.blindness import LEAST_IMAGES, Gap, gap, moved_table, region_table
+from saliency_sanity.blindness import Gap, gap, moved_table, region_table
+from saliency_sanity.response import LEAST_IMAGES
 
 MASK = torch.zeros(6, 8, 8, dtype=torch.bool)
 MASK[:, :2] = True  # a quarter of the picture

@@ -11,11 +11,10 @@ from saliency_sanity.bootstrap import interval
 from saliency_sanity.comparison import rounded
 from saliency_sanity.pixels import PixelSpearman
 from saliency_sanity.regions import area, share_inside
+from saliency_sanity.response import LEAST_IMAGES
 from saliency_sanity.verdict import read, table
 
 MOVED = "same map after the change"
-
-LEAST_IMAGES = 5  # for the tails of an interval of 95 %
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from saliency_sanity.blindness import LEAST_IMAGES, gap
+from saliency_sanity.blindness import gap
 from saliency_sanity.claims import Claim, ClaimTable, judge
 from saliency_sanity.comparison import kappa_text, rounded
+from saliency_sanity.response import LEAST_IMAGES
 
 RECT, MODIFIED = "rectgrad", "modified_rectgrad"
 
@@ -23,9 +24,8 @@ def remember(claim: Claim, sentence: str) -> Markdown:
     if claim.verdict == "reproduced":
         return Markdown(f"**To remember.** {sentence}")
     measured = f" Measured: {claim.measured}." if claim.measured else ""
-    return Markdown(
-        f"**{claim.verdict.capitalize()}:** {claim.statement}{measured} ({claim.reason}.)"
-    )
+    said = f"**{claim.verdict.capitalize()}:** {claim.statement}{measured} ({claim.reason}.)"
+    return Markdown(said)
 
 
 def _power(value: float) -> str:

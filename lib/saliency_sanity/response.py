@@ -17,7 +17,7 @@ from saliency_sanity.verdict import Reading, read, table
 LIKENESS, KEPT = "input likeness", "input likeness, E ≠ 0"
 INPUT_WORDS = {"below": "does not follow the input", "above": "follows the input"}
 
-_LEAST_IMAGES = 5  # for the tails of an interval of 95 %, as verdict.read wants them
+LEAST_IMAGES = 5  # for the tails of an interval of 95 %, as verdict.read wants them
 _ROUNDING = 1e-4  # of a raw value that went to the network's units and back
 _SPEARMAN = Metric(Prepare("each"), (Ranks(),), Pearson())
 
@@ -114,7 +114,7 @@ def curve_table(
             images = int(np.isfinite(values).sum())
             if images:
                 value, low, high = interval(values[None], resamples=resamples, seed=seed)
-                if images < _LEAST_IMAGES:
+                if images < LEAST_IMAGES:
                     low = high = np.nan
                 rows.append((method, float(place), value, low, high, images))
     return pd.DataFrame(rows, columns=["method", "at", "value", "low", "high", "images"])
