@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 from saliency_sanity import book, pages
-from saliency_sanity.cases import Case, marked
+from saliency_sanity.cases import Case
 from saliency_sanity.catalogue import CATALOGUE
 from saliency_sanity.classifier import Classifier, Scaling
+from saliency_sanity.marking import marked
 from saliency_sanity.runner import METADATA_KEY
 from saliency_sanity.similarity import METRICS
 from torch import nn
@@ -75,9 +76,10 @@ def tree(tmp_path):
     if (ROOT / "notebooks" / "cases.yaml").exists():
         (root / "notebooks").mkdir()
         shutil.copy(ROOT / "notebooks" / "cases.yaml", root / "notebooks")
-    hero = root / "results" / book.HERO
-    hero.parent.mkdir(parents=True)
-    hero.write_bytes(PIXEL)
+    for figure in book.LANDING:
+        path = root / "results" / figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PIXEL)
     toc, cases = book.profile_pages(root, "quick")
     for page in book.toc_files(toc):
         if page.startswith("notebooks/"):
@@ -128,7 +130,8 @@ def test_staging_mirrors_the_repository(tree):
     assert {"notebooks/00_metrics", "notebooks/01_edge_detectors", "book/methods"} <= set(staged)
     for page in staged:
         assert any((tree / "build/stage" / f"{page}{end}").is_file() for end in (".md", ".ipynb"))
-    assert (tree / "build/stage/book" / book.HERO).read_bytes() == PIXEL
+    for figure in book.LANDING:
+        assert (tree / "build/stage/book" / figure).read_bytes() == PIXEL
 
 
 def test_staging_again_drops_what_is_gone(tree):
@@ -263,10 +266,19 @@ def test_the_pages_of_cases_lead_to_the_one_source(cased):
     assert "main/notebooks/01_edge_detectors.ipynb" in plain
 
 
-def test_refuses_without_the_landing_picture(tree):
-    (tree / "results" / book.HERO).unlink()
-    with pytest.raises(book.BookError, match=r"edge_detectors\.png is missing"):
+@pytest.mark.parametrize(("figure", "notebook"), book.LANDING.items())
+def test_refuses_without_a_picture_of_the_landing_page(tree, figure, notebook):
+    (tree / "results" / figure).unlink()
+    with pytest.raises(book.BookError, match=rf"{figure.name} is missing: .*{notebook}\.ipynb"):
         stage(tree)
+
+
+def test_the_landing_page_shows_its_pictures_and_no_others():
+    shown = re.findall(r"\{(?:figure|image)\} (\S+)", (ROOT / "book/index.md").read_text("utf8"))
+    assert shown == [figure.as_posix() for figure in book.LANDING]
+    for figure, notebook in book.LANDING.items():
+        source = (ROOT / "notebooks" / f"{notebook}.ipynb").read_text("utf8")
+        assert figure.name in source, "the notebook writes another"
 
 
 def test_refuses_a_page_that_does_not_exist(tree):

@@ -5,7 +5,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from generated import cases, notebook, text
-from saliency_sanity.cases import Case, all_copies, find_case, marked, read_cases
+from saliency_sanity.cases import Case, all_copies, find_case, read_cases
+from saliency_sanity.marking import marked
 from saliency_sanity.parameters import InputError
 
 PHOTOS = {
@@ -49,6 +50,28 @@ def test_without_the_file_every_notebook_is_its_own_copy(folder):
     (folder / "cases.yaml").unlink()
     assert read_cases(folder) == {}
     assert list(all_copies(folder)) == ["one", "two"]
+
+
+def test_a_notebook_without_cases_may_run_after_all_others(folder):
+    (folder / "cases.yaml").write_text("one: {after: all}\ntwo: {a: {title: A}}\n")
+    assert all_copies(folder) == {
+        "two-a": Case("two", "a", "A"),
+        "one": Case("one", after_all=True),
+    }
+    assert list(all_copies(folder)) == ["two-a", "one"]
+    assert set(read_cases(folder)) == {"two"}, "it has no cases"
+    with pytest.raises(InputError, match=r"unknown case 'after'"):
+        find_case(folder / "one.ipynb", "after")
+
+
+def test_so_may_all_cases_of_a_notebook(folder):
+    (folder / "cases.yaml").write_text("two: {after: all, a: {title: A}, b: {title: B}}\n")
+    copies = all_copies(folder)
+    assert {copy: case.after_all for copy, case in copies.items()} == {
+        "one": False, "two-a": True, "two-b": True
+    }  # fmt: skip
+    assert list(copies) == ["one", "two-a", "two-b"], "what runs last comes last"
+    assert set(read_cases(folder)["two"]) == {"a", "b"}
 
 
 def test_a_case_is_told_its_name_where_the_notebook_asks(folder):
@@ -121,7 +144,13 @@ def test_a_missing_notebook_is_named_rather_than_its_case(folder):
         ("two: {a: {title: x, needs: [cnn], replicates: 2}}", "'replicates' must be the name of"),
         ("two: {a: {title: x, profiles: [1]}}", "'profiles' must be a list"),
         ("two: {a: {title: x, parameters: [1]}}", "'parameters' must map"),
-        ("two: {a: {title: x, parameters: {case: b}}}", "'case' not among them"),
+        ("two: {a: {title: x, parameters: {case: b}}}", "'case' and 'profile' not among them"),
+        ("two: {a: {title: x, parameters: {profile: b}}}", "'profile' not among them"),
+        ("two: {after: one}", "'after' of two is 'one'; the only value is 'all'"),
+        ("two: {after: [one]}", r"'after' of two is \['one'\]; the only value"),
+        ("two: {after: {title: x}}", "'after' of two is .*; the only value"),
+        ("two: {after: all, a: {}}", "'title' is missing"),
+        ("tow: {after: all}", r"unknown notebook 'tow'\. Nearest: two"),
         ("tow: {a: {title: x}}", r"unknown notebook 'tow'\. Nearest: two"),
     ],
 )

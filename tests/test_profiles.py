@@ -103,6 +103,7 @@ def test_either_entry_is_enough_for_a_case(many):
         ({"one-small": {"cuont": 1}}, r"'quick', one-small: unknown parameter 'cuont'"),
         ({"one-small": {"case": "large"}}, "one-small: 'case' is set by the runner"),
         ({"one": {"case": "large"}}, "one: 'case' is set by the runner"),
+        ({"one": {"profile": "paper"}}, "one: 'profile' is set by the runner"),
     ],
 )
 def test_entries_for_cases_are_checked(many, entries, says):

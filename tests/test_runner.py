@@ -260,16 +260,45 @@ def tree(tmp_path, never) -> Path:
         (["--case", "photo"], "one.ipynb: unknown case 'photo'. Nearest: photos"),
         (["--case", "photos", "-p", "case", "x"], "'case' is 'x', but case 'photos' is run"),
         (["--case", "photos"], "one.ipynb has no heading '# …'"),
+        (["--profile", "tiny", "-p", "profile", "x"], "'profile' is 'x', not 'tiny'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tree, capsys, words, says):
     cases(tree / "notebooks", one={"photos": {"title": "Photographs"}})
+    if "profile" in words:
+        asking = PARAMETERS + 'profile: str = ""\n'
+        notebook(tree / "notebooks" / "one.ipynb", parameters=asking)
     status = main(["run", str(tree / "notebooks" / "one.ipynb"), *words])
     assert status == 2
     said = capsys.readouterr().err
     assert says in said
     assert len(said.strip().splitlines()) == 1
     assert not (tree / "build").exists()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_notebook_that_asks_is_told_the_profile(tmp_path, monkeypatch, asks):
+    """It has to know which copies there are; a notebook that does not ask gets nothing more."""
+
+    class StartedError(Exception):
+        pass
+
+    def execute(source, log, values, *_):
+        told.update(values)
+        raise StartedError
+
+    told = {}
+    monkeypatch.setattr("saliency_sanity.runner._execute", execute)
+    parameters = PARAMETERS + 'profile: str = ""\n' * asks
+    source = notebook(tmp_path / "notebooks" / "one.ipynb", parameters=parameters)
+    profile(tmp_path / "config", "tiny", one={"count": 7})
+    with pytest.raises(StartedError):
+        run_notebook(source, tmp_path / "out.ipynb", profile="tiny")
+    assert told == {"count": 7} | ({"profile": "tiny"} if asks else {})
+    told.clear()
+    with pytest.raises(StartedError):
+        run_notebook(source, tmp_path / "out.ipynb")
+    assert told == {}, "without a profile the notebook's own value stays"
 
 
 def test_a_missing_notebook_is_named_with_its_neighbours(tree, capsys):

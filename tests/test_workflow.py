@@ -231,6 +231,27 @@ def test_bad_cases_and_recipes_are_told_before_anything_runs(cased, change, says
     assert "Traceback" not in said.stderr
 
 
+def test_what_is_after_all_others_runs_last_and_after_each_of_them(tmp_path):
+    folder = plant(tmp_path)
+    read = "from pathlib import Path\nstaged = Path('build/stage/notebooks')"
+    there = "print(sorted(path.name for path in staged.glob('*.ipynb')))"
+    notebook(folder / "notebooks" / "all.ipynb", read, there)
+    (folder / "notebooks" / "cases.yaml").write_text("all: {after: all}\n")
+    profile(folder / "config", "quick", all={}, one={"count": 1}, two={"count": 2})
+    said = snakemake(folder, "notebooks")
+    assert said.returncode == 0, said.stderr
+    staged = folder / "build" / "stage" / "notebooks"
+    assert outputs(staged / "all.ipynb") == "['one.ipynb', 'two.ipynb']\n"
+    assert planned(folder) == set()
+    before = (staged / "two.ipynb").read_text()
+    (staged / "two.ipynb").write_text(before + "\n")
+    assert planned(folder) == {"all"}, "another copy is there, as after a run by hand"
+    (staged / "two.ipynb").write_text(before)
+    os.utime(staged / "all.ipynb")
+    profile(folder / "config", "quick", all={}, one={"count": 5}, two={"count": 2})
+    assert planned(folder) == {"one", "all"}
+
+
 def test_after_a_kill_make_goes_on_with_what_is_missing(tmp_path):
     folder = plant(tmp_path)
     wait = "import time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)"

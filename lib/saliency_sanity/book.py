@@ -18,8 +18,12 @@ from saliency_sanity.cases import Case, read_cases
 from saliency_sanity.executed import METADATA_KEY
 from saliency_sanity.pages import write_pages
 
-# The landing page's picture; the notebook of the edge detectors writes it.
-HERO = Path("figures/edge_detectors.png")
+# The landing page's pictures, the second for phones, and the notebooks that write them.
+LANDING = {
+    Path("figures/scoreboard.png"): "06_scoreboard",
+    Path("figures/scoreboard-narrow.png"): "06_scoreboard",
+    Path("figures/edge_detectors.png"): "01_edge_detectors",
+}
 
 # MathJax 3.2.2 with SVG output: one file, its fonts inside, so that formulae show on pages opened
 # from a disk, where browsers refuse to load fonts. The digest is that of the npm release.
@@ -194,18 +198,18 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
             check_executed(stage / f"{page}.ipynb", source, profile, cases[page].name)
         elif page.startswith("notebooks/"):
             check_executed(stage / f"{page}.ipynb", root / f"{page}.ipynb", profile)
-    if not (results / HERO).is_file():
-        raise BookError(
-            f"{results / HERO} is missing: notebooks/01_edge_detectors.ipynb writes it. Run it "
-            f"with: python -m saliency_sanity run notebooks/01_edge_detectors.ipynb "
-            f"--profile {profile}"
-        )
-
+    for figure, notebook in LANDING.items():
+        if not (results / figure).is_file():
+            raise BookError(
+                f"{results / figure} is missing: notebooks/{notebook}.ipynb writes it. Run: "
+                f"python -m saliency_sanity run notebooks/{notebook}.ipynb --profile {profile}"
+            )
     book = stage / "book"
     shutil.rmtree(book, ignore_errors=True)
     shutil.copytree(root / "book", book, ignore=shutil.ignore_patterns(".*"))
-    (book / HERO).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(results / HERO, book / HERO)
+    (book / "figures").mkdir(exist_ok=True)
+    for figure in LANDING:
+        shutil.copyfile(results / figure, book / figure)
     script = book / "_static" / "mathjax" / MATHJAX
     script.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(mathjax(), script)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
 from saliency_sanity.names import unknown
@@ -18,20 +16,13 @@ from saliency_sanity.parameters import InputError, check_parameters, read_parame
 FILE = "cases.yaml"
 # A notebook that declares this parameter is told which case it runs, to name its files by.
 PARAMETER = "case"
+# A notebook that declares this one is told in which profile, to know which copies there are.
+PROFILE = "profile"
+# What stands beside a notebook's cases, and its one value.
+_AFTER, _ALL = "after", "all"
 
 _KEYS = ("title", "needs", "replicates", "profiles", "parameters")
 _NAME = re.compile(r"[a-z0-9_]+")
-# Where MyST defines a label: before a block, as an option of a directive, behind a formula, and
-# as an attribute.
-_LABELS = re.compile(
-    r"^\((?P<target>[^()\s]+)\)=[ \t]*$"
-    r"|^[ \t]*:(?:name|label):[ \t]*(?P<option>\S+)[ \t]*$"
-    r"|\$\$[ \t]*\((?P<formula>[^()\s]+)\)[ \t]*$"
-    r"|\{#(?P<attribute>[^\s}]+)",
-    re.MULTILINE,
-)
-_ROLE = re.compile(r"(?P<before>\{(?:numref|ref|eq)\}`)(?P<inside>[^`]+)(?P<after>`)")
-_LINK = re.compile(r"(?P<before>\]\(#)(?P<inside>[^)\s]+)(?P<after>[)\s])")
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,8 @@ class Case:
         The profiles in which the workflow runs it; none named: all of them.
     parameters
         What is run: values by name. A profile says only at which scale.
+    after_all
+        Whether it reads the results of the other copies, and so runs after all of them.
     """
 
     notebook: str
@@ -64,6 +57,7 @@ class Case:
     replicates: str = ""
     profiles: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    after_all: bool = False
 
     @property
     def copy(self) -> str:
@@ -124,6 +118,8 @@ class Case:
 def read_cases(folder: str | Path) -> dict[str, dict[str, Case]]:
     """Return the cases of every notebook in a folder that has some: notebook, name, case.
 
+    A notebook may be marked ``after: all`` beside its cases, or without having any.
+
     Parameters
     ----------
     folder
@@ -134,6 +130,11 @@ def read_cases(folder: str | Path) -> dict[str, dict[str, Case]]:
     InputError
         The file holds something else. Whether the notebooks exist is not looked at.
     """
+    return {notebook: cases for notebook, cases in _read(folder).items() if cases}
+
+
+def _read(folder: str | Path) -> dict[str, dict[str, Case]]:
+    """Cases of every notebook in the file; none for one that is only marked there."""
     path = Path(folder) / FILE
     if not path.exists():
         return {}
@@ -145,8 +146,18 @@ def read_cases(folder: str | Path) -> dict[str, dict[str, Case]]:
         isinstance(cases, dict) and cases for cases in content.values()
     ):
         raise InputError(f"{FILE} must map each notebook's name to its cases (name: {{title: …}})")
+    for notebook, cases in content.items():
+        if cases.get(_AFTER, _ALL) != _ALL:
+            raise InputError(
+                f"{FILE}: {_AFTER!r} of {notebook} is {cases[_AFTER]!r}; the only value is "
+                f"{_ALL!r}, for a notebook that reads the results of all others"
+            )
     return {
-        notebook: {name: _case(notebook, name, entry) for name, entry in cases.items()}
+        notebook: {
+            name: _case(notebook, name, entry, _AFTER in cases)
+            for name, entry in cases.items()
+            if name != _AFTER
+        }
         for notebook, cases in content.items()
     }
 
@@ -171,7 +182,7 @@ def all_copies(folder: str | Path) -> dict[str, Case]:
     """Return what there is to execute in a folder of notebooks, by the name of its copy.
 
     A notebook without cases has one copy, of its own name. Cases come first, in the order in
-    which ``cases.yaml`` has them.
+    which ``cases.yaml`` has them; what runs after all others comes last.
 
     Raises
     ------
@@ -180,12 +191,14 @@ def all_copies(folder: str | Path) -> dict[str, Case]:
         have one name.
     """
     there = sorted(path.stem for path in Path(folder).glob("*.ipynb"))
-    cases = read_cases(folder)
+    cases = _read(folder)
     for notebook in cases:
         if notebook not in there:
             raise InputError(f"{FILE}: {unknown('notebook', notebook, there)}")
     found = [case for named in cases.values() for case in named.values()]
-    found += [Case(notebook) for notebook in there if notebook not in cases]
+    # One without cases stands in the file only for being marked.
+    found += [Case(name, after_all=name in cases) for name in there if not cases.get(name)]
+    found.sort(key=lambda case: case.after_all)
     copies = {}
     for case in found:
         other = copies.setdefault(case.copy, case)
@@ -197,67 +210,7 @@ def all_copies(folder: str | Path) -> dict[str, Case]:
     return copies
 
 
-def marked(notebook: nbformat.NotebookNode, case: Case) -> nbformat.NotebookNode:
-    """Return a notebook that can stand in one book beside its other cases.
-
-    The case's title follows the first heading. Every label that the notebook defines gets the
-    case's name, and with it the references to it: figures' names in the cells' metadata, targets,
-    directives' names, formulae; ``numref``, ``ref``, ``eq`` and ``[](#label)``. References to
-    other pages stay. Code and outputs are not touched.
-
-    Raises
-    ------
-    InputError
-        The notebook has no heading ``# …``.
-    """
-    notebook = copy.deepcopy(notebook)
-    texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
-    heading = next((cell for cell in texts if re.search(r"^# .*\S", cell.source, re.M)), None)
-    if heading is None:
-        raise InputError(
-            f"{case.notebook}.ipynb has no heading '# …' that the title of case {case.name!r} "
-            "could follow; give it one in a Markdown cell"
-        )
-    line = re.search(r"^# .*\S", heading.source, re.M)
-    heading.source = heading.source[: line.end()] + f": {case.title}" + heading.source[line.end() :]
-    figures = [
-        cell.metadata["mystnb"]["figure"]
-        for cell in notebook.cells
-        if "figure" in cell.metadata.get("mystnb", {})
-    ]
-    labels = {figure["name"] for figure in figures if "name" in figure}
-    for cell in texts:
-        labels |= {found[found.lastgroup] for found in _LABELS.finditer(cell.source)}
-    for figure in figures:
-        if "name" in figure:
-            figure["name"] = f"{figure['name']}-{case.name}"
-        if "caption" in figure:
-            figure["caption"] = _renamed(figure["caption"], labels, case.name)
-    for cell in texts:
-        cell.source = _renamed(cell.source, labels, case.name)
-    return notebook
-
-
-def _renamed(text: str, labels: set[str], case: str) -> str:
-    def definition(match: re.Match) -> str:
-        end = match.end(match.lastgroup) - match.start()
-        return f"{match[0][:end]}-{case}{match[0][end:]}"
-
-    def reference(match: re.Match) -> str:
-        inside = match["inside"]
-        words = re.fullmatch(r"(.*<)([^<>]+)(>)", inside, re.S) or re.fullmatch(
-            r"()([^<>]+)()", inside
-        )
-        if words is None or words[2] not in labels:
-            return match[0]
-        return f"{match['before']}{words[1]}{words[2]}-{case}{words[3]}{match['after']}"
-
-    for pattern, replaced in ((_LABELS, definition), (_ROLE, reference), (_LINK, reference)):
-        text = pattern.sub(replaced, text)
-    return text
-
-
-def _case(notebook: Any, name: Any, entry: Any) -> Case:
+def _case(notebook: Any, name: Any, entry: Any, after_all: bool) -> Case:
     where = f"{FILE}: case {name!r} of {notebook}"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(f"{where}: a case's name has small letters, digits and _ only")
@@ -280,10 +233,10 @@ def _case(notebook: Any, name: Any, entry: Any) -> Case:
             f"networks in 'needs' there are, not {replicates!r} with needs "
             f"{entry.get('needs', [])}"
         )
-    if not isinstance(parameters, dict) or PARAMETER in parameters:
+    if not isinstance(parameters, dict) or {PARAMETER, PROFILE} & parameters.keys():
         raise InputError(
-            f"{where}: 'parameters' must map names to values, {PARAMETER!r} not among them: "
-            "the runner sets it"
+            f"{where}: 'parameters' must map names to values, {PARAMETER!r} and {PROFILE!r} not "
+            "among them: the runner sets those"
         )
     needs, profiles = tuple(entry.get("needs", [])), tuple(entry.get("profiles", []))
-    return Case(notebook, name, title.strip(), needs, replicates, profiles, parameters)
+    return Case(notebook, name, title.strip(), needs, replicates, profiles, parameters, after_all)

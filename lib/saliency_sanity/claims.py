@@ -180,9 +180,9 @@ class ClaimTable:
             cells = (
                 f"{claim.id}. {claim.statement} ({claim.source})",
                 f"**{claim.verdict}**: {claim.reason}",
-                _shown(claim.paper_said),
-                _shown(claim.measured),
-                _shown(claim.chance),
+                shown(claim.paper_said),
+                shown(claim.measured),
+                shown(claim.chance),
             )
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(rows)
@@ -200,21 +200,26 @@ def read_claims(folder: str | Path) -> list[ClaimTable]:
 
 
 def _row(claim: Claim) -> str:
+    values = (claim.paper_said, claim.measured, claim.chance)
+    cells = "".join(f"<td>{html.escape(shown(value))}</td>" for value in values)
+    return f"<tr>{opening(claim)}{cells}</tr>"
+
+
+def opening(claim: Claim) -> str:
+    """The first two cells of a claim's row, HTML: what is claimed, and the verdict with why."""
     mark = claim.verdict.replace(" ", "-")
     escape = html.escape
     return (
-        f'<tr><th scope="row"><span class="claim-id">{escape(claim.id)}</span> '
+        f'<th scope="row"><span class="claim-id">{escape(claim.id)}</span> '
         f"{escape(claim.statement)} "
         f'<span class="claim-source">{escape(claim.source)}</span></th>'
         f'<td><strong class="verdict verdict-{mark}">{escape(claim.verdict)}</strong> '
         f'<span class="claim-reason">{escape(claim.reason)}</span></td>'
-        f"<td>{escape(_shown(claim.paper_said))}</td>"
-        f"<td>{escape(_shown(claim.measured))}</td>"
-        f"<td>{escape(_shown(claim.chance))}</td></tr>"
     )
 
 
-def _shown(value: Value) -> str:
+def shown(value: Value) -> str:
+    """What a claim rests on as text: numbers to three digits, a dash for what there is not."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return value if isinstance(value, str) else f"{value:.3g}".replace("-", "−")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
-from saliency_sanity.cases import PARAMETER, Case, all_copies
+from saliency_sanity.cases import PARAMETER, PROFILE, Case, all_copies
 from saliency_sanity.names import unknown
 from saliency_sanity.parameters import InputError, Parameter, check_parameters, read_parameters
 
@@ -127,8 +127,9 @@ def profile_parameters(
     declared, values = read_parameters(source), {}
     for entry in wanted:
         where = f"profile {name!r}, {entry}"
-        if PARAMETER in entries.get(entry, {}):
-            raise InputError(f"{where}: {PARAMETER!r} is set by the runner; take it out")
+        for told in (PARAMETER, PROFILE):
+            if told in entries.get(entry, {}):
+                raise InputError(f"{where}: {told!r} is set by the runner; take it out")
         values |= check_parameters(declared, entries.get(entry, {}), where)
     return values
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import nbformat
 
-from saliency_sanity.cases import PARAMETER, Case, find_case, marked
+from saliency_sanity.cases import PARAMETER, PROFILE, Case, find_case
 from saliency_sanity.executed import METADATA_KEY, finish, last_started
+from saliency_sanity.marking import marked
 from saliency_sanity.parameters import InputError, check_parameters, read_parameters
 from saliency_sanity.profiles import profile_parameters
 from saliency_sanity.provenance import cpu_count, provenance
@@ -198,6 +199,10 @@ def _merged(
         )
     if profile is not None:
         values |= profile_parameters(profile, config or config_folder(source), source, case)
+        if PROFILE in declared:
+            values[PROFILE] = profile
+            if given.get(PROFILE, profile) != profile:
+                raise InputError(f"parameter {PROFILE!r} is {given[PROFILE]!r}, not {profile!r}")
     return values | check_parameters(declared, given, source.name)
 
 
