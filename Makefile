@@ -78,9 +78,15 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[lab]"
 	$(BIN)/jupyter lab notebooks
 
+# The port is tried before the server is, whose own words for a taken one are a traceback.
 serve: ## serve the built site at http://localhost:PORT
 	@[ -e $(SITE) ] || { echo "error: no site yet; run 'make book' first" >&2; exit 1; }
-	$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory $(dir $(SITE))
+	@$(PYTHON) -c 'import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1])))' \
+		'$(PORT)' 2>/dev/null || { \
+		echo "error: cannot serve on port $(PORT): it is taken, or no port that you may use." >&2; \
+		echo "       Choose another: make serve PORT=8001" >&2; exit 1; }
+	@echo "The book is at http://localhost:$(PORT)/ until you press Ctrl+C"
+	@$(PYTHON) -m http.server '$(PORT)' --bind 127.0.0.1 --directory $(dir $(SITE))
 
 clean: ## remove what was built; keep results and the environment
 	rm -rf build .snakemake .pytest_cache .ruff_cache

@@ -14,6 +14,7 @@ import yaml
 from saliency_sanity import book
 from saliency_sanity.cases import all_copies
 from saliency_sanity.cli import main
+from saliency_sanity.page_weight import heavy_pages
 from saliency_sanity.profiles import profile_copies, profile_networks
 from saliency_sanity.runner import run_notebook
 
@@ -181,6 +182,75 @@ def test_fits_the_screen(browser, served, scheme, name):
             page.set_viewport_size({"width": width, "height": 844})
             assert page.evaluate(OVERFLOW) == []
             assert page.evaluate(CLIPPED) == []
+
+
+# Pixels that an inch of each figure has on the screen, and where a tap on it leads.
+FIGURES = """() => [...document.querySelectorAll('.bd-article figure a.image-reference img')]
+  .map(node => ({inch: node.getBoundingClientRect().width / parseFloat(node.style.width),
+                 wide: node.classList.contains('scrolls'),
+                 scrolls: node.parentElement.scrollWidth > node.parentElement.clientWidth,
+                 hint: getComputedStyle(node.closest('figure').querySelector('figcaption'),
+                                        '::before').content,
+                 file: node.parentElement.href, shown: node.src}))"""
+
+
+@pytest.mark.parametrize("name", [page for page in PAGES if page.startswith("notebooks/")])
+def test_a_phone_shows_figures_in_letters_that_can_be_read(browser, served, name):
+    with Visit(browser, f"{served}/{name}.html", PHONE) as page:
+        figures = page.evaluate(FIGURES)
+        assert len(figures) == page.locator(".bd-article img:not([src^=data])").count()
+        for figure in figures:
+            assert figure["inch"] == pytest.approx(82, abs=0.5)  # seven points: eight pixels
+            assert figure["scrolls"] == figure["wide"]
+            assert ("Scroll" in figure["hint"]) == figure["wide"]
+            assert figure["file"] == figure["shown"]
+
+
+WIDE_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.claims)')]
+  .map(table => [table, table.parentElement])
+  .filter(([table, box]) => box.scrollWidth > box.clientWidth + 20)
+  .map(([table, box]) => {
+    box.scrollLeft = box.scrollWidth;
+    const name = table.querySelector(
+      'tbody tr > :first-child:not([rowspan]), tbody [rowspan] + th');
+    return name.getBoundingClientRect().left - box.getBoundingClientRect().left;
+  })"""
+
+
+@pytest.mark.parametrize("name", ["book/methods", "notebooks/01_edge_detectors"])
+def test_names_stay_in_view_while_a_table_scrolls(browser, served, name):
+    with Visit(browser, f"{served}/{name}.html", PHONE) as page:
+        places = page.evaluate(WIDE_TABLES)
+        assert places
+        assert all(abs(place) < 20 for place in places)
+
+
+@pytest.mark.parametrize("name", ["notebooks/01_edge_detectors"])
+def test_a_claim_is_a_card_on_a_phone(browser, served, name):
+    with Visit(browser, f"{served}/{name}.html", PHONE) as page:
+        box = page.locator(".claims-scroll")
+        assert box.evaluate("node => node.scrollWidth <= node.clientWidth")
+        heads = page.evaluate("""() => [3, 4, 5].map(n => getComputedStyle(
+          document.querySelector(`.claims tbody td:nth-child(${n})`), '::before').content)""")
+        assert heads == ['"Paper said: "', '"We got: "', '"Chance: "']
+
+
+@pytest.mark.parametrize("name", PAGES[:-2])
+def test_a_page_ends_in_its_verdict_and_leads_to_the_next(browser, served, name):
+    with Visit(browser, f"{served}/{name}.html") as page:
+        leads = page.locator(".bd-article .next-page a")
+        links = [link.get_attribute("href") for link in leads.all()]
+        onward = page.locator(".prev-next-footer a.right-next")
+        assert links == [link.get_attribute("href") for link in onward.all()]
+        assert len(links) == (name != PAGES[-3])
+        if name.startswith("notebooks/"):
+            assert page.locator(".bd-article h2").last.inner_text().startswith("The verdict")
+            said = page.locator("section:has(> h2):last-of-type .cell_output strong").first
+            assert re.search(r"\d", said.inner_text())
+
+
+def test_no_page_is_too_heavy(site):
+    assert heavy_pages(site, PAGES) == []
 
 
 CONTRAST = """(selector) => {

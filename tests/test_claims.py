@@ -4,6 +4,7 @@ import os
 
 import pytest
 from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
 from saliency_sanity import results
 from saliency_sanity.claims import VERDICTS, Claim, ClaimTable, judge, read_claims
 from saliency_sanity.results import ResultsError
@@ -123,6 +124,23 @@ def test_the_page_shows_every_cell_escaped_and_with_header_scopes():
     assert rows[0].strong.text == "reproduced"
     assert "verdict-reproduced" in rows[0].strong["class"]
     assert not page.find_all(style=True)
+
+
+def test_the_summary_counts_every_claim_and_names_it_once():
+    claims = ClaimTable("x")
+    assert claims.summary == "No claim of a paper is about what was run here."
+    claims.add(**GOOD)
+    assert claims.summary.startswith("**1 claim: 1 reproduced.**")
+    claims.add(**GOOD | {"id": "a *b* $c$ <d>", "verdict": "not tested", "measured": None})
+    claims.add(**GOOD | {"id": "mixed_7c, x ≠ 0"})
+    page = MarkdownIt("commonmark").render(claims.summary)
+    found = BeautifulSoup(page, "html.parser")
+    assert found.p.text == "3 claims: 2 reproduced, 1 not tested."
+    assert [line.text for line in found.select("li")] == [
+        "reproduced: C5 · mixed_7c, x ≠ 0",
+        "not tested: a *b* $c$ <d>",
+    ]
+    assert "inconclusive" not in claims.summary
 
 
 def test_the_markdown_has_as_many_cells_in_every_row():

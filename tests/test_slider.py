@@ -1,6 +1,7 @@
 """Pictures by stage: what is shown is the stage that is named, and a page needs nothing else."""
 
 import base64
+import contextlib
 import io
 import re
 import shutil
@@ -369,7 +370,7 @@ def test_the_slider_moves_its_own_maps_by_keyboard(browser, page_file):
     first, second = page.evaluate(SHOWN)
     assert second == before[1]
     assert first["says"] == "randomized down to mixed_7c (2 of 3)"
-    assert page.get_by_label("Stage").first.get_attribute("aria-valuetext") in first["says"]
+    assert page.get_by_label("Stage").first.get_attribute("aria-valuetext") == first["says"]
     places = [float(at.partition("%")[0]) for at in first["at"]]
     assert places == pytest.approx([200 / 3] * 4, rel=1e-3)
     assert first["seen"] == ["frame absolute"] * 2
@@ -385,6 +386,56 @@ def test_the_slider_moves_its_own_maps_by_keyboard(browser, page_file):
     assert faults == []
     assert [url for url in requests if not url.startswith(("data:", page_file.as_uri()))] == []
     context.close()
+
+
+FOCUS = """() => {
+  const node = document.activeElement, style = getComputedStyle(node);
+  return {type: node.type, value: node.value, says: node.getAttribute('aria-valuetext'),
+          outline: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2};
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_no_pointer_is_needed_and_nothing_moves_by_itself(browser, page_file, motion):
+    with contextlib.closing(browser.new_context(reduced_motion=motion)) as context:
+        page = context.new_page()
+        page.goto(page_file.as_uri())
+        page.keyboard.press("Tab")
+        seen = page.evaluate(FOCUS)
+        assert (seen["type"], seen["outline"]) == ("range", True)
+        last = len(STAGES)
+        keys = {"End": last, "ArrowLeft": last - 1, "ArrowDown": last - 2, "Home": 0}
+        for key, stage in (keys | {"ArrowUp": 1, "ArrowRight": 2}).items():
+            page.keyboard.press(key)
+            seen, shown = page.evaluate(FOCUS), page.evaluate(SHOWN)[0]
+            assert (int(seen["value"]), shown["stage"]) == (stage, str(stage)), key
+            assert seen["says"] == shown["says"]
+            assert (STAGES[stage - 1] if stage else "original") in seen["says"]
+            assert page.evaluate("document.getAnimations().length") == 0
+        page.keyboard.press("Tab")
+        assert page.evaluate(FOCUS)["type"] == "radio"
+        page.keyboard.press("ArrowRight")
+        seen = page.evaluate(FOCUS)
+        assert (seen["value"], seen["outline"]) == ("signed", True)
+        assert page.evaluate(SHOWN)[0]["seen"] == ["frame signed"] * 2
+        # The next stop is the second slider, and then the page's end.
+        page.keyboard.press("Tab")
+        assert page.evaluate(FOCUS)["type"] == "range"
+        page.keyboard.press("End")
+        assert [one["stage"] for one in page.evaluate(SHOWN)] == ["2", str(last)]
+
+
+@pytest.mark.browser
+def test_a_screen_reader_hears_each_value_once_and_whose_it_is(browser, page_file):
+    with contextlib.closing(browser.new_context()) as context:
+        page = context.new_page()
+        page.goto(page_file.as_uri())
+        for box in page.locator("figure").all():
+            slider = box.get_by_role("slider", name="Stage")
+            told = slider.get_attribute("aria-describedby")
+            assert page.locator(f"#{told}").inner_text() == box.locator("figcaption").inner_text()
+            assert box.locator("output").get_attribute("aria-live") == "off"
 
 
 @pytest.mark.browser

@@ -16,6 +16,7 @@ import yaml
 
 from saliency_sanity.cases import Case, read_cases
 from saliency_sanity.executed import METADATA_KEY
+from saliency_sanity.page_weight import heavy_pages
 from saliency_sanity.pages import write_pages
 
 # The landing page's pictures, the second for phones, and the notebooks that write them.
@@ -284,7 +285,8 @@ def build(
     ``stage``, ``site`` and ``results`` are relative to ``root``, the repository. ``profile`` is
     the one the notebooks ran in; the landing page states it. The build goes to a temporary folder
     beside ``site`` and replaces it only when whole: after an error the previous site is as it was.
-    Every Sphinx warning is an error. Raises BookError; InputError for cases that cannot be read.
+    Every Sphinx warning is an error, a page that is too heavy a warning. Raises BookError;
+    InputError for cases that cannot be read.
     """
     root = Path(root).resolve()
     stage, site, results = root / stage, root / site, root / results
@@ -294,6 +296,8 @@ def build(
         _run_jupyter_book(stage, Path(folder), site.parent / "book.log")
         html = Path(folder) / "_build" / "html"
         check_site(html, pages)
+        for line in heavy_pages(html, pages):
+            print(f"WARNING: {line}", file=sys.stderr)
         swap(html, site)
     index = site / "index.html"
     print(f"The book is at {index}\nOpen it in a browser: {index.as_uri()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -161,6 +162,20 @@ class ClaimTable:
         """Return the table for display as the last expression of a cell."""
         return self
 
+    @property
+    def summary(self) -> str:
+        """How the claims came out, as Markdown, with counts first and then names by verdict."""
+        if not self.claims:
+            return "No claim of a paper is about what was run here."
+        names = {}
+        for verdict in VERDICTS:
+            if ids := [_plain(claim.id) for claim in self if claim.verdict == verdict]:
+                names[verdict] = ids
+        counts = ", ".join(f"{len(ids)} {verdict}" for verdict, ids in names.items())
+        lines = (f"* *{verdict}*: {' · '.join(ids)}" for verdict, ids in names.items())
+        head = f"**{len(self)} claim{'s' * (len(self) > 1)}: {counts}.**"
+        return "\n".join([head, "", *lines])
+
     def _repr_html_(self) -> str:
         heads = ("Claim", "Verdict", "Paper said", "We got", "Chance")
         head = "".join(f'<th scope="col">{text}</th>' for text in heads)
@@ -216,6 +231,11 @@ def opening(claim: Claim) -> str:
         f'<td><strong class="verdict verdict-{mark}">{escape(claim.verdict)}</strong> '
         f'<span class="claim-reason">{escape(claim.reason)}</span></td>'
     )
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_\[\]<>$])", r"\\\1", text)
 
 
 def shown(value: Value) -> str:

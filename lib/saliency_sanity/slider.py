@@ -219,7 +219,7 @@ _PAGE = Template("""\
 #$key .stage { align-items: center; display: flex; flex: 1 1 16rem; gap: .6rem; min-width: 0; }
 #$key input[type="range"] { accent-color: #0072b2; flex: 1 1 auto; height: 2rem; margin: 0;
   min-width: 0; padding: 0; width: 100%; }
-#$key input:focus-visible { outline: 2px solid #56b4e9; outline-offset: 2px; }
+#$key input:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 #$key fieldset { border: 0; display: flex; gap: .8rem; margin: 0; padding: 0; }
 #$key fieldset label, #$key .stage label { margin: 0; }
 #$key legend { clip-path: inset(50%); height: 1px; margin: 0; padding: 0; position: absolute;
@@ -248,17 +248,17 @@ _PAGE = Template("""\
 <div class="controls" hidden>
 <div class="stage"><label for="$key-range">Stage</label>
 <input type="range" id="$key-range" min="0" max="$last" step="1" value="0" autocomplete="off"
- aria-valuetext="$first"></div>
+ aria-valuetext="$first" aria-describedby="$key-caption"></div>
 $switch
 </div>
-<output for="$key-range" aria-live="polite">$first</output>
+<output for="$key-range" aria-live="off">$first</output>
 <p class="still">This is the first of the pictures. Moving through the stages needs JavaScript.</p>
 <div class="tiles">
 <div class="tile"><div class="screen"><img src="$picture" alt="the picture that is explained"></div>
 <span>the picture</span></div>
 $tiles
 </div>
-<figcaption><span class="caption-text">$caption</span></figcaption>
+<figcaption id="$key-caption"><span class="caption-text">$caption</span></figcaption>
 <script>
 (() => {
   for (const box of document.querySelectorAll('[id="$key"]:not([data-ready])')) {
@@ -270,9 +270,11 @@ $tiles
     const show = () => {
       const stage = Number(range.value), mode = box.dataset.mode;
       box.style.setProperty("--stage", stage);
-      range.setAttribute("aria-valuetext", words[stage]);
-      box.querySelector("output").textContent =
+      const says =
         stage ? words[stage] + " (" + stage + " of " + (words.length - 1) + ")" : words[0];
+      /* A screen reader says the value by itself; the text is for the eye, no live region. */
+      range.setAttribute("aria-valuetext", says);
+      box.querySelector("output").textContent = says;
       for (const [node, film] of tiles) {
         node.querySelector(".state").textContent = film.states[mode][stage];
         if (film.notes) node.querySelector(".note").textContent = film.notes[stage];
