@@ -17,7 +17,7 @@ CODE = (
     *("compositions", "controls", "copies", "experiment", "fingerprint", "gradient", "hog", "lrp"),
     *("maps", "methods", "models", "networks", "outcome", "per_label", "pixels", "randomization"),
     *("ranks", "replay", "rules", "seeding", "similarity", "ssim"),
-    "threshold",
+    *("threshold", "timm_models"),
 )
 
 
