@@ -6,7 +6,7 @@ PROFILE ?= quick
 JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PORT    ?= 8000
 GRID    ?= grids/example.yaml
-EXTRAS  := book,workflow,test,lint
+EXTRAS  := book,workflow,cluster,test,lint
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from generated import notebook, outputs
+from generated import notebook, outputs, tag
 from saliency_sanity.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +76,14 @@ def planned(folder: Path) -> dict[str, str]:
     said = grid(folder, "--dry-run")
     assert said.returncode == 0, said.stderr
     return dict(re.findall(r"^  (one\S*): (.+)$", said.stdout, flags=re.MULTILINE))
+
+
+def noted(folder: Path, unfinished: int) -> None:
+    """Wait until Snakemake has noted that all but so many of the started outputs are finished."""
+    deadline = time.monotonic() + 60
+    while len(list((folder / ".snakemake" / "incomplete").iterdir())) != unfinished:
+        assert time.monotonic() < deadline, "Snakemake does not note what is finished"
+        time.sleep(0.1)
 
 
 def summary(folder: Path) -> pd.DataFrame:
@@ -187,7 +195,7 @@ def test_what_was_finished_when_it_was_stopped_is_kept(tmp_path, number):
         assert first.poll() is None, "it ended before it was stopped"
         assert time.monotonic() < deadline, "the first cell does not finish"
         time.sleep(0.1)
-    time.sleep(1)  # Snakemake notes a finished job a moment after its files are there
+    noted(folder, 3)
     again = grid(folder)
     assert (again.returncode, "'small' is being run already" in again.stderr) == (2, True)
     os.killpg(first.pid, number)
@@ -251,3 +259,127 @@ def test_more_words_reach_snakemake(tree):
     assert said.returncode == 2
     assert "error: Snakemake: " in said.stderr
     assert "--no-such-option" in said.stderr
+
+
+SHARDS = """\
+if shard:
+    if name == "bad" and shard == "2/2" and not Path("mended").exists():
+        raise ValueError("no such map")
+    while name == "slow" and shard == "2/2" and not Path("go").exists():
+        time.sleep(0.1)
+    store = Path(results) / "store"
+    (store / f"{name}-{shard.replace('/', 'of')}").touch()
+"""
+
+
+def plant_shards(folder: Path, **content) -> Path:
+    """The same with shards of each cell."""
+    plant(folder, shards=2, **content)
+    source = folder / "notebooks" / "one.ipynb"
+    declared = PARAMETERS + 'block: int = 4\nshard: str = ""\n'
+    first = "import time\nfrom pathlib import Path"
+    notebook(source, first, SHARDS, WRITES.replace('"bad"', '"worse"'), parameters=declared)
+    tag(source, 2, "shard")
+    return folder
+
+
+def test_shards_come_first_and_leave_the_cell_as_it_is(tree, tmp_path):
+    folder = plant_shards(tmp_path)
+    said = grid(folder)
+    assert said.returncode == 0, said.stderr
+    assert "2 cells of one in 2 shards each, 0 done, 2 to run" in said.stdout
+    pd.testing.assert_frame_equal(summary(folder), summary(tree), check_exact=True)
+    store = folder / "results" / "store"
+    assert {path.name for path in store.iterdir()} == {"plain", "plain-1of2", "plain-2of2"}
+    shards = folder / "results/grids/small/shards/one-count=1"
+    record = json.loads((shards / "1of2.json").read_text())
+    assert record["parameters"]["shard"] == "1/2"
+    assert "to_parquet" not in (shards / "1of2.ipynb").read_text()
+    assert not (shards / "1of2").exists()
+    assert set(planned(folder).values()) == {"done"}
+
+    write(folder, shards=2, parameters={"rate": 3})
+    assert set(planned(folder).values()) == {"to run again: parameters changed"}
+    write(folder, shards=2, grid={"count": [1, 4]})
+    assert planned(folder) == {"one-count=1": "done", "one-count=4": "to run"}
+
+
+def test_a_failing_shard_is_the_failure_of_its_cell_and_of_no_other(tmp_path):
+    folder = plant_shards(tmp_path, grid={"name": ["bad", "plain"]})
+    said = grid(folder)
+    assert said.returncode == 1
+    last = said.stderr.strip().splitlines()[-1]
+    assert last.startswith("  one-name=bad: shard 2/2: notebook one.ipynb failed in cell 3: Value")
+    assert "no such map [results/grids/small/shards/one-name=bad/2of2.log.ipynb]" in last
+    assert set(summary(folder)["name"]) == {"plain"}
+    shards = folder / "results/grids/small/shards/one-name=bad"
+    done = (shards / "1of2.json").stat().st_mtime_ns
+    (folder / "mended").touch()
+    said = grid(folder)
+    assert said.returncode == 0, said.stderr
+    assert "2 cells of one in 2 shards each, 1 done, 1 to run" in said.stdout
+    assert (shards / "1of2.json").stat().st_mtime_ns == done, "only what failed runs again"
+    assert set(summary(folder)["name"]) == {"bad", "plain"}
+
+
+def test_shards_that_were_finished_when_all_was_killed_are_kept(tmp_path):
+    folder = plant_shards(tmp_path, grid={"name": ["slow"]})
+    first = subprocess.Popen(
+        RUN, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    shards = folder / "results/grids/small/shards/one-name=slow"
+    deadline = time.monotonic() + 120
+    while not ((shards / "1of2.json").exists() and (shards / "2of2.log.ipynb").exists()):
+        assert first.poll() is None, "it ended before it was stopped"
+        assert time.monotonic() < deadline, "the first shard does not finish"
+        time.sleep(0.1)
+    noted(folder, 1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    finished = (shards / "1of2.json").stat().st_mtime_ns
+    (folder / "go").touch()
+    said = grid(folder)
+    assert said.returncode == 0, said.stderr
+    assert (shards / "1of2.json").stat().st_mtime_ns == finished
+    assert (folder / "results" / "store" / "slow-1of2").is_file()
+    assert summary(folder)["name"].tolist() == ["slow"] * 3
+
+
+def test_a_shard_can_be_run_without_snakemake(tmp_path, monkeypatch, capsys):
+    folder = plant_shards(tmp_path)
+    monkeypatch.chdir(folder)
+    words = ["grid", "grids/small.yaml", "--shard", "2/2"]
+    assert main([*words, "--cell", "one-count=2"]) == 0
+    assert "one-count=2, shard 2/2: done in" in capsys.readouterr().out
+    assert (folder / "results/store/plain-2of2").is_file()
+    assert main(words) == 2
+    assert "--shard is of one cell; name it with --cell" in capsys.readouterr().err
+
+
+REAL = {
+    "notebook": "02_cascading_randomization",
+    "parameters": {
+        **{"model": "cnn", "weights": "none", "images": "skimage", "image_count": 3},
+        **{"stage_limit": 2, "seeds": 2, "shown": 1, "resamples": 100, "steps": 2, "block": 1},
+        **{"methods": ["gradient", "grad_cam", "input"], "choices": [], "metrics": ["ssim"]},
+    },
+    "grid": {"scheme": ["permutation"]},
+}
+
+
+def test_the_cascade_in_shards_gives_the_same_tables(tmp_path):
+    tables, parts = [], []
+    for shards in (1, 2):
+        folder = plant(tmp_path / str(shards), **REAL, shards=shards)
+        shutil.copy(ROOT / "notebooks" / f"{REAL['notebook']}.ipynb", folder / "notebooks")
+        said = grid(folder)
+        assert said.returncode == 0, said.stderr
+        files = sorted((folder / "results/grids/small/results").glob("*/tables/*.parquet"))
+        assert len(files) == 2
+        tables.append([summary(folder), *map(pd.read_parquet, files)])
+        for path in (folder / "results/grids/small/shards").glob("*/*of2.ipynb"):
+            parts.append(re.search(r"(\d) of 3 blocks", outputs(path))[1])
+    for ours, theirs in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    assert sorted(parts) == ["1", "2"]

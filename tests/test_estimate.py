@@ -1,5 +1,6 @@
 """How long a grid will take: by the most similar run, and honest where there is none."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_the_most_similar_run_counts_and_of_several_the_last(grid):
     Path("results/runs/broken.json").write_text("{")
     assert estimate(grid, grid.cells, 2).seconds == (20, 20, 40, 40)
     assert estimate(grid, grid.cells[2:], 2).seconds == (40, 40)
+
+
+def test_shards_count_with_their_cell_and_share_its_work(grid):
+    ran("results/grids/other/records/one-rate=0.5.json", 10, count=1)
+    for shard, seconds in (("1of2", 100), ("2of2", 90)):
+        ran(f"results/grids/other/shards/one-rate=0.5/{shard}.json", seconds, count=1)
+    ran("results/grids/other/shards/one-rate=0.75/1of2.json", 999, count=1)
+    found = estimate(replace(grid, shards=4), grid.cells[:1], 8)
+    assert found.seconds == (200,)
+    assert str(found).startswith("Roughly 50 s with 8 at a time (roughly 3 min of work")
+    assert str(replace(found, jobs=2)).startswith("Roughly 2 min with 2 at a time")
 
 
 def test_without_a_run_nothing_is_made_up(grid):

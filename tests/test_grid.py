@@ -141,8 +141,30 @@ def test_everything_of_a_grid_is_in_its_folder(root):
     kinds = ("notebook", "record", "results", "log", "partial")
     assert len({grid.path(kind, name) for kind in kinds}) == len(kinds)
     assert grid.cell(name) is grid.cells[0]
+    of_shards = {grid.shard_path(kind, name, shard) for kind in kinds for shard in ("1of2", "2of2")}
+    assert len(of_shards) == 2 * len(kinds)
+    assert {path.parent for path in of_shards} == {FOLDER / "small" / "shards" / name}
     with pytest.raises(InputError, match=r"unknown cell 'one-count=2'\. Nearest: one-count=1"):
         grid.cell("one-count=2")
+
+
+def test_shards_are_of_notebooks_and_cells_that_can_be_divided(root):
+    says = r"small\.yaml: 'shards' is 2, but the notebook has no parameter 'shard'"
+    with pytest.raises(InputError, match=says):
+        read(grid={"count": [1]}, shards=2)
+    declared = DECLARED + 'shard: str = ""\nblock: int = 0\n'
+    notebook(root / "notebooks" / "one.ipynb", parameters=declared)
+    says = r"is 2, but one-block=0 explains all pictures together; set 'block'"
+    with pytest.raises(InputError, match=says):
+        read(grid={"block": [4, 0]}, shards=2)
+    with pytest.raises(InputError, match=r"'shard' is set for each cell by the runner"):
+        read(grid={"block": [4]}, shards=2, parameters={"shard": "1/2"})
+    assert read(grid={"block": [4, 2]}, shards=2).shards == 2
+    whole = read(grid={"block": [4, 0]})
+    assert whole.shards == 1
+    assert [cell.signature for cell in read(grid={"block": [4, 2]}, shards=9).cells[:1]] == [
+        cell.signature for cell in whole.cells[:1]
+    ]
 
 
 def train_to_be(folder: Path, *stems: str) -> None:
@@ -173,6 +195,7 @@ BAD = {
     "key": ({"axes": {}}, "small.yaml: unknown key 'axes'"),
     "profile": ({"profile": "tinny"}, "unknown profile 'tinny'. Nearest: tiny"),
     "threads": ({"threads": "two"}, "'threads' must be a whole number from 1 on, not 'two'"),
+    "shards": ({"shards": 0}, "'shards' must be a whole number from 1 on, not 0"),
     "nothing varied": ({"grid": None}, "neither 'grid' (name: [values]) nor 'cases' says what"),
     "no mapping": ({"parameters": [1]}, "'parameters' must map names to values, not [1]"),
     "parameter": ({"grid": {"cuont": [1]}}, "unknown parameter 'cuont'. Nearest: count"),

@@ -7,7 +7,7 @@ COMMAND = f"'{sys.executable}' -m saliency_sanity"
 # run again.
 NO_NUMBERS = {
     *("book", "pages", "cli", "__main__"),
-    *("batch", "cell", "estimate", "grid", "summary"),
+    *("batch", "cell", "estimate", "failure", "grid", "summary"),
 }
 LIBRARY = sorted(str(path) for path in Path("lib/saliency_sanity").glob("**/*.py"))
 NUMBERS = [path for path in LIBRARY if Path(path).stem not in NO_NUMBERS]

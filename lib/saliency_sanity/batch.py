@@ -5,20 +5,25 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from saliency_sanity.cell import Cell
 from saliency_sanity.estimate import estimate
+from saliency_sanity.failure import Failure, failure, forget
 from saliency_sanity.grid import Grid
 from saliency_sanity.parameters import InputError
 from saliency_sanity.provenance import cpu_count
 from saliency_sanity.results import results_folder, write_json
 from saliency_sanity.runner import Run, run_notebook
+from saliency_sanity.shard import PARAMETER as SHARD
+from saliency_sanity.shard import Shard
 
 WORKFLOW = Path("workflow/grid.smk")
 STORE = Path("results/store")
@@ -36,28 +41,6 @@ _ELSEWHERE = ("--executor", "-e", "--profile", "--workflow-profile", "--jobs", "
 # Here each cell says a line when it ends; elsewhere Snakemake has to say what was started.
 _QUIET = ("host", "rules", "reason", "progress")
 _QUIET_ELSEWHERE = ("host", "reason")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A cell that did not run to its end.
-
-    Attributes
-    ----------
-    cell
-        Its name.
-    reason
-        In one line.
-    kept
-        The copy with what ran until then, else the log; None where nothing was started.
-    """
-
-    cell: str
-    reason: str
-    kept: Path | None
-
-    def __str__(self) -> str:
-        return f"{self.cell}: {self.reason}" + (f" [{self.kept}]" if self.kept else "")
 
 
 def run_grid(
@@ -88,8 +71,9 @@ def run_grid(
     cores = cores if cores or elsewhere else cpu_count()
     command = engine(grid, cores, words)
     todo = plan(grid, command)
+    shards = f" in {grid.shards} shards each" if grid.shards > 1 else ""
     print(
-        f"Grid {grid.file.stem}: {len(grid.cells)} cells of {grid.source.stem}, "
+        f"Grid {grid.file.stem}: {len(grid.cells)} cells of {grid.source.stem}{shards}, "
         f"{len(grid.cells) - len(todo)} done, {len(todo)} to run"
     )
     if dry_run:
@@ -102,7 +86,7 @@ def run_grid(
         return []
     quiet = _QUIET_ELSEWHERE if elsewhere else _QUIET
     left = start(grid, [*command, "--quiet", *quiet], todo) if todo else []
-    failed = [Failure(name, _reason(grid, name), _kept(grid, name)) for name in left]
+    failed = [failure(grid, name) for name in left]
     write_json([asdict(failure) for failure in failed], grid.folder / "failures.json")
     _end(grid, failed)
     return failed
@@ -137,35 +121,40 @@ def _end(grid: Grid, failed: Sequence[Failure]) -> None:
             print(f"  {failure}", file=sys.stderr)
 
 
-def run_cell(grid: Grid, cell: Cell, threads: int, progress: bool = False) -> Run:
-    """Run one cell here and now, as the workflow's jobs do.
+def run_cell(grid: Grid, cell: Cell, threads: int, shard: Shard | None = None) -> Run:
+    """Run one cell, or one of its shards, here and now, as the workflow's jobs do.
 
-    Stored results are shared with the book and with all other cells.
+    Stored results are shared with the book and with all other cells, so a cell finds what its
+    shards have left, and does the rest itself.
 
     Raises
     ------
     InputError, ResultsError, NotebookFailedError
         As :func:`saliency_sanity.runner.run_notebook`.
     """
-    folder = results_folder(grid.path("results", cell.name))
+    path = grid.path if shard is None else partial(grid.shard_path, shard=shard.stem)
+    folder = results_folder(path("results", cell.name))
     # A notebook keeps its store in its results; a link makes all of them one.
     shared = folder / STORE.name
     shared.unlink(missing_ok=True)
     shared.symlink_to(os.path.relpath(results_folder(STORE), folder), target_is_directory=True)
+    given = {} if shard is None else {SHARD: str(shard)}
     try:
         return run_notebook(
             grid.source,
-            grid.path("notebook", cell.name),
-            {**cell.given, "results": str(folder)},
+            path("notebook", cell.name),
+            {**cell.given, **given, "results": str(folder)},
             grid.profile,
             case=cell.case.name if cell.case else None,
-            log=grid.path("partial", cell.name),
-            record=grid.path("record", cell.name),
+            log=path("partial", cell.name),
+            record=path("record", cell.name),
             threads=threads,
-            progress=progress,
+            progress=False,
         )
     finally:
         shared.unlink()
+        if shard is not None:  # a notebook may have made folders for what it never came to
+            shutil.rmtree(folder)
 
 
 def engine(grid: Grid, cores: int | None, words: Sequence[str] = ()) -> list[str]:
@@ -227,9 +216,8 @@ def start(grid: Grid, command: Sequence[str], todo: Iterable[str]) -> list[str]:
     """
     before = {name: _written(grid, name) for name in todo}
     with _alone(grid) as lock:
-        for name in before:  # an earlier failure must not be taken for this run's
-            for kind in ("log", "partial"):
-                grid.path(kind, name).unlink(missing_ok=True)
+        for name in before:
+            forget(grid, name)
         # The lock stays with Snakemake where this process is killed and that one is not.
         child = subprocess.Popen(command, pass_fds=[lock])
         try:
@@ -244,22 +232,6 @@ def start(grid: Grid, command: Sequence[str], todo: Iterable[str]) -> list[str]:
 def _written(grid: Grid, name: str) -> int | None:
     record = grid.path("record", name)
     return record.stat().st_mtime_ns if record.is_file() else None
-
-
-def _kept(grid: Grid, name: str) -> Path | None:
-    return next(filter(Path.is_file, (grid.path(kind, name) for kind in ("partial", "log"))), None)
-
-
-def _reason(grid: Grid, name: str) -> str:
-    log = grid.path("log", name)
-    if not log.is_file():
-        return "was not started; Snakemake says why above"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if errors:  # where the copy is kept the failure says itself
-        return errors[-1].partition(". What ran until then")[0]
-    ended = "ended without an error of its own: killed, or out of time or memory"
-    return f"{ended}; its last words: {lines[-1]}" if lines else ended
 
 
 @contextmanager

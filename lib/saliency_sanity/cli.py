@@ -15,6 +15,8 @@ from saliency_sanity.parameters import InputError, read_parameters
 from saliency_sanity.profiles import check_recipe, profile_recipe
 from saliency_sanity.results import ResultsError, checkout
 from saliency_sanity.runner import NotebookFailedError, config_folder, run_notebook
+from saliency_sanity.shard import PARAMETER as SHARD
+from saliency_sanity.shard import Shard
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         help="where the executed copy goes (default: build/stage/notebooks/NAME.ipynb or "
-        "NAME-CASE.ipynb, where the book takes it from)",
+        "NAME-CASE.ipynb, where the book takes it from; of a shard in build/shards)",
     )
     run.add_argument("--log", type=Path, help="where the copy grows while it runs; kept")
     run.add_argument("--record", type=Path, help="write what made the copy here, as JSON")
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--cores", type=_positive, help="processors to use (default: all)")
     grid.add_argument("--snakemake-profile", type=Path, help="where and how jobs run: a folder")
     grid.add_argument("--cell", help="run this one only, here, without Snakemake")
+    grid.add_argument("--shard", help="of --cell make some maps only: 2/8, one of eight such jobs")
     grid.add_argument("--threads", type=_positive, help="of --cell (default: the grid's)")
     grid.set_defaults(command=_grid)
 
@@ -144,8 +147,13 @@ def _run(options: argparse.Namespace) -> None:
     name = source.name
     if options.case is not None:
         name = f"{find_case(source, options.case).copy}.ipynb"
-    output = options.output or staged / name
-    _keep_apart(source, output, staged / name, given)
+    if given.get(SHARD):
+        # Its maps are for the run that follows, and its copy is no page.
+        name = f"{Path(name).stem}-{Shard.read(given[SHARD]).stem}.ipynb"
+        output = options.output or staged.parent.parent / "shards" / name
+    else:
+        output = options.output or staged / name
+        _keep_apart(source, output, staged / name, given)
     run = run_notebook(
         source,
         output,
@@ -185,9 +193,13 @@ def _grid(options: argparse.Namespace) -> int:
     with chdir(root):
         grid = read_grid(file)
         if options.cell is not None:
-            run = run_cell(grid, grid.cell(options.cell), options.threads or grid.threads)
-            print(f"{options.cell}: done in {run.seconds:.0f} s")
+            shard = None if options.shard is None else Shard.read(options.shard)
+            run = run_cell(grid, grid.cell(options.cell), options.threads or grid.threads, shard)
+            which = f", shard {shard}" if shard else ""
+            print(f"{options.cell}{which}: done in {run.seconds:.0f} s")
             return 0
+        if options.shard is not None:
+            raise InputError("--shard is of one cell; name it with --cell")
         return FAILED if run_grid(grid, options.cores, words, options.dry_run) else 0
 
 

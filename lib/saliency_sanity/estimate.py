@@ -24,11 +24,14 @@ class Estimate:
     seconds
         One for each cell, of the run most like it; empty where the notebook never ran here.
     jobs
-        How many cells run at a time; None where an executor decides.
+        How many run at a time; None where an executor decides.
+    shards
+        Jobs that share the work of a cell.
     """
 
     seconds: tuple[float, ...]
     jobs: int | None
+    shards: int = 1
 
     def __str__(self) -> str:
         if not self.seconds:
@@ -41,7 +44,9 @@ class Estimate:
             return (
                 f"{work[0].upper()}{work[1:]}; how much of it at a time is the executor's to say."
             )
-        wall = max(sum(self.seconds) / min(self.jobs, len(self.seconds)), max(self.seconds))
+        # As if shards did all of it; what is left for the cell is small beside that.
+        most = min(self.jobs, len(self.seconds) * self.shards)
+        wall = max(sum(self.seconds) / most, max(self.seconds) / self.shards)
         return f"Roughly {_duration(wall)} with {self.jobs} at a time ({work})."
 
 
@@ -61,7 +66,8 @@ def estimate(grid: Grid, cells: Sequence[Cell], jobs: int | None) -> Estimate:
         How many at a time; None where an executor decides.
     """
     runs = _runs(grid.source)
-    return Estimate(tuple(_nearest(cell, runs) for cell in cells) if runs else (), jobs)
+    seconds = tuple(_nearest(cell, runs) for cell in cells) if runs else ()
+    return Estimate(seconds, jobs, grid.shards)
 
 
 def _runs(source: Path) -> list[Mapping[str, Any]]:
@@ -69,10 +75,12 @@ def _runs(source: Path) -> list[Mapping[str, Any]]:
     for path in sorted(path for pattern in _RECORDS for path in Path().glob(pattern)):
         try:
             record = read_json(path)
+            shards = (path.parents[1] / "shards" / path.stem).glob("*.json")
+            seconds = record["seconds"] + sum(read_json(shard)["seconds"] for shard in shards)
         except ValueError:
             continue  # a damaged record of some other run is no reason not to start this one
         if record["notebook"] == source.name:
-            runs.append(record)
+            runs.append(record | {"seconds": seconds})
     return runs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -18,14 +18,15 @@ from saliency_sanity.cell import Cell, cell_name, distinct
 from saliency_sanity.names import unknown
 from saliency_sanity.parameters import InputError, check_parameters, read_parameters
 from saliency_sanity.profiles import check_recipe, profile_parameters, profile_recipe
+from saliency_sanity.shard import PARAMETER as SHARD
 
 FOLDER = Path("results/grids")
 
-_KEYS = ("notebook", "profile", "threads", "parameters", "grid", "cases")
+_KEYS = ("notebook", "profile", "threads", "shards", "parameters", "grid", "cases")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _STEM = re.compile(r"\w[\w.-]*", re.ASCII)
 # What the runner sets for each cell.
-_OURS = ("results", PARAMETER)
+_OURS = ("results", PARAMETER, SHARD)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class Grid:
     profile
         The profile that gives the scale; None for the notebook's own.
     threads
-        Processor threads for each cell.
+        Processor threads for each job.
+    shards
+        Jobs that make the maps of each cell before it is run, each for some of the pictures; with
+        1 the cell makes them itself.
     varied
         Names of the parameters that the cells differ in, or might.
     cells
@@ -52,6 +56,7 @@ class Grid:
     source: Path
     profile: str | None
     threads: int
+    shards: int
     varied: tuple[str, ...]
     cells: tuple[Cell, ...] = field(repr=False)
 
@@ -75,6 +80,12 @@ class Grid:
         }[kind]
         return self.folder / folder / f"{name}{ending}"
 
+    def shard_path(self, kind: str, name: str, shard: str) -> Path:
+        """Where a file of a cell's shard is, by its stem; ``kind`` is as in :meth:`path`."""
+        endings = {"notebook": ".ipynb", "record": ".json", "results": ""}
+        endings |= {"log": ".log", "partial": ".log.ipynb"}
+        return self.folder / "shards" / name / f"{shard}{endings[kind]}"
+
     def cell(self, name: str) -> Cell:
         """Return a cell by name; InputError lists the names where it is unknown."""
         for cell in self.cells:
@@ -94,8 +105,9 @@ def read_grid(file: str | Path) -> Grid:
     ------
     InputError
         The file is missing or holds something else: an unknown key, notebook, profile, case or
-        parameter, a value of another type, an axis without values, two cells that are the same;
-        or a network that a case needs is not trained.
+        parameter, a value of another type, an axis without values, two cells that are the same,
+        shards of a notebook or a cell that has none; or a network that a case needs is not
+        trained.
     """
     file = Path(file)
     content = _content(file)
@@ -131,8 +143,10 @@ def read_grid(file: str | Path) -> Grid:
     for entry in content["cases"].values():
         varied |= dict.fromkeys(entry or {})
     cells = _networks(distinct(cells, file.name), source, content["profile"], file.name)
-    profile, threads = content["profile"], content["threads"]
-    return Grid(file, source, profile, threads, tuple(varied), tuple(cells))
+    profile, threads, shards = content["profile"], content["threads"], content["shards"]
+    if shards > 1:
+        _sharded(cells, declared, f"{file.name}: 'shards' is {shards}, but")
+    return Grid(file, source, profile, threads, shards, tuple(varied), tuple(cells))
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -164,12 +178,27 @@ def _content(file: Path) -> dict[str, Any]:
             "a single run is: python -m saliency_sanity run"
         )
     content.setdefault("profile", None)
-    threads = content.setdefault("threads", 1)
-    if type(threads) is not int or threads < 1:
-        raise InputError(
-            f"{file.name}: 'threads' must be a whole number from 1 on, not {threads!r}"
-        )
+    for key in ("threads", "shards"):
+        number = content.setdefault(key, 1)
+        if type(number) is not int or number < 1:
+            raise InputError(
+                f"{file.name}: {key!r} must be a whole number from 1 on, not {number!r}"
+            )
     return content
+
+
+def _sharded(cells: Sequence[Cell], declared: Mapping, where: str) -> None:
+    if SHARD not in declared:
+        raise InputError(
+            f"{where} the notebook has no parameter {SHARD!r}, so its work cannot be divided; "
+            "take 'shards' out"
+        )
+    for cell in cells:
+        if not cell.values.get("block"):
+            raise InputError(
+                f"{where} {cell.name} explains all pictures together; set 'block', the number that "
+                "is explained together, in 'parameters'"
+            )
 
 
 def _checked(declared: Mapping, given: Mapping[str, Any], where: str) -> dict[str, Any]:
