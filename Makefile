@@ -5,7 +5,8 @@ VENV    ?= .venv
 PROFILE ?= quick
 JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 PORT    ?= 8000
-EXTRAS  := book,workflow,test,lint
+GRID    ?= grids/example.yaml
+EXTRAS  := book,workflow,cluster,test,lint
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,10 +19,10 @@ SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
 ALONE := $(if $(shell flock --version 2>/dev/null),flock --nonblock --conflict-exit-code 75 build/.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book quick paper smoke test lint format bench lab serve clean distclean
+.PHONY: help install book quick paper smoke grid test lint format bench lab serve clean distclean
 
 help: ## this list
-	@echo "make TARGET [PROFILE=quick|paper|smoke] [JOBS=$(JOBS)] [PYTHON=$(PYTHON)]"
+	@echo "make TARGET [PROFILE=quick|paper|smoke] [JOBS=$(JOBS)] [GRID=$(GRID)] [PYTHON=$(PYTHON)]"
 	@awk -F ':.*## ' '/^[a-z ]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(READY) ## set up .venv (the other targets do it when it is needed)
@@ -56,6 +57,9 @@ site:
 		echo "An earlier run was cut off: going on from what it had finished."; \
 		$(SNAKEMAKE) --quiet all --unlock; fi
 	@$(SNAKEMAKE) --quiet host rules reason progress
+
+grid: $(READY) ## run the cells of GRID that are missing or outdated, and join their tables
+	@$(BIN)/saliency-sanity grid $(GRID) --cores $(JOBS)
 
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest

@@ -34,6 +34,14 @@ def notebook(path: Path, *cells: str, parameters: str | None = PARAMETERS, kerne
     return path
 
 
+def tag(path: Path, number: int, name: str) -> Path:
+    """Tag a code cell of a notebook, counted from 0 with the parameters."""
+    content = nbformat.read(path, as_version=4)
+    content.cells[number].metadata["tags"] = [name]
+    nbformat.write(content, path)
+    return path
+
+
 def text(path: Path, *sources: str) -> Path:
     """Put Markdown cells before the cells of a notebook."""
     content = nbformat.read(path, as_version=4)

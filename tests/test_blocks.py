@@ -5,7 +5,7 @@ from networks import SmallNet, draw, seeded, small
 from saliency_sanity import load_model
 from saliency_sanity.blocks import Stage, find_blocks, find_stages
 from saliency_sanity.classifier import network_of
-from saliency_sanity.models import timm, torchvision
+from saliency_sanity.timm_models import timm, torchvision
 from torch import nn
 
 INCEPTION = [

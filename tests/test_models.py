@@ -12,13 +12,14 @@ from saliency_sanity import (
     Classifier,
     WeightsUnavailable,
     load_model,
-    models,
+    timm_models,
     weights,
     weights_hash,
 )
 from saliency_sanity.classifier import Scaling, submodule
-from saliency_sanity.models import cam_layer, choose_device, imagenet_classes, model_names
+from saliency_sanity.models import cam_layer, choose_device, model_names
 from saliency_sanity.photographs import load_photographs
+from saliency_sanity.timm_models import imagenet_classes
 
 
 def test_lite0_knows_the_photographs(efficientnet):
@@ -145,8 +146,8 @@ def test_untrained_twin_is_that_of_the_seed(name):
 
 
 def test_untrained_inception_of_timm_is_the_papers_too(monkeypatch):
-    monkeypatch.setattr(models, "download", lambda *_: {})
-    monkeypatch.setattr(models, "fill", lambda *_: None)
+    monkeypatch.setattr(timm_models, "download", lambda *_: {})
+    monkeypatch.setattr(timm_models, "fill", lambda *_: None)
     model = load_model("inception_v3", "tf_in1k", device="cpu")
     twin = model.untrained(1)
     assert list(twin.state_dict()) == list(model.network.state_dict())

@@ -10,7 +10,7 @@ from urllib.error import URLError
 
 import nbformat
 import pytest
-from generated import PARAMETERS, cases, notebook, outputs, profile, text
+from generated import PARAMETERS, cases, notebook, outputs, profile, tag, text
 from saliency_sanity import results
 from saliency_sanity.cli import main
 from saliency_sanity.executed import METADATA_KEY, without_machine_paths
@@ -566,6 +566,46 @@ from pathlib import Path
 Path(results).mkdir(parents=True)
 (Path(results) / "table").touch()
 """
+
+
+SHARD = """\
+if shard:
+    print("the maps of", shard)
+"""
+
+
+@pytest.mark.slow
+def test_a_shard_ends_with_its_cell_and_takes_no_others_place(tmp_path):
+    source = notebook(
+        tmp_path / "notebooks" / "one.ipynb", SHARD, "print('all of it')",
+        parameters='shard: str = ""\nresults: str = "results"\n',
+    )  # fmt: skip
+    tag(source, 1, "shard")
+    with contextlib.chdir(tmp_path):
+        assert main(["run", str(source), "--quiet"]) == 0
+        assert main(["run", str(source), "-p", "shard", "2/3", "--quiet"]) == 0
+    whole = tmp_path / "build" / "stage" / "notebooks" / "one.ipynb"
+    part = tmp_path / "build" / "shards" / "one-2of3.ipynb"
+    assert outputs(whole) == "all of it\n"
+    assert outputs(part) == "the maps of 2/3\n"
+    cells = nbformat.read(part, as_version=4).cells
+    assert len(cells) == 3  # one has the values
+    assert "results =" not in cells[1].source, "maps go where the run that follows looks for them"
+
+
+def test_a_shard_of_a_notebook_without_its_cell_is_refused(tree, capsys):
+    source = tree / "notebooks" / "two.ipynb"
+    notebook(source, SHARD, parameters='shard: str = ""\n')
+    for words, says in [
+        (["1/2"], "two.ipynb: parameter 'shard' is set, but no cell is tagged 'shard'; tag the"),
+        (["3/2"], "shard '3/2' does not exist; valid are 1/2 to 2/2"),
+        (["half"], "shard 'half' is none; write NUMBER/COUNT"),
+        (["1/2", "--output", "build/x.ipynb"], "no cell is tagged 'shard'"),
+    ]:
+        assert main(["run", str(source), "-p", "shard", *words]) == 2
+        assert says in capsys.readouterr().err
+    assert main(["run", str(tree / "notebooks" / "one.ipynb"), "-p", "shard", "1/2"]) == 2
+    assert "one.ipynb: unknown parameter 'shard'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -92,6 +92,20 @@ def test_nothing_is_kept_for_other_keys(store):
     assert same(Store(store.folder).get(KEY), ARRAYS)
 
 
+def test_what_is_dropped_is_gone_and_nothing_else(store):
+    other = KEY | {"seed": 4}
+    for key in (KEY, other):
+        store.put(key, ARRAYS)
+    for _ in range(2):
+        store.drop(KEY)
+        assert KEY not in store
+        assert same(store.get(other), ARRAYS)
+    store.put(KEY, ARRAYS)
+    assert same(store.get(KEY), ARRAYS)
+    with pytest.raises(TypeError, match=r"key\['x'\] is ndarray"):
+        store.drop({"x": np.zeros(2)})
+
+
 def test_keys_differ_where_their_values_do_and_only_there(store):
     class Level(IntEnum):
         LOW = 1

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from saliency_sanity.cards import CARDS, Card
 from saliency_sanity.classifier import digest
 from saliency_sanity.gradient import Attribution
 from saliency_sanity.names import unknown
+from saliency_sanity.own import find
 
 CATALOGUE: dict[str, Card] = {card.name: card for card in CARDS}
 
@@ -131,22 +131,6 @@ def is_control(name: str) -> bool:
     return name in CATALOGUE and CATALOGUE[name].kind == "control"
 
 
-def _own(path: str) -> Callable:
-    module_name, _, attribute = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"method {path!r}: module {module_name!r} cannot be imported ({error}); "
-            "run from its folder, install it, or put the folder on PYTHONPATH"
-        ) from error
-    found = getattr(module, attribute, None)
-    if not callable(found):
-        names = [name for name, value in vars(module).items() if callable(value)]
-        raise ValueError(unknown(f"method in {module_name}", attribute, names))
-    return found
-
-
 def resolve(name: str, **parameters: object) -> Attribution:
     """Give the attribution of that name: one of the catalogue, or ``package.module:function``.
 
@@ -155,7 +139,7 @@ def resolve(name: str, **parameters: object) -> Attribution:
     unknown name or parameter, with the nearest valid ones.
     """
     if ":" in name:
-        found = _own(name)
+        found = find("method", name)
         if inspect.isclass(found):
             return found(**parameters)
         if parameters:

@@ -1,4 +1,4 @@
-"""The command line: train a network, run a notebook, build the book, say what there is."""
+"""The command line: train a network, run notebooks, build the book, say what there is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 
 from saliency_sanity.cases import find_case, read_cases
@@ -14,6 +15,8 @@ from saliency_sanity.parameters import InputError, read_parameters
 from saliency_sanity.profiles import check_recipe, profile_recipe
 from saliency_sanity.results import ResultsError, checkout
 from saliency_sanity.runner import NotebookFailedError, config_folder, run_notebook
+from saliency_sanity.shard import PARAMETER as SHARD
+from saliency_sanity.shard import Shard
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -30,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     0 when it worked, 1 when a notebook or the book failed, 2 for bad input, 130 when interrupted.
     """
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows -- is for Snakemake; argparse would mix it up with what is before.
+    mine = words.index("--") if words[:1] == ["grid"] and "--" in words else len(words)
+    options = _parser().parse_args(words[:mine])
+    options.more = words[mine + 1 :]
     try:
         return options.command(options) or 0
     except (InputError, ResultsError) as error:
@@ -57,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         help="where the executed copy goes (default: build/stage/notebooks/NAME.ipynb or "
-        "NAME-CASE.ipynb, where the book takes it from)",
+        "NAME-CASE.ipynb, where the book takes it from; of a shard in build/shards)",
     )
     run.add_argument("--log", type=Path, help="where the copy grows while it runs; kept")
     run.add_argument("--record", type=Path, help="write what made the copy here, as JSON")
@@ -65,6 +72,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=_positive, help="processor threads (default: all)")
     run.add_argument("--quiet", action="store_true", help="show no progress")
     run.set_defaults(command=_run)
+
+    grid = commands.add_parser(
+        "grid",
+        help="run a notebook with many sets of parameters",
+        epilog="Words after -- are given to Snakemake: saliency-sanity grid FILE -- --forceall",
+    )
+    grid.add_argument("file", type=Path, help="the grid, as in grids/example.yaml")
+    grid.add_argument("-n", "--dry-run", action="store_true", help="say what would run, how long")
+    grid.add_argument("--cores", type=_positive, help="processors to use (default: all)")
+    grid.add_argument("--snakemake-profile", type=Path, help="where and how jobs run: a folder")
+    grid.add_argument("--cell", help="run this one only, here, without Snakemake")
+    grid.add_argument("--shard", help="of --cell make some maps only: 2/8, one of eight such jobs")
+    grid.add_argument("--threads", type=_positive, help="of --cell (default: the grid's)")
+    grid.set_defaults(command=_grid)
 
     train = commands.add_parser("train", help="train a network on small pictures")
     train.add_argument(
@@ -126,8 +147,13 @@ def _run(options: argparse.Namespace) -> None:
     name = source.name
     if options.case is not None:
         name = f"{find_case(source, options.case).copy}.ipynb"
-    output = options.output or staged / name
-    _keep_apart(source, output, staged / name, given)
+    if given.get(SHARD):
+        # Its maps are for the run that follows, and its copy is no page.
+        name = f"{Path(name).stem}-{Shard.read(given[SHARD]).stem}.ipynb"
+        output = options.output or staged.parent.parent / "shards" / name
+    else:
+        output = options.output or staged / name
+        _keep_apart(source, output, staged / name, given)
     run = run_notebook(
         source,
         output,
@@ -151,6 +177,30 @@ def _keep_apart(source: Path, output: Path, books: Path, given: dict[str, str]) 
         return
     if "results" in read_parameters(source):
         given["results"] = os.path.relpath(output.resolve().with_suffix(""), checkout())
+
+
+def _grid(options: argparse.Namespace) -> int:
+    # Imported late: it brings in Snakemake's side of things, which the other commands do not need.
+    from saliency_sanity.batch import run_cell, run_grid
+    from saliency_sanity.grid import read_grid
+
+    words = list(options.more)
+    if options.snakemake_profile is not None:
+        place = options.snakemake_profile
+        words += ["--profile", str(place.resolve() if place.exists() else place)]
+    root = checkout()
+    file = os.path.relpath(options.file, root)
+    with chdir(root):
+        grid = read_grid(file)
+        if options.cell is not None:
+            shard = None if options.shard is None else Shard.read(options.shard)
+            run = run_cell(grid, grid.cell(options.cell), options.threads or grid.threads, shard)
+            which = f", shard {shard}" if shard else ""
+            print(f"{options.cell}{which}: done in {run.seconds:.0f} s")
+            return 0
+        if options.shard is not None:
+            raise InputError("--shard is of one cell; name it with --cell")
+        return FAILED if run_grid(grid, options.cores, words, options.dry_run) else 0
 
 
 def _parameters(options: argparse.Namespace) -> None:

@@ -14,9 +14,10 @@ from saliency_sanity.classifier import digest, network_of, weights_hash
 # The modules whose code decides what numbers come out; a change in one makes stored results stale.
 CODE = (
     *("agreement", "blocks", "cam", "canonization", "catalogue", "classifier", "competition"),
-    *("compositions", "controls", "copies", "experiment", "fingerprint", "gradient", "hog", "lrp"),
-    *("maps", "methods", "models", "networks", "outcome", "per_label", "pixels", "randomization"),
-    *("ranks", "replay", "rescaling", "rules", "seeding", "similarity", "ssim", "threshold"),
+    *("compositions", "controls", "copies", "experiment", "fingerprint", "gradient", "hog"),
+    *("journal", "lrp", "maps", "methods", "models", "networks", "outcome", "per_label", "pixels"),
+    *("randomization", "ranks", "replay", "rescaling", "rules", "seeding", "similarity", "ssim"),
+    *("threshold", "timm_models"),
 )
 
 

