@@ -113,7 +113,7 @@ def _cascade(case: str, title: str) -> Check:
     sources = [_verdicts("02_cascading_randomization", case)]
     if case in ("photographs", "cnn"):
         # The same test of RectGrad and its relatives stands on the page on input bias.
-        anchor = "free-of-the-bias-and-still-blind-to-the-network"
+        anchor = "free-of-the-bias-does-it-pass"
         sources.append(Source("05_input_bias", case, anchor))
     return Check(f"cascade_{case}", "Random weights", title, tuple(sources), RANDOMIZATION_WORDS)
 

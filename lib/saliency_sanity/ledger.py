@@ -43,7 +43,9 @@ class Ledger:
             if claim.verdict == verdict
         ]
 
-    def _sentence(self) -> str:
+    @property
+    def summary(self) -> str:
+        """How many claims came out how, as one or two sentences."""
         counts = self.counts
         total = f"{sum(counts.values())} claims on {len(self.claims)} pages"
         text = f"{total}: {', '.join(f'{counts[verdict]} {verdict}' for verdict in ORDER)}."
@@ -68,10 +70,10 @@ class Ledger:
                 "</details>"
             )
         body = "\n".join(groups)
-        return f'<div class="ledger">\n<p>{html.escape(self._sentence())}</p>\n{body}\n</div>'
+        return f'<div class="ledger">\n<p>{html.escape(self.summary)}</p>\n{body}\n</div>'
 
     def _repr_markdown_(self) -> str:
-        lines = [self._sentence(), "", "| Verdict | Page | Claim | Reason |"]
+        lines = [self.summary, "", "| Verdict | Page | Claim | Reason |"]
         lines.append("| --- | --- | --- | --- |")
         for verdict in ORDER:
             for page, claim in self.of(verdict):
