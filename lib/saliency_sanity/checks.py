@@ -23,7 +23,7 @@ class Source:
     notebook, case
         The notebook's name without its ending, and its case if it has some.
     anchor
-        Identifier of the section that shows the readings.
+        Identifier of the section that shows the readings; without a notebook one of the same page.
     table
         What the table's name says after that of the copy.
     """
@@ -46,7 +46,7 @@ class Source:
     @property
     def link(self) -> str:
         """Address of the section, from another notebook's page."""
-        return f"{self.copy}.html#{self.anchor}"
+        return f"{self.copy}.html#{self.anchor}" if self.notebook else f"#{self.anchor}"
 
     def command(self, profile: str) -> str:
         """What to type to have the table made."""
@@ -167,8 +167,39 @@ CHECKS = (
     ),
 )
 
+_EXAMPLE = "has a worked example of a reader's own method"
 # Copies whose results are in no column, with the reason.
-NOT_SCORED = {"00_metrics": "compares similarities with each other, not methods with networks"}
+NOT_SCORED = {
+    "00_metrics": "compares similarities with each other, not methods with networks",
+    "07_your_own_method-fails": _EXAMPLE,
+    "07_your_own_method-passes": _EXAMPLE,
+}
+
+# What can be asked of any method and network as they are, and the section of the page that does.
+_OWN = {
+    "edges": "edges",
+    "outlines": "edges",
+    "cascade_photographs": "random-weights",
+    "independent_cnn": "random-weights",
+    "input_photographs": "the-input-and-its-units",
+    "units_photographs": "the-input-and-its-units",
+}
+
+
+def own_checks(network: str) -> tuple[Check, ...]:
+    """The checks of a reader's own method on one network, whose name heads their columns.
+
+    Those of ``CHECKS`` that need no network trained for them, with sources on the same page.
+    """
+    return tuple(
+        replace(
+            check,
+            title=check.title if check.question == CHECKS[0].question else network,
+            sources=(Source("", "", _OWN[check.key]),),
+        )
+        for check in CHECKS
+        if check.key in _OWN
+    )
 
 
 def checks_in(copies: Mapping[str, Case], profile: str = "") -> tuple[Check, ...]:

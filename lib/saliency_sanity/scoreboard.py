@@ -66,8 +66,11 @@ def read_scoreboard(
     if missing:
         raise MissingTablesError(_missing(missing, folder, profile))
     tables = {source: read_table(folder / source.file) for source in sources}
-    rows = [row for check in checks for row in _rows(check, tables)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    found = [score(check, tables[source], source) for check in checks for source in check.sources]
+    # A method's is taken from the first source that has one.
+    return pd.concat(found, ignore_index=True).drop_duplicates(
+        ["method", "check"], ignore_index=True
+    )
 
 
 def method_title(name: str) -> str:
@@ -112,25 +115,38 @@ def _missing(missing: Sequence[Source], folder: Path, profile: str) -> str:
     )
 
 
-def _rows(check: Check, tables: Mapping[Source, pd.DataFrame]) -> list[dict]:
-    found: dict[str, dict] = {}
-    for source in check.sources:
-        table = tables[source]
-        readings = table[table["metric"] == check.metric]
-        if readings.empty:
-            valid = table["metric"].unique()
-            raise ValueError(f"{source.file}: {unknown('metric', check.metric, valid)}")
-        judged = [_judged(row, check) for row in readings.to_dict("records")]
-        verdicts, reasons = zip(*judged, strict=True)
-        methods = readings["method"].replace(TWINS)
-        readings = readings.assign(method=methods, verdict=verdicts, reason=reasons)
-        readings = _chosen(readings, check)
-        twice = readings.loc[readings["method"].duplicated(), "method"].tolist()
-        if twice:
-            raise ValueError(f"{source.file}: {twice[0]!r} has several readings of {check.metric}")
-        for row in readings.to_dict("records"):
-            found.setdefault(row["method"], _row(row, check, source))
-    return list(found.values())
+def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Give each method's verdict in one check, as rows of the scoreboard.
+
+    Parameters
+    ----------
+    check
+        Which metric and stage count, and what verdicts are called.
+    readings
+        A row for each method, metric and, where there are some, stage, with the fields of
+        ``verdict.Reading``.
+    source
+        Where they come from; ``page`` and ``link`` lead there, and errors name it.
+
+    Raises
+    ------
+    ValueError
+        The table lacks the check's metric, or has two readings of one method.
+    """
+    own = readings[readings["metric"] == check.metric]
+    if own.empty:
+        raise ValueError(
+            f"{source.file}: {unknown('metric', check.metric, readings['metric'].unique())}"
+        )
+    judged = [_judged(row, check) for row in own.to_dict("records")]
+    verdicts, reasons = zip(*judged, strict=True)
+    methods = own["method"].replace(TWINS)
+    own = _chosen(own.assign(method=methods, verdict=verdicts, reason=reasons), check)
+    twice = own.loc[own["method"].duplicated(), "method"].tolist()
+    if twice:
+        raise ValueError(f"{source.file}: {twice[0]!r} has several readings of {check.metric}")
+    rows = [_row(row, check, source) for row in own.to_dict("records")]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _judged(row: Mapping, check: Check) -> tuple[str, str]:
