@@ -80,7 +80,7 @@ bench: $(READY) ## time methods, metrics and the cascade side by side
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[lab]"
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 # The port is tried before the server is, whose own words for a taken one are a traceback.
 serve: ## serve the built site at http://localhost:PORT

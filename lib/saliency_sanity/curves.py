@@ -139,13 +139,15 @@ def kappa_curves(
     margin: float,
     methods: Sequence[str] | None = None,
     controls: Sequence[str] = (),
+    thick: Sequence[str] = (),
 ) -> Figure:
     """Kappa with its interval over the stages, all methods in one panel a metric.
 
     ``readings`` is as for :func:`similarity_curves`. Each line carries its method's name at its
     end; colour and end marker give the verdict on the last stage, controls are dashed, grey and
-    in italics. What lies below a kappa of -0.6 is cut off, its name stands at the edge. Raises
-    ValueError for a method or metric that the table does not have.
+    in italics, ``thick`` are methods to tell from the others. What lies below a kappa of -0.6 is
+    cut off, its name stands at the edge. Raises ValueError for a method or metric that the table
+    does not have.
     """
     stages = stages_of(readings)
     methods = chosen_names(readings, "method", methods)
@@ -186,7 +188,7 @@ def kappa_curves(
                 [0, *at],
                 [1, *rows["kappa"]],
                 color=shade,
-                lw=1 if control else 1.4,
+                lw=1 if control else 3 if method in thick else 1.4,
                 ls="--" if control else "-",
                 label="controls" if control else None,
             )

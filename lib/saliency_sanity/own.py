@@ -22,6 +22,7 @@ def find(kind: str, path: str) -> Callable:
         ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
-        names = [name for name, value in vars(module).items() if callable(value)]
+        public = {name: value for name, value in vars(module).items() if name[0] != "_"}
+        names = [name for name, value in public.items() if callable(value)]
         raise ValueError(unknown(f"{kind} in {module_name}", attribute, names))
     return found

@@ -123,7 +123,7 @@ class Violation:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.found} {self.valid} {self.fix}"
+        return f"{self.what}. Found: {self.found} Valid: {self.valid} Fix: {self.fix}"
 
 
 class ContractError(ValueError):
