@@ -129,7 +129,7 @@ def test_only_what_a_change_touches_runs_again(tree):
     (library / "summary.py").write_text("one = 2\n")
     assert set(planned(tree).values()) == {"done"}, "how tables are joined is no reason"
     (library / "maps.py").write_text("one = 2\n")
-    changed = "to run again: notebook, networks or library changed"
+    changed = "to run again: notebook, networks, library or own files changed"
     assert set(planned(tree).values()) == {changed}
     (library / "maps.py").write_text("one = 1\n")
     record = tree / "results/grids/small/records/one-count=2.json"

@@ -211,6 +211,18 @@ def test_only_the_cases_that_a_change_touches_run_again(cased):
     assert planned(cased) == set()
 
 
+def test_a_copy_runs_again_when_the_file_of_the_method_that_it_names_changes(cased):
+    own = cased / "mine" / "own.py"
+    own.parent.mkdir()
+    own.write_text("one = 1\n")
+    write_cases(cased, photos={"parameters": {"name": "mine.own:method"}})
+    goal = "build/stage/notebooks/three-photos.ipynb"
+    assert snakemake(cased, goal).returncode == 0
+    assert planned(cased) == set()
+    own.write_text("one = 2\n")
+    assert planned(cased) == {"three-photos"}
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

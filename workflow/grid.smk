@@ -34,6 +34,7 @@ def shard_place(kind):
 FILES = {
     "source": str(GRID.source),
     "networks": lambda wildcards: CELLS[wildcards.cell].networks,
+    "own": lambda wildcards: own_files(CELLS[wildcards.cell].values.values()),
     "library": NUMBERS,
     "versions": "requirements.lock",
 }

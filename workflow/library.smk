@@ -11,3 +11,11 @@ NO_NUMBERS = {
 }
 LIBRARY = sorted(str(path) for path in Path("lib/saliency_sanity").glob("**/*.py"))
 NUMBERS = [path for path in LIBRARY if Path(path).stem not in NO_NUMBERS]
+
+
+def own_files(values):
+    """Files in this checkout of the methods and networks that parameters name by their module."""
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    named = [text.partition(":")[0] for text in texts if isinstance(text, str) and ":" in text]
+    files = [Path(*name.split(".")).with_suffix(".py") for name in named]
+    return sorted({str(file) for file in files if file.is_file()})

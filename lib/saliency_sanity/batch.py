@@ -32,7 +32,7 @@ STORE = Path("results/store")
 _WORDS = {
     "ok": "unfinished, or asked for",
     "params changed": "parameters changed",
-    "updated input files": "notebook, networks or library changed",
+    "updated input files": "notebook, networks, library or own files changed",
     "set of input files changed": "networks or modules of the library came or went",
     "rule implementation changed": "the workflow changed",
 }
