@@ -1,11 +1,16 @@
 """Networks that take a moment to build, once a session; tests leave them as they were."""
 
 import copy
+import signal
 
 import pytest
 import torch
 from networks import random_classifier, small
 from saliency_sanity import Classifier, load_model
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and what they start and
+# interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
