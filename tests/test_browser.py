@@ -47,7 +47,7 @@ pytestmark = [
 def site(tmp_path_factory):
     """The book built from its notebooks, which ran in profile smoke."""
     root = tmp_path_factory.mktemp("book")
-    for name in ("book", "config", "notebooks"):
+    for name in ("book", "config", "examples", "notebooks"):
         shutil.copytree(ROOT / name, root / name)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root)
