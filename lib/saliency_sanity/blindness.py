@@ -8,13 +8,20 @@ import pandas as pd
 from torch import Tensor
 
 from saliency_sanity.bootstrap import interval
-from saliency_sanity.comparison import rounded
+from saliency_sanity.classifier import Classifier, Scaling
+from saliency_sanity.comparison import explain, rounded
+from saliency_sanity.gradient import Attribution
+from saliency_sanity.photographs import dithered
 from saliency_sanity.pixels import PixelSpearman
 from saliency_sanity.regions import area, share_inside
+from saliency_sanity.rescaling import rescaled
 from saliency_sanity.response import LEAST_IMAGES
 from saliency_sanity.verdict import read, table
 
 MOVED = "same map after the change"
+UNCHANGED = 0.999  # kappa from which on two maps are the same up to rounding
+# Drawn from the weights, which the units change: another map says nothing of them.
+_DRAWN = ("noise", "input_x_noise")
 
 
 @dataclass(frozen=True)
@@ -94,3 +101,28 @@ def moved_table(
         if name in second
     }
     return table(readings, index=("method", "metric"))
+
+
+def units_table(
+    methods: Mapping[str, Attribution],
+    classifier: Classifier,
+    pixels: Tensor,
+    target: Tensor,
+    *,
+    margin: float = 0.1,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How alike each method's maps are with black and with white as the network's zero.
+
+    ``pixels`` ``[N, C, H, W]`` are raw, in [0, 1]; they get noise of one grey level, so that max
+    pools meet no ties. Noise controls are left out. As ``moved_table``; raises NotApplicable where
+    the network cannot be given other units. [kindermans2017unreliability]
+    """
+    steady = {name: method for name, method in methods.items() if name not in _DRAWN}
+    uneven, channels, sides = dithered(pixels, seed), pixels.shape[1], []
+    for zero in (0.0, 1.0):
+        twin = rescaled(classifier, Scaling((zero,) * channels, (1.0,) * channels))
+        x = twin.scaling.to_network(uneven)
+        sides.append(explain(steady, twin, x, target).maps)
+    return moved_table(*sides, margin=margin, resamples=resamples, seed=seed)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from saliency_sanity.blindness import gap
+from saliency_sanity.blindness import UNCHANGED, gap
 from saliency_sanity.claims import Claim, ClaimTable, judge
 from saliency_sanity.comparison import kappa_text, rounded
 from saliency_sanity.response import LEAST_IMAGES
@@ -15,7 +15,6 @@ RECT, MODIFIED = "rectgrad", "modified_rectgrad"
 
 _PAPER = "Brocki and Chung 2020, abstract"
 _OURS = "this book"
-_SAME = 0.999  # kappa from which on two maps are the same up to rounding
 _EXACT = 1e-5  # relative to the largest value
 
 
@@ -211,7 +210,7 @@ def following_claims(
             )
         )
     kept = moved.set_index("method")["kappa"].dropna()
-    changed = {name for name, kappa in kept.items() if kappa < _SAME}
+    changed = {name for name, kappa in kept.items() if kappa < UNCHANGED}
     expected = {name for name in kept.index if name in multiplied}
     wrong = sorted(changed ^ expected)
     last = claims.add(
@@ -223,7 +222,7 @@ def following_claims(
         measured=f"{len(changed)} of {len(kept)} methods and controls change"
         + (f"; otherwise than expected: {', '.join(wrong)}" if wrong else ""),
         verdict="not reproduced" if wrong else "reproduced",
-        reason=f"reproduced if kappa of the maps before and after is at least {_SAME} for all "
+        reason=f"reproduced if kappa of the maps before and after is at least {UNCHANGED} for all "
         "others and for none of these",
     )
     return [*made, last]
