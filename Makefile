@@ -67,6 +67,7 @@ test: $(READY) ## run every test
 lint: $(READY) ## check style, formatting, and that no notebook holds outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	@set -- notebooks/*.ipynb; [ ! -e "$$1" ] || $(STRIP) --verify "$$@"
 
 format: $(READY) ## fix style and formatting, strip notebook outputs

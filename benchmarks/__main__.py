@@ -12,9 +12,9 @@ import traceback
 from pathlib import Path
 
 import pandas as pd
-from saliency_sanity.names import unknown
-from saliency_sanity.provenance import provenance
-from saliency_sanity.results import ResultsError, results_folder, write_json
+from saliency_sanity._errors import unknown
+from saliency_sanity._files import ResultsError, results_folder, write_json
+from saliency_sanity._provenance import provenance
 
 import benchmarks
 

@@ -22,7 +22,7 @@ import captum.attr
 import pandas as pd
 import torch
 from saliency_sanity import Classifier, load_model, resolve
-from saliency_sanity.seeding import generator
+from saliency_sanity._random import generator
 from torch import Tensor, nn
 from tqdm import tqdm
 

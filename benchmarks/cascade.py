@@ -13,9 +13,9 @@ from functools import partial
 import pandas as pd
 import torch
 from saliency_sanity import load_model, resolve
-from saliency_sanity.experiment import Experiment
-from saliency_sanity.seeding import generator
-from saliency_sanity.similarity import METRICS, metric
+from saliency_sanity._random import generator
+from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.similarity.metrics import METRICS, metric
 from torch import Tensor, nn
 from tqdm import tqdm
 

@@ -75,7 +75,7 @@ def _loop_elsewhere(name: str, setting: str) -> dict[str, object]:
 def run(repeats: int = REPEATS) -> pd.DataFrame:
     """Medians in seconds for each metric and for all; ratio is theirs over ours."""
     import torch
-    from saliency_sanity.similarity import metric
+    from saliency_sanity.similarity.metrics import metric
 
     a, b = map(torch.from_numpy, pairs())
     times = []
@@ -101,7 +101,7 @@ def run(repeats: int = REPEATS) -> pd.DataFrame:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["loop"]:
         if sys.argv[3] == "kept":
-            np.empty(2**25 - 2**16, dtype=np.uint8)  # as saliency_sanity.maps does
+            np.empty(2**25 - 2**16, dtype=np.uint8)  # as saliency_sanity.similarity.prepare does
         print(json.dumps(loop(sys.argv[2])))
     else:
         print(f"{PAIRS} pairs of maps, 3 x {SIDE} x {SIDE}")

@@ -10,7 +10,7 @@ from functools import partial
 import pandas as pd
 import torch
 from saliency_sanity import load_model, resolve
-from saliency_sanity.seeding import generator
+from saliency_sanity._random import generator
 from tqdm import tqdm
 
 from benchmarks.attribution import SIZE, calibrated, medians, row

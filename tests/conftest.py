@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from networks import random_classifier, small
+from made.networks import random_classifier, small
 from saliency_sanity import Classifier, load_model
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and what they start and

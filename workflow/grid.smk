@@ -4,9 +4,9 @@
 # checks the grid, asks what is to be done, starts this, lists what failed, and joins the tables.
 import sys
 
-from saliency_sanity.grid import read_grid
-from saliency_sanity.parameters import InputError
-from saliency_sanity.shard import Shard
+from saliency_sanity.book.grid.spec import read_grid
+from saliency_sanity._errors import InputError
+from saliency_sanity.experiments.shard import Shard
 
 include: "library.smk"
 

@@ -3,14 +3,22 @@ import sys
 from pathlib import Path
 
 COMMAND = f"'{sys.executable}' -m saliency_sanity"
-# The modules that only draw the site, or only say what is run; a change there needs no notebook to
-# run again.
-NO_NUMBERS = {
-    *("book", "pages", "reading", "page_weight", "cli", "__main__"),
-    *("batch", "cell", "estimate", "failure", "grid", "summary"),
-}
-LIBRARY = sorted(str(path) for path in Path("lib/saliency_sanity").glob("**/*.py"))
-NUMBERS = [path for path in LIBRARY if Path(path).stem not in NO_NUMBERS]
+PACKAGE = Path("lib/saliency_sanity")
+# What only draws the site, or only says what is run; a change there needs no notebook to run again.
+NO_NUMBERS = ("book/grid", "book/site", "book/cli.py", "__main__.py")
+# What makes a trained network what it is.
+MAKES_NETWORKS = ("_random.py", "subjects/training", "subjects/datasets.py", "subjects/small_networks.py")
+
+
+def within(path, places):
+    """Whether a file of the library is one of these, or lies in one of these packages."""
+    return any(path.relative_to(PACKAGE).is_relative_to(place) for place in places)
+
+
+FILES_OF_LIBRARY = sorted([*PACKAGE.glob("**/*.py"), *PACKAGE.glob("**/*.toml")])
+LIBRARY = [str(path) for path in FILES_OF_LIBRARY]
+NUMBERS = [str(path) for path in FILES_OF_LIBRARY if not within(path, NO_NUMBERS)]
+TRAINING = [str(path) for path in FILES_OF_LIBRARY if within(path, MAKES_NETWORKS)]
 
 
 def own_files(values):

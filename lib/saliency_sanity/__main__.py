@@ -2,7 +2,7 @@
 
 import sys
 
-from saliency_sanity.cli import main
+from saliency_sanity.book.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,0 +1,17 @@
+from ._hashing import weights_hash as weights_hash
+from .attribution.base import Attribution as Attribution
+from .attribution.base import Gradient as Gradient
+from .attribution.base import chunk_limit as chunk_limit
+from .attribution.cards import Card as Card
+from .attribution.catalogue import CATALOGUE as CATALOGUE
+from .attribution.catalogue import resolve as resolve
+from .experiments.cascade import Experiment as Experiment
+from .networks.classifier import Classifier as Classifier
+from .networks.classifier import Scaling as Scaling
+from .similarity.metrics import METRICS as METRICS
+from .similarity.metrics import metric as metric
+from .subjects.models import load_model as load_model
+from .subjects.photographs import Photographs as Photographs
+from .subjects.photographs import load_photographs as load_photographs
+from .subjects.weights import WeightsUnavailable as WeightsUnavailable
+from .verdict.reading import read as read

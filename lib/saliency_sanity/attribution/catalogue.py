@@ -1,0 +1,62 @@
+"""Methods by name: the catalogue's, or somebody's own."""
+
+import inspect
+from collections.abc import Iterable
+
+from saliency_sanity._errors import unknown
+from saliency_sanity._plugins import find
+from saliency_sanity.attribution.base import Attribution
+from saliency_sanity.attribution.cards import CARDS, Card
+
+CATALOGUE: dict[str, Card] = {card.name: card for card in CARDS}
+
+# The methods of the randomization figures of [adebayo2018sanity], and controls beside them.
+SANITY_CHECKED = (
+    *("gradient", "smoothgrad", "gradient_x_input", "integrated_gradients", "ig_smoothgrad"),
+    *("guided_backprop", "grad_cam", "guided_grad_cam"),
+    *("sobel", "input", "input_x_noise", "noise"),
+)
+
+
+def title(name: str, short: bool = False) -> str:
+    """What figures call a method: its card's title or abbreviation, else the name itself."""
+    card = CATALOGUE.get(name)
+    if card is None:
+        return name.rpartition(":")[2]
+    return card.abbreviation if short else card.title
+
+
+def titles(names: Iterable[str]) -> dict[str, str]:
+    """Titles by name, all different: where two would share one, names stand for themselves."""
+    found = {name: title(name) for name in names}
+    shared = {text for text in found.values() if list(found.values()).count(text) > 1}
+    return {name: name if text in shared else text for name, text in found.items()}
+
+
+def is_control(name: str) -> bool:
+    """Whether the verdict on the method is known beforehand."""
+    return name in CATALOGUE and CATALOGUE[name].kind == "control"
+
+
+def resolve(name: str, **parameters: object) -> Attribution:
+    """Give the attribution of that name: one of the catalogue, or ``package.module:function``.
+
+    ``parameters`` replace defaults of the catalogue's entry; for somebody's own object they are
+    passed to it when it is a class, and refused when it is a function. Raises ValueError for an
+    unknown name or parameter, with the nearest valid ones.
+    """
+    if ":" in name:
+        found = find("method", name)
+        if inspect.isclass(found):
+            return found(**parameters)
+        if parameters:
+            raise ValueError(f"method {name!r} is a function and takes no parameters here")
+        return found
+    if name not in CATALOGUE:
+        raise ValueError(unknown("method", name, [*CATALOGUE, "package.module:function"]))
+    build = CATALOGUE[name].build
+    valid = inspect.signature(build).parameters
+    for key in parameters:
+        if key not in valid:
+            raise ValueError(unknown(f"parameter of {name}", key, valid))
+    return build(**parameters)

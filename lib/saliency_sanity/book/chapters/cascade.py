@@ -1,0 +1,281 @@
+"""What was claimed of randomization, held against our readings."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from saliency_sanity.attribution.catalogue import title
+from saliency_sanity.book.chapters.claims import ClaimTable, judge
+from saliency_sanity.book.chapters.published import Published
+from saliency_sanity.randomization.blocks import WHOLE
+from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled
+
+PAPER = "Adebayo et al. 2018"
+_GUIDED = ("guided_backprop", "guided_grad_cam")
+PRODUCTS = ("gradient_x_input", "integrated_gradients")
+
+# A kappa above this: more of the map is left than is gone.
+MOST = 0.5
+
+
+class Readings:
+    """Readings by name, and what was published at the same places."""
+
+    def __init__(self, readings: pd.DataFrame, published: Published | None):
+        self.rows = readings.set_index(["method", "metric", "stage"])
+        self.published = published
+        self.stages = readings.sort_values("position")["stage"].drop_duplicates().tolist()
+        self.methods = set(readings["method"])
+        self.metrics = set(readings["metric"])
+
+    def at(self, method: str, metric: str, stage: str) -> Mapping:
+        """The reading of these names; KeyError where there is none."""
+        return self.rows.loc[(method, metric, stage)]
+
+    def verdicts(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> list[str]:
+        """``above``, ``below`` or ``inconclusive``, method by method."""
+        return [self.at(m, metric, stage)["verdict"] for m in methods for stage in stages]
+
+    def measured(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
+        """Raw similarity and kappa, from stage to stage."""
+        parts = []
+        for m in methods:
+            rows = [self.at(m, metric, stage) for stage in stages]
+            similarity = " → ".join(rounded(row["similarity"]) for row in rows)
+            kappa = " → ".join(
+                [*(rounded(row["kappa"]) for row in rows[:-1]), kappa_text(rows[-1])]
+            )
+            parts.append(f"{title(m)} {similarity}, kappa {kappa}")
+        return "; ".join(parts)
+
+    def extreme(
+        self, methods: Sequence[str], metric: str, stages: Sequence[str], which: str
+    ) -> str:
+        """The lowest or highest kappa over some stages, and where."""
+        parts = []
+        for m in methods:
+            rows = {stage: self.at(m, metric, stage) for stage in stages}
+            known = {stage: row["kappa"] for stage, row in rows.items() if pd.notna(row["kappa"])}
+            if not known:
+                parts.append(f"{title(m)} undefined")
+                continue
+            stage = (min if which == "lowest" else max)(known, key=known.get)
+            parts.append(f"{title(m)}, {which} kappa {kappa_text(rows[stage])} at {stage}")
+        return "; ".join(parts)
+
+    def side(self, method: str, metric: str, stages: Sequence[str], line: float) -> str:
+        """The verdict on a claim that every interval of a method lies above a line."""
+        rows = [self.at(method, metric, stage) for stage in stages]
+        above, below = ([row["low"] > line for row in rows], [row["high"] < line for row in rows])
+        if not all(map(settled, rows)) or not (all(above) or any(below)):
+            return "inconclusive"
+        return "reproduced" if all(above) else "not reproduced"
+
+    def chance(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
+        """The range of similarities that other pictures give."""
+        levels = [self.at(m, metric, stage)["chance"] for m in methods for stage in stages]
+        known = [level for level in levels if pd.notna(level)]
+        if not known:
+            return "undefined"
+        low, high = rounded(min(known)), rounded(max(known))
+        return f"similarity {low}" + (f" to {high}" if high != low else "") + ", kappa 0"
+
+    def said(self, methods: Sequence[str], metric: str, stages: Sequence[str], words: str) -> str:
+        """Published similarities at stages of the same names, else the paper's words."""
+        parts = []
+        for m in methods:
+            values = [self.published and self.published.value(m, metric, s) for s in stages]
+            if any(value is not None for value in values):
+                shown = ("·" if value is None else rounded(value) for value in values)
+                parts.append(f"{title(m)} {' → '.join(shown)}")
+        return f"{words}: {'; '.join(parts)} ({self.published.brief})" if parts else words
+
+
+def cascade_claims(
+    claims: ClaimTable, readings: pd.DataFrame, published: Published | None, margin: float
+) -> None:
+    """Add what [adebayo2018sanity] says of cascading randomization from the logits down.
+
+    ``readings`` as ``outcome.stage_table`` makes them, with the catalogue's names. Claims on
+    methods or metrics that are not among them are left out.
+    """
+    found = Readings(readings, published)
+    first, last = found.stages[0], found.stages[-1]
+    upper = found.stages[: len(found.stages) // 2] or [first]
+    ends = list(dict.fromkeys((first, last)))
+    line = f"kappa {margin:g}"
+
+    def add(
+        id: str,
+        statement: str,
+        methods: Sequence[str],
+        metric: str,
+        *,
+        where: str,
+        words: str,
+        verdict: str,
+        reason: str,
+        stages: Sequence[str] = ends,
+        measured: str = "",
+    ) -> None:
+        claims.add(
+            f"{id}, by {METRIC_TITLES[metric]}",
+            statement,
+            source=f"{PAPER}, {where}",
+            paper_said=found.said(methods, metric, stages, words),
+            measured=measured or found.measured(methods, metric, stages),
+            chance=found.chance(methods, metric, stages),
+            verdict=verdict,
+            reason=reason,
+        )
+
+    for metric in ("spearman_abs", "ssim", "hog"):
+        if metric not in found.metrics:
+            continue
+        for method in ("gradient", "grad_cam"):
+            if method in found.methods:
+                add(
+                    f"{title(method)} responds",
+                    f"{title(method)} changes when the network is randomized.",
+                    [method],
+                    metric,
+                    where="section 3.1, figures 2, 4 and 5",
+                    words="sensitive",
+                    verdict=judge(found.verdicts([method], metric, [last]), "below"),
+                    reason=f"reproduced if the interval at {last} lies below {line}",
+                )
+        for method in (m for m in _GUIDED if m in found.methods):
+            add(
+                f"{title(method)}, upper layers",
+                "Randomizing the upper layers leaves most of its map.",
+                [method],
+                metric,
+                where="section 3.1 and contribution 3",
+                words="invariant to higher layers",
+                stages=list(dict.fromkeys((upper[0], upper[-1]))),
+                measured=found.extreme([method], metric, upper, "lowest"),
+                verdict=found.side(method, metric, upper, MOST),
+                reason=f"reproduced if every interval lies above kappa {MOST:g} at every stage "
+                f"from {upper[0]} to {upper[-1]}",
+            )
+            fell = found.at(method, metric, last)["high"] < found.at(method, metric, first)["low"]
+            add(
+                f"{title(method)}, lower layers",
+                "Its map changes once the lower layers are randomized.",
+                [method],
+                metric,
+                where="section 3.1 and contribution 3",
+                words="changes with the lower convolutions only",
+                verdict="reproduced" if fell else "not reproduced",
+                reason=f"reproduced if the interval at {last} lies below that at {first}",
+            )
+        products = [m for m in PRODUCTS if m in found.methods]
+        if products and metric != "hog":
+            add(
+                "products with the input",
+                "Gradient ⊙ input and integrated gradients stay similar although everything was "
+                "randomized.",
+                products,
+                metric,
+                where="section 3.1, figures 2, 4 and 5",
+                words="visually similar, high similarity",
+                verdict=judge(found.verdicts(products, metric, [last])),
+                reason=f"reproduced if both intervals at {last} lie above {line}: "
+                "a high similarity that other pictures reach too does not count",
+            )
+    products = [m for m in PRODUCTS if m in found.methods]
+    if products and "spearman_signed" in found.metrics and len(found.stages) > 1:
+        add(
+            "signs",
+            "With signs kept, their rank correlation falls to about 0 almost at once.",
+            products,
+            "spearman_signed",
+            where="section 3.1 and figure 4",
+            words="about 0 after the first stages",
+            stages=found.stages[:2] + found.stages[-1:],
+            measured=found.extreme(products, "spearman_signed", found.stages[1:], "highest"),
+            verdict=judge(found.verdicts(products, "spearman_signed", found.stages[1:]), "below"),
+            reason=f"reproduced if every interval from {found.stages[1]} on lies below {line}",
+        )
+
+
+def independent_claims(
+    claims: ClaimTable, readings: pd.DataFrame, published: Published | None, margin: float
+) -> None:
+    """Add what [adebayo2018sanity] says of blocks randomized one at a time; see cascade_claims."""
+    found = Readings(readings, published)
+    blocks = [stage for stage in found.stages if stage != WHOLE]
+    metric = "spearman_abs"
+    products = [m for m in PRODUCTS if m in found.methods]
+    if metric not in found.metrics:
+        return
+    if products:
+        claims.add(
+            "products with the input",
+            "Gradient ⊙ input and integrated gradients keep their absolute ranks whichever block "
+            "is randomized.",
+            source=f"{PAPER}, section 3.2 and figure 21",
+            paper_said=found.said(products, metric, blocks, "at or above 0.99 throughout"),
+            measured=found.measured(products, metric, blocks),
+            chance=found.chance(products, metric, blocks),
+            verdict=judge(found.verdicts(products, metric, blocks)),
+            reason=f"reproduced if every interval lies above kappa {margin:g}",
+        )
+    pair = ["gradient", "guided_backprop"]
+    if set(pair) <= found.methods:
+        apart = [
+            found.at(pair[0], metric, stage)["high"] < found.at(pair[1], metric, stage)["low"]
+            for stage in blocks
+        ]
+        claims.add(
+            "guided against gradient",
+            "Randomizing a block changes guided backpropagation less than the gradient.",
+            source=f"{PAPER}, section 3.2 and figure 21",
+            paper_said=found.said(pair, metric, blocks, "less sensitive"),
+            measured=found.measured(pair, metric, blocks),
+            chance=found.chance(pair, metric, blocks),
+            verdict="reproduced"
+            if all(apart)
+            else "inconclusive"
+            if any(apart)
+            else "not reproduced",
+            reason="reproduced if at every block the gradient's interval of kappa lies below that "
+            "of guided backpropagation",
+        )
+
+
+def beside_published(
+    readings: pd.DataFrame,
+    published: Published,
+    index: Sequence[str] = ("similarity", "method"),
+    columns: str = "stage",
+) -> Styler:
+    """Published similarity and ours, by method, metric and stage of the same name.
+
+    ``index`` and ``columns`` say which of ``similarity``, ``method`` and ``stage`` go where. Empty
+    where nothing was published of these readings.
+    """
+    names = {key: METRIC_TITLES.get(key, key) for key in readings["metric"].unique()}
+    rows = []
+    for row in readings.to_dict("records"):
+        value = published.value(row["method"], row["metric"], row["stage"])
+        if value is not None:
+            rows.append(
+                {
+                    "method": title(row["method"]),
+                    "similarity": names[row["metric"]],
+                    "stage": row["stage"],
+                    "cell": f"{rounded(value)} | {rounded(row['similarity'])}",
+                }
+            )
+    shown = pd.DataFrame(rows, columns=["method", "similarity", "stage", "cell"]).pivot_table(
+        index=list(index), columns=columns, values="cell", aggfunc="first", sort=False
+    )
+    shown.columns.name = None
+    # One line a cell: wide tables scroll in their own box.
+    return (
+        shown.style.set_table_attributes('class="dataframe"')
+        .set_properties(**{"white-space": "nowrap"})
+        .format(na_rep="–")
+    )

@@ -1,0 +1,258 @@
+"""Claims: what a paper said, what we got, what chance gives, and the verdict."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from saliency_sanity._errors import unknown
+from saliency_sanity._files import read_json, results_folder, write_json
+
+VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not tested")
+
+Value = float | int | str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a paper beside our measurement.
+
+    Attributes
+    ----------
+    id
+        Short name, unique in its table, e.g. ``"C5"``.
+    statement
+        The claim in one sentence.
+    source
+        Where the paper says it.
+    paper_said
+        The paper's number, or its words where it gives none.
+    measured
+        What we got.
+    chance
+        What unrelated pictures give, on the same scale; None where there is no such thing.
+    verdict
+        One of ``VERDICTS``.
+    reason
+        Why this verdict, in one sentence.
+
+    Raises
+    ------
+    ValueError
+        The verdict is not one of ``VERDICTS``, a text is empty, or a claim is decided on a
+        number that is not finite.
+    """
+
+    id: str
+    statement: str
+    source: str
+    paper_said: Value
+    measured: Value
+    chance: Value
+    verdict: str
+    reason: str
+
+    def __post_init__(self):
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"claim {self.id!r}: {unknown('verdict', self.verdict, VERDICTS)}")
+        for name in ("id", "statement", "source", "reason"):
+            if not str(getattr(self, name)).strip():
+                raise ValueError(f"claim {self.id!r}: {name!r} is empty; say it in one sentence")
+        for name in ("measured", "chance"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                value = float(value)
+                object.__setattr__(self, name, value)
+            decided = self.verdict in ("reproduced", "not reproduced")
+            undefined = value is None if name == "measured" else False
+            undefined = undefined or (isinstance(value, float) and not math.isfinite(value))
+            if decided and undefined:
+                raise ValueError(
+                    f"claim {self.id!r}: {self.verdict!r} cannot rest on {name} = {value}; "
+                    "give a finite value, or the verdict 'inconclusive' or 'not tested'"
+                )
+
+
+@dataclass
+class ClaimTable:
+    """The claims of one notebook, in the order of the page.
+
+    Attributes
+    ----------
+    notebook
+        Name of the notebook without its ending, e.g. ``"01_edge_detectors"``.
+    claims
+        The claims so far.
+    """
+
+    notebook: str
+    claims: list[Claim] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self.claims)
+
+    def __len__(self) -> int:
+        return len(self.claims)
+
+    def add(
+        self,
+        id: str,
+        statement: str,
+        *,
+        source: str,
+        paper_said: Value,
+        measured: Value,
+        verdict: str,
+        reason: str,
+        chance: Value = None,
+    ) -> Claim:
+        """Append a claim; the arguments are those of :class:`Claim`.
+
+        Raises
+        ------
+        ValueError
+            The claim is invalid, or its name is taken.
+        """
+        claim = Claim(id, statement, source, paper_said, measured, chance, verdict, reason)
+        if any(other.id == id for other in self.claims):
+            raise ValueError(f"{self.notebook}: there is a claim {id!r} already; ids are unique")
+        self.claims.append(claim)
+        return claim
+
+    def write(self, folder: str | Path) -> Path:
+        """Write ``<folder>/claims/<notebook>.json`` in one step and return its path.
+
+        Raises
+        ------
+        ResultsError
+            The folder cannot be written.
+        ValueError
+            There is no claim in the table.
+        """
+        if not self.claims:
+            raise ValueError(f"{self.notebook}: the claim table is empty; add a claim first")
+        target = results_folder(Path(folder) / "claims") / f"{self.notebook}.json"
+        content = {"notebook": self.notebook, "claims": [asdict(claim) for claim in self.claims]}
+        return write_json(content, target)
+
+    @classmethod
+    def read(cls, path: str | Path) -> ClaimTable:
+        """Read a table that :meth:`write` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file holds something else.
+        """
+        content = read_json(path)
+        names = {item.name for item in fields(Claim)}
+        try:
+            claims = [Claim(**{name: claim[name] for name in names}) for claim in content["claims"]]
+            return cls(content["notebook"], claims)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{str(path)!r} is not a table of claims: {error!r}") from error
+
+    def show(self) -> ClaimTable:
+        """Return the table for display as the last expression of a cell."""
+        return self
+
+    @property
+    def summary(self) -> str:
+        """How the claims came out, as Markdown, with counts first and then names by verdict."""
+        if not self.claims:
+            return "No claim of a paper is about what was run here."
+        names = {}
+        for verdict in VERDICTS:
+            if ids := [_plain(claim.id) for claim in self if claim.verdict == verdict]:
+                names[verdict] = ids
+        counts = ", ".join(f"{len(ids)} {verdict}" for verdict, ids in names.items())
+        lines = (f"* *{verdict}*: {' · '.join(ids)}" for verdict, ids in names.items())
+        head = f"**{len(self)} claim{'s' * (len(self) > 1)}: {counts}.**"
+        return "\n".join([head, "", *lines])
+
+    def _repr_html_(self) -> str:
+        heads = ("Claim", "Verdict", "Paper said", "We got", "Chance")
+        head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+        body = "\n".join(_row(claim) for claim in self.claims)
+        return (
+            '<div class="claims-scroll" role="region" aria-label="Claims and verdicts" '
+            'tabindex="0">\n<table class="claims">\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+        )
+
+    def _repr_markdown_(self) -> str:
+        rows = [
+            "| Claim | Verdict | Paper said | We got | Chance |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for claim in self.claims:
+            cells = (
+                f"{claim.id}. {claim.statement} ({claim.source})",
+                f"**{claim.verdict}**: {claim.reason}",
+                shown(claim.paper_said),
+                shown(claim.measured),
+                shown(claim.chance),
+            )
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        return "\n".join(rows)
+
+
+def read_claims(folder: str | Path) -> list[ClaimTable]:
+    """Read every table in ``<folder>/claims``, ordered by notebook; none gives an empty list.
+
+    Raises
+    ------
+    ValueError
+        A file there is not a table of claims.
+    """
+    return [ClaimTable.read(path) for path in sorted((Path(folder) / "claims").glob("*.json"))]
+
+
+def _row(claim: Claim) -> str:
+    values = (claim.paper_said, claim.measured, claim.chance)
+    cells = "".join(f"<td>{html.escape(shown(value))}</td>" for value in values)
+    return f"<tr>{opening(claim)}{cells}</tr>"
+
+
+def opening(claim: Claim) -> str:
+    """The first two cells of a claim's row, HTML: what is claimed, and the verdict with why."""
+    mark = claim.verdict.replace(" ", "-")
+    escape = html.escape
+    return (
+        f'<th scope="row"><span class="claim-id">{escape(claim.id)}</span> '
+        f"{escape(claim.statement)} "
+        f'<span class="claim-source">{escape(claim.source)}</span></th>'
+        f'<td><strong class="verdict verdict-{mark}">{escape(claim.verdict)}</strong> '
+        f'<span class="claim-reason">{escape(claim.reason)}</span></td>'
+    )
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_\[\]<>$])", r"\\\1", text)
+
+
+def shown(value: Value) -> str:
+    """What a claim rests on as text: numbers to three digits, a dash for what there is not."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return value if isinstance(value, str) else f"{value:.3g}".replace("-", "−")
+
+
+def judge(verdicts: Iterable[str], wanted: str = "above") -> str:
+    """The verdict on a claim that every reading (``below``, ``above``, …) should be ``wanted``.
+
+    ``reproduced`` where all are, ``not reproduced`` where all are decided otherwise, and
+    ``inconclusive`` where readings disagree, are themselves inconclusive, or are none.
+    """
+    verdicts = list(verdicts)
+    if not verdicts or "inconclusive" in verdicts:
+        return "inconclusive"
+    hits = [verdict == wanted for verdict in verdicts]
+    return "reproduced" if all(hits) else "inconclusive" if any(hits) else "not reproduced"

@@ -1,0 +1,1 @@
+"""Many runs of a notebook: the grid file, its cells, estimate, failures, summary."""

@@ -1,0 +1,1 @@
+"""All verdicts in one table: its columns, rows, page and picture."""

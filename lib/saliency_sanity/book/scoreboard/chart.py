@@ -1,0 +1,184 @@
+"""The scoreboard as a picture: a row a method, a column a check, a tile with the verdict each."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from textwrap import fill
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib import get_data_path
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+
+from saliency_sanity._errors import unknown
+from saliency_sanity.book.scoreboard.columns import CHECKS, Check
+from saliency_sanity.book.scoreboard.table import in_order, method_title
+from saliency_sanity.plots.layout import SMALL
+from saliency_sanity.plots.style import VERDICTS
+
+# Colour, marker and words by standing, and by verdict where neither answer is wanted.
+STANDINGS = {
+    "wanted": (*VERDICTS["below"], "as a map that sees the model should"),
+    "unwanted": (*VERDICTS["above"], "as it should not"),
+    "open": (*VERDICTS["inconclusive"], "inconclusive"),
+    "above": ("#333333", "^", "edge-like"),
+    "below": ("#333333", "v", "not edge-like"),
+}
+# Inches: 680 pixels of a page, or 340 of a phone's, leave eight of SMALL points.
+_WIDTHS = {False: 10.5, True: 5.2}
+_NAMES, _ROW, _LETTER = 1.6, {False: 0.33, True: 0.31}, 0.07
+# Narrow figures, so that both limits fit below kappa; the font comes with matplotlib.
+_LIMITS = FontProperties(fname=Path(get_data_path(), "fonts/ttf/cmss10.ttf"), size=SMALL + 1)
+_BETWEEN = 0.2  # columns between questions, and rows between methods and controls
+
+
+def look(row: pd.Series) -> tuple[str, str, str]:
+    """Colour, marker and words of one row of the scoreboard."""
+    return STANDINGS[row["verdict"] if row["standing"] == "neutral" else row["standing"]]
+
+
+def columns_of(table: pd.DataFrame, checks: Sequence[Check]) -> list[Check]:
+    """The checks that the table has, in their order; ValueError where one is unknown."""
+    valid = [check.key for check in checks]
+    for key in table["check"].unique():
+        if key not in valid:
+            raise ValueError(unknown("check", key, valid))
+    return [check for check in checks if check.key in set(table["check"])]
+
+
+def number(value: float) -> str:
+    """A kappa in few characters, e.g. ``.84``, ``-.05`` and ``1.0``; a dash where undefined."""
+    if pd.isna(value):
+        return "–"
+    text = f"{round(value, 2) + 0.0:.2f}"
+    return text[:-1] if abs(value) >= 0.995 else text.replace("0.", ".", 1)
+
+
+def scoreboard_chart(
+    table: pd.DataFrame, checks: Sequence[Check] = CHECKS, *, narrow: bool = False
+) -> Figure:
+    """Draw the scoreboard: verdict by colour and marker, kappa and below it its 95 % interval.
+
+    ``table`` as ``scoreboard.read_scoreboard`` gives it. Methods stand above, controls below a
+    line and in italics; a dash is what was not measured. ``narrow`` leaves the numbers out and fits
+    a phone. Raises ValueError for a table without rows or with a check that is not among
+    ``checks``.
+    """
+    if table.empty:
+        raise ValueError("the scoreboard is empty; read_scoreboard fills it")
+    columns = columns_of(table, checks)
+    methods, controls = in_order(table["method"])
+    across, down = _places(columns), _rows(methods, controls)
+    width, row = _WIDTHS[narrow], _ROW[narrow]
+    names = [f"{check.question}: {check.title}" if narrow else check.title for check in columns]
+    # The longest heading upright, and in the wide picture the questions above.
+    head = _LETTER * max(map(len, names)) + (0.05 if narrow else 0.5)
+    foot = 0.75 if narrow else 0.35
+    body = row * (max(down.values()) + 1)
+    height = head + body + foot
+    figure = plt.figure(figsize=(width, height), dpi=200 if narrow else 120)
+    axes = figure.add_axes((_NAMES / width, foot / height, 1 - _NAMES / width, body / height))
+    axes.set(xlim=(-0.5, max(across.values()) + 0.5), ylim=(max(down.values()) + 0.5, -0.5))
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    _label(axes, columns, names, across, down, controls, narrow)
+    measured = {(line["method"], line["check"]): line for _, line in table.iterrows()}
+    for found in STANDINGS.values():
+        if found in {look(line) for line in measured.values()}:
+            colour, marker, words = found
+            axes.plot([], [], marker, color=colour, ms=6, label=words, ls="")
+    for method, y in down.items():
+        for check in columns:
+            cell = measured.get((method, check.key))
+            _tile(axes, across[check.key], y, cell, narrow)
+    figure.legend(
+        loc="lower center", ncols=2 if narrow else len(STANDINGS), fontsize=SMALL, frameon=False
+    )
+    return figure
+
+
+def _places(columns: Sequence[Check]) -> dict[str, float]:
+    places, x = {}, 0.0
+    for _, group in groupby(columns, key=lambda check: check.question):
+        for check in group:
+            places[check.key] = x
+            x += 1
+        x += _BETWEEN
+    return places
+
+
+def _rows(methods: Sequence[str], controls: Sequence[str]) -> dict[str, float]:
+    first = len(methods) + (_BETWEEN if methods else 0)
+    return {name: float(i) for i, name in enumerate(methods)} | {
+        name: first + i for i, name in enumerate(controls)
+    }
+
+
+def _label(
+    axes: Axes,
+    columns: Sequence[Check],
+    names: Sequence[str],
+    across: dict[str, float],
+    down: dict[str, float],
+    controls: Sequence[str],
+    narrow: bool,
+) -> None:
+    axes.xaxis.tick_top()
+    axes.set_xticks(list(across.values()), names, rotation=90, fontsize=SMALL)
+    axes.set_yticks(
+        list(down.values()),
+        # "⊙ input" stays on one line.
+        [fill(method_title(name).replace("⊙ ", "⊙\u00a0"), 23) for name in down],
+        fontsize=SMALL,
+    )
+    axes.tick_params(length=0, pad=2)
+    for label, name in zip(axes.get_yticklabels(), down, strict=True):
+        label.set(linespacing=0.95, fontstyle="italic" if name in controls else "normal")
+    if 0 < len(controls) < len(down):
+        line, left = down[controls[0]] - 0.5 - _BETWEEN / 2, _NAMES / _WIDTHS[narrow]
+        axes.axhline(line, xmin=-left / (1 - left), color="#333333", lw=1, clip_on=False)
+    if narrow:
+        return
+    above = _LETTER * max(map(len, names)) * 72 + 6
+    for question, group in groupby(columns, key=lambda check: check.question):
+        places = [across[check.key] for check in group]
+        axes.annotate(
+            fill(question, 7 * len(places), break_long_words=False),
+            (sum(places) / len(places), 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, above),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=SMALL,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def _tile(axes: Axes, x: float, y: float, cell: pd.Series | None, narrow: bool) -> None:
+    if cell is None:
+        axes.text(x, y, "–", ha="center", va="center", color="#767676", fontsize=SMALL)
+        return
+    colour, marker, _ = look(cell)
+    neutral = cell["standing"] == "neutral"
+    tint = [1 - 0.15 * (1 - part) for part in to_rgb(colour)]
+    face, edge = ("white", "#c9c9c9") if neutral else (tint, "none")
+    tile = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, edgecolor=edge, lw=0.7)
+    axes.add_patch(tile)
+    at = (x, y) if narrow else (x - 0.32, y - 0.19)
+    axes.plot(*at, marker, color=colour, ms=6 if narrow else 5)
+    if narrow:
+        return
+    text = {"va": "center", "color": "black"}
+    heavy = {"ha": "center", "fontsize": SMALL, "fontweight": "bold"}
+    axes.text(x + 0.13, y - 0.17, number(cell["kappa"]), **text, **heavy)
+    if not pd.isna(cell["low"]):
+        text["fontproperties"] = _LIMITS
+        axes.text(x - 0.04, y + 0.24, number(cell["low"]), ha="right", **text)
+        axes.text(x + 0.04, y + 0.24, number(cell["high"]), ha="left", **text)

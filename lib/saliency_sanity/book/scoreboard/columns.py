@@ -1,0 +1,221 @@
+"""The sanity checks of the scoreboard: which page answers each, and which answer is wanted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from saliency_sanity._errors import unknown
+from saliency_sanity.book.runs.cases import Case
+from saliency_sanity.probes.input_size import INPUT_WORDS, KEPT
+from saliency_sanity.probes.units import MOVED, UNCHANGED
+from saliency_sanity.verdict.reading import EDGE_WORDS, RANDOMIZATION_WORDS
+
+UNIT_WORDS = {"below": "another map", "above": "the same map"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where readings are kept and shown: a table of one executed copy, and a place on its page.
+
+    Attributes
+    ----------
+    notebook, case
+        The notebook's name without its ending, and its case if it has some.
+    anchor
+        Identifier of the section that shows the readings; without a notebook one of the same page.
+    table
+        What the table's name says after that of the copy.
+    """
+
+    notebook: str
+    case: str
+    anchor: str
+    table: str = "readings"
+
+    @property
+    def copy(self) -> str:
+        """Name of the executed copy, without its ending."""
+        return Case(self.notebook, self.case).copy
+
+    @property
+    def file(self) -> str:
+        """Name of the table's file."""
+        return f"{self.copy}-{self.table}.parquet"
+
+    @property
+    def link(self) -> str:
+        """Address of the section, from another notebook's page."""
+        return f"{self.copy}.html#{self.anchor}" if self.notebook else f"#{self.anchor}"
+
+    def command(self, profile: str) -> str:
+        """What to type to have the table made."""
+        case = f"--case {self.case} " if self.case else ""
+        return (
+            f"python -m saliency_sanity run notebooks/{self.notebook}.ipynb {case}"
+            f"--profile {profile}"
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """A column of the scoreboard: one question put to every method on one network.
+
+    Attributes
+    ----------
+    key
+        Short name, unique.
+    question
+        What is asked; checks of one question stand beside each other.
+    title
+        What tells it from those: the network, or how maps are compared.
+    sources
+        Where readings are; a method's is taken from the first that has one.
+    words
+        What a kappa ``below`` and ``above`` the line is called.
+    wanted
+        Which of the two a map that sees the model gives; empty where neither speaks against it.
+    metric
+        The similarity that is read.
+    single
+        Blocks were randomized one at a time, and the one that is noticed least is shown; else the
+        last stage, where everything is random.
+    line
+        Kappa that parts below from above; None for the verdict as the page has it.
+    """
+
+    key: str
+    question: str
+    title: str
+    sources: tuple[Source, ...]
+    words: Mapping[str, str]
+    wanted: str = "below"
+    metric: str = "spearman_abs"
+    single: bool = False
+    line: float | None = None
+
+    def standing(self, verdict: str) -> str:
+        """``wanted``, ``unwanted``, ``neutral`` where neither is, or ``open`` without verdict."""
+        if verdict == "inconclusive":
+            return "open"
+        return ("wanted" if verdict == self.wanted else "unwanted") if self.wanted else "neutral"
+
+
+_LITE = "EfficientNet-Lite0"
+_EDGES = Source("01_edge_detectors", "", "how-edge-like-is-each-method")
+
+
+def _verdicts(notebook: str, case: str) -> Source:
+    return Source(notebook, case, "verdicts")
+
+
+def _cascade(case: str, title: str) -> Check:
+    sources = [_verdicts("02_cascading_randomization", case)]
+    if case in ("photographs", "cnn"):
+        # The same test of RectGrad and its relatives stands on the page on input bias.
+        anchor = "free-of-the-bias-does-it-pass"
+        sources.append(Source("05_input_bias", case, anchor))
+    return Check(f"cascade_{case}", "Random weights", title, tuple(sources), RANDOMIZATION_WORDS)
+
+
+def _bias(kind: str, case: str, title: str) -> Check:
+    source = Source("05_input_bias", case, "which-methods-follow-the-input", kind)
+    if kind == "likeness":
+        return Check(f"input_{case}", "Follows input", title, (source,), INPUT_WORDS, metric=KEPT)
+    return Check(
+        *(f"units_{case}", "Other units", title, (source,), UNIT_WORDS),
+        wanted="above",
+        metric=MOVED,
+        line=UNCHANGED,
+    )
+
+
+CHECKS = (
+    Check("edges", "Edge-like", "by ranks", (_EDGES,), EDGE_WORDS, wanted=""),
+    Check("outlines", "Edge-like", "by outlines", (_EDGES,), EDGE_WORDS, wanted="", metric="hog"),
+    _cascade("imagenet", "Inception v3, ImageNet"),
+    _cascade("photographs", _LITE),
+    _cascade("inception", "Inception v3"),
+    _cascade("cnn", "CNN"),
+    _cascade("mlp", "MLP"),
+    Check(
+        *("independent_cnn", "One block", "CNN"),
+        (_verdicts("02_cascading_randomization", "independent"),),
+        RANDOMIZATION_WORDS,
+        single=True,
+    ),
+    *(
+        Check(
+            *(f"labels_{case}", "Random labels", case.upper()),
+            (_verdicts("03_label_randomization", case),),
+            RANDOMIZATION_WORDS,
+        )
+        for case in ("cnn", "mlp")
+    ),
+    *(
+        Check(
+            *(f"competition_{case}", "Competition", title),
+            (_verdicts("04_cgi_sanity", case),),
+            RANDOMIZATION_WORDS,
+        )
+        for case, title in {"photographs": _LITE, "cnn": "CNN", "mlp": "MLP"}.items()
+    ),
+    *(
+        _bias(kind, case, title)
+        for kind in ("likeness", "moved")
+        for case, title in {"photographs": _LITE, "cnn": "CNN"}.items()
+    ),
+)
+
+_EXAMPLE = "has a worked example of a reader's own method"
+# Copies whose results are in no column, with the reason.
+NOT_SCORED = {
+    "00_metrics": "compares similarities with each other, not methods with networks",
+    "07_your_own_method-fails": _EXAMPLE,
+    "07_your_own_method-passes": _EXAMPLE,
+}
+
+# What can be asked of any method and network as they are, and the section of the page that does.
+_OWN = {
+    "edges": "edges",
+    "outlines": "edges",
+    "cascade_photographs": "random-weights",
+    "independent_cnn": "random-weights",
+    "input_photographs": "the-input-and-its-units",
+    "units_photographs": "the-input-and-its-units",
+}
+
+
+def own_checks(network: str) -> tuple[Check, ...]:
+    """The checks of a reader's own method on one network, whose name heads their columns.
+
+    Those of ``CHECKS`` that need no network trained for them, with sources on the same page.
+    """
+    return tuple(
+        replace(
+            check,
+            title=check.title if check.question == CHECKS[0].question else network,
+            sources=(Source("", "", _OWN[check.key]),),
+        )
+        for check in CHECKS
+        if check.key in _OWN
+    )
+
+
+def checks_in(copies: Mapping[str, Case], profile: str = "") -> tuple[Check, ...]:
+    """The checks whose copies run in a profile; without one, those that run in every profile.
+
+    ``copies`` as ``cases.all_copies`` gives them. Raises ValueError where there are none, and for a
+    check whose copy is not among them.
+    """
+    if not copies:
+        raise ValueError(
+            "there are no notebooks here, so no results either; work in a checkout of the project"
+        )
+    found = []
+    for check in CHECKS:
+        for source in check.sources:
+            if source.copy not in copies:
+                raise ValueError(f"check {check.key!r}: {unknown('copy', source.copy, copies)}")
+        sources = tuple(one for one in check.sources if copies[one.copy].runs_in(profile))
+        if sources:
+            found.append(replace(check, sources=sources))
+    return tuple(found)

@@ -1,0 +1,187 @@
+"""The scoreboard: every method's verdict in every check, read from the results of all pages."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from saliency_sanity._errors import unknown
+from saliency_sanity._files import read_table
+from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title
+from saliency_sanity.book.scoreboard.columns import CHECKS, Check, Source
+from saliency_sanity.randomization.blocks import WHOLE
+from saliency_sanity.verdict.wording import settled
+
+# The page on competition names a competitive twin by its base; the catalogue has these.
+TWIN = "competitive "
+TWINS = {
+    f"{TWIN}gradient_x_input": "cgi",
+    f"{TWIN}integrated_gradients": "competitive_ig",
+    f"{TWIN}lrp_epsilon": "competitive_lrp",
+}
+
+COLUMNS = (
+    *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
+    *("reason", "stage", "page", "link"),
+)
+# Of several blocks that one counts which is noticed least.
+_SEVERITY = {"below": 0, "inconclusive": 1, "above": 2}
+
+
+class MissingTablesError(FileNotFoundError):
+    """Tables that the scoreboard reads are not there; the message says what makes them."""
+
+
+def read_scoreboard(
+    results: str | Path, checks: Sequence[Check] = CHECKS, profile: str = "quick"
+) -> pd.DataFrame:
+    """Read each method's verdict in each check, a row a pair that was measured.
+
+    Parameters
+    ----------
+    results
+        The folder whose ``tables`` the notebooks have written.
+    checks
+        The columns of the scoreboard.
+    profile
+        The profile that commands in an error message name.
+
+    Returns
+    -------
+    Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
+    is below, above or inconclusive, ``words`` what that means, ``standing`` as
+    ``Check.standing`` says; ``page`` and ``link`` lead to what shows why. What was not measured
+    has no row.
+
+    Raises
+    ------
+    MissingTablesError
+        Tables are missing: all of them, the notebooks that make them, and the commands.
+    ValueError
+        A table lacks the check's metric, or has two readings of one method.
+    """
+    folder = Path(results) / "tables"
+    sources = dict.fromkeys(source for check in checks for source in check.sources)
+    missing = [source for source in sources if not (folder / source.file).is_file()]
+    if missing:
+        raise MissingTablesError(_missing(missing, folder, profile))
+    tables = {source: read_table(folder / source.file) for source in sources}
+    found = [score(check, tables[source], source) for check in checks for source in check.sources]
+    # A method's is taken from the first source that has one.
+    return pd.concat(found, ignore_index=True).drop_duplicates(
+        ["method", "check"], ignore_index=True
+    )
+
+
+def method_title(name: str) -> str:
+    """What pages call a method of the scoreboard."""
+    return title(name.removeprefix(TWIN)) + ", competitive" * name.startswith(TWIN)
+
+
+def in_order(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Methods and controls, each in the order of the catalogue, what it does not have last."""
+    places = list(CATALOGUE)
+    names = sorted(
+        dict.fromkeys(names),
+        key=lambda name: places.index(name) if name in places else len(places),
+    )
+    controls = [name for name in names if is_control(name.removeprefix(TWIN))]
+    return [name for name in names if name not in controls], controls
+
+
+def tally(table: pd.DataFrame, checks: Sequence[Check] = CHECKS) -> dict[str, int]:
+    """Count methods, controls apart: all, ``wanted`` throughout, ``unwanted`` once, or ``open``.
+
+    Only checks count in which one answer is wanted, and methods that are in one of them. Throughout
+    is wherever it was measured; ``open`` is what is in neither of the other two.
+    """
+    asked = table[table["check"].isin([check.key for check in checks if check.wanted])]
+    methods, _ = in_order(asked["method"])
+    standings = [set(asked.loc[asked["method"] == method, "standing"]) for method in methods]
+    counts = {
+        "wanted": standings.count({"wanted"}),
+        "unwanted": sum("unwanted" in found for found in standings),
+    }
+    return {"methods": len(methods), "open": len(methods) - sum(counts.values())} | counts
+
+
+def _missing(missing: Sequence[Source], folder: Path, profile: str) -> str:
+    files = "\n".join(f"  {source.file}, of notebook {source.notebook}" for source in missing)
+    commands = dict.fromkeys(source.command(profile) for source in missing)
+    listed = "\n".join(f"  {command}" for command in commands)
+    return (
+        f"{len(missing)} of the tables that the scoreboard reads are not in {str(folder)!r}:\n"
+        f"{files}\nThese make them, or all at once 'make book PROFILE={profile}':\n{listed}"
+    )
+
+
+def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Give each method's verdict in one check, as rows of the scoreboard.
+
+    Parameters
+    ----------
+    check
+        Which metric and stage count, and what verdicts are called.
+    readings
+        A row for each method, metric and, where there are some, stage, with the fields of
+        ``verdict.Reading``.
+    source
+        Where they come from; ``page`` and ``link`` lead there, and errors name it.
+
+    Raises
+    ------
+    ValueError
+        The table lacks the check's metric, or has two readings of one method.
+    """
+    own = readings[readings["metric"] == check.metric]
+    if own.empty:
+        raise ValueError(
+            f"{source.file}: {unknown('metric', check.metric, readings['metric'].unique())}"
+        )
+    judged = [_judged(row, check) for row in own.to_dict("records")]
+    verdicts, reasons = zip(*judged, strict=True)
+    methods = own["method"].replace(TWINS)
+    own = _chosen(own.assign(method=methods, verdict=verdicts, reason=reasons), check)
+    twice = own.loc[own["method"].duplicated(), "method"].tolist()
+    if twice:
+        raise ValueError(f"{source.file}: {twice[0]!r} has several readings of {check.metric}")
+    rows = [_row(row, check, source) for row in own.to_dict("records")]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _judged(row: Mapping, check: Check) -> tuple[str, str]:
+    """The verdict and why it is open."""
+    if check.line is None or not settled(row):
+        # Of several reasons the first is the one that decides.
+        reason = row["reason"].partition(";")[0]
+        return row["verdict"], reason if row["verdict"] == "inconclusive" else ""
+    if row["low"] >= check.line:
+        return "above", ""
+    if row["high"] < check.line:
+        return "below", ""
+    return "inconclusive", f"the interval holds {check.line:g}"
+
+
+def _chosen(readings: pd.DataFrame, check: Check) -> pd.DataFrame:
+    if "stage" not in readings:
+        return readings
+    if not check.single:
+        return readings[readings["position"] == readings["position"].max()]
+    blocks = readings[readings["stage"] != WHOLE]
+    worst = blocks.assign(severity=blocks["verdict"].map(_SEVERITY)).sort_values(
+        ["severity", "kappa"], ascending=False, na_position="last"
+    )
+    return worst.drop_duplicates("method").sort_index()
+
+
+def _row(row: Mapping, check: Check, source: Source) -> dict:
+    verdict = row["verdict"]
+    return {
+        **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "reason")},
+        "check": check.key,
+        "standing": check.standing(verdict),
+        "words": check.words.get(verdict) or f"inconclusive: {row['reason']}",
+        "stage": row.get("stage", "") if check.single else "",
+        "page": source.copy,
+        "link": source.link,
+    }

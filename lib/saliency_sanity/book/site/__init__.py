@@ -1,0 +1,1 @@
+"""The site: staging, generated pages, Sphinx, and what the pages weigh."""

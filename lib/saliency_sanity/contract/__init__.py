@@ -1,0 +1,5 @@
+"""What an attribution method promises, and the trial that finds out whether it holds."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

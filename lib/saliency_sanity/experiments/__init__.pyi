@@ -1,0 +1,12 @@
+from .cascade import Experiment as Experiment
+from .cascade import Share as Share
+from .cascade import share as share
+from .comparison import Explained as Explained
+from .comparison import compare as compare
+from .comparison import explain as explain
+from .label_permutation import Agreed as Agreed
+from .label_permutation import Agreement as Agreement
+from .outcome import Outcome as Outcome
+from .shard import Shard as Shard
+from .store import Store as Store
+from .variants import variants as variants

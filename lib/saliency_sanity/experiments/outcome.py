@@ -1,0 +1,124 @@
+"""What a randomization experiment measured, and how it is read."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from saliency_sanity.similarity import prepare as of
+from saliency_sanity.verdict.reading import (
+    Reading,
+    by_image,
+    cascade,
+    read,
+    table,
+)
+
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment measured.
+
+    ``matrices[method, metric]`` ``[S, R, N, N]``: similarity of the trained network's map of image
+    i and the map of image j at stage s of random network r. ``priors`` ``[R - 1, N, N]``: the same
+    between the wholly random networks r and r + 1. ``classes`` ``[S, R, N]``: the largest logit.
+    ``pictures[method]``: absolute ``[S + 1, shown, h, w]`` in [0, 1] and signed ones in [-1, 1],
+    the trained network's first. ``statistics[method, name]`` ``[S + 1, R, N]``: a number of each
+    map, the trained network's first. ``refused``: methods that do not apply, with the reason.
+    """
+
+    stages: tuple[str, ...]
+    matrices: Mapping[tuple[str, str], np.ndarray]
+    priors: Mapping[tuple[str, str], np.ndarray]
+    classes: np.ndarray
+    pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    refused: Mapping[str, str]
+    statistics: Mapping[tuple[str, str], np.ndarray]
+
+    def readings(
+        self,
+        *,
+        titles: Mapping[str, str] | None = None,
+        margin: float = 0.1,
+        resamples: int = 2000,
+        seed: int = 0,
+    ) -> dict[tuple[str, str, str], Reading]:
+        """Every similarity read against chance and prior, by method, metric and stage.
+
+        ``titles`` replaces the names of methods. Stages follow each other in their order.
+        """
+        found: dict[tuple[str, str, str], Reading] = {}
+        for (method, metric), matrices in self.matrices.items():
+            prior = self.priors[method, metric]
+            for stage, square in zip(self.stages, matrices, strict=True):
+                found[(titles or {}).get(method, method), metric, stage] = read(
+                    square,
+                    prior if len(prior) else None,
+                    margin=margin,
+                    resamples=resamples,
+                    seed=seed,
+                )
+        return found
+
+    def measurements(self, titles: Mapping[str, str] | None = None) -> pd.DataFrame:
+        """Similarity and chance level, a row for each method, metric, stage, network and image."""
+        parts = []
+        for (method, metric), matrices in self.matrices.items():
+            for position, (stage, square) in enumerate(zip(self.stages, matrices, strict=True)):
+                rows = by_image(square).rename(columns={"draw": "seed"})
+                title = (titles or {}).get(method, method)
+                parts.append(
+                    rows.assign(method=title, metric=metric, stage=stage, position=position)
+                )
+        return pd.concat(parts, ignore_index=True)
+
+
+def displayed(maps: Tensor) -> dict[str, Tensor]:
+    """Maps ``[N, C, H, W]`` as ``absolute`` ``[N, H, W]`` in [0, 1] and ``signed`` in [-1, 1].
+
+    An undefined map is shown as undefined, as it is compared.
+    """
+    maps = maps.float().cpu()
+    defined = maps.isfinite().flatten(1).all(1)
+    maps = maps.where(defined[:, None, None, None], torch.nan)
+    return {"absolute": of.absolute_picture(maps), "signed": of.signed_picture(maps)}
+
+
+def packed(pictures: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Pictures in [-1, 1] as 8 bits, NaN as the one value that no other takes; see unpacked."""
+    return {
+        kind: np.where(picture.isnan(), -128, (picture * 127).round()).astype(np.int8)
+        for kind, picture in pictures.items()
+    }
+
+
+def unpacked(pictures: np.ndarray) -> np.ndarray:
+    """Undo ``packed`` up to rounding, in float32."""
+    return np.where(pictures == -128, np.nan, pictures / 127).astype(np.float32)
+
+
+def stage_table(readings: Mapping[tuple[str, str, str], Reading]) -> pd.DataFrame:
+    """Readings by method, metric and stage as a table; ``position`` is the stage's place."""
+    rows = table(readings, index=("method", "metric", "stage"))
+    return rows.assign(position=rows.groupby(["method", "metric"], sort=False).cumcount())
+
+
+def cascades(readings: Mapping[tuple[str, str, str], Reading]) -> pd.DataFrame:
+    """Area under kappa and first stage below the margin, a row for each method and metric.
+
+    For orders in which stages add up. Raises as ``verdict.cascade``.
+    """
+    curves: dict[tuple[str, str], dict[str, Reading]] = {}
+    for (method, metric, stage), reading in readings.items():
+        curves.setdefault((method, metric), {})[stage] = reading
+    return pd.DataFrame(
+        [
+            {"method": method, "metric": metric} | asdict(cascade(curve))
+            for (method, metric), curve in curves.items()
+        ]
+    )

@@ -1,0 +1,125 @@
+"""Layout of figures over stages: a panel a method and metric, stages below, one legend."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from saliency_sanity._errors import unknown
+from saliency_sanity.experiments.outcome import ORIGINAL
+from saliency_sanity.plots.style import VERDICTS
+from saliency_sanity.verdict.wording import METRIC_TITLES
+
+WIDTH = 11.0  # inches, as the book's other figures
+SMALL = 9  # points; 700 pixels of page leave 8 pixels of it
+
+
+def multiples(
+    readings: pd.DataFrame,
+    metrics: Sequence[str],
+    methods: Sequence[str] | None,
+    controls: Sequence[str],
+) -> tuple[Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
+    """A panel for each method (row) and metric (column), and what it shows, in order of stages.
+
+    Controls are set in italics. Raises ValueError for a method or metric that is not in the table.
+    """
+    methods = chosen_names(readings, "method", methods)
+    metrics = chosen_names(readings, "metric", metrics)
+    longest = max(map(len, stages_of(readings)))
+    figure, grid = plt.subplots(
+        len(methods),
+        len(metrics),
+        figsize=(WIDTH if len(metrics) > 1 else WIDTH / 2, len(methods) + 0.08 * longest + 0.8),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    for axes, metric in zip(grid[0], metrics, strict=True):
+        axes.annotate(
+            metric_title(metric),
+            (0.5, 1),
+            xycoords="axes fraction",
+            xytext=(0, 18),
+            textcoords="offset points",
+            ha="center",
+            fontsize=SMALL + 2,
+            fontweight="bold",
+        )
+    for axes, method in zip(grid[:, 0], methods, strict=True):
+        style = "italic" if method in controls else "normal"
+        axes.set_title(method, loc="left", fontsize=SMALL, fontstyle=style, pad=2)
+    for axes in grid.flat:
+        axes.tick_params(labelsize=SMALL - 1, pad=1)
+        axes.grid(lw=0.5)
+    grid[0, 0].set_yticks([0, 0.5, 1])
+    panels = (
+        (axes, rows_of(readings, method, metric))
+        for line, method in zip(grid, methods, strict=True)
+        for axes, metric in zip(line, metrics, strict=True)
+    )
+    return figure, panels
+
+
+def label_stages(figure: Figure, readings: pd.DataFrame, first: int) -> None:
+    """Name the stages upright below the lowest panels, from ``first``, 0 for the original."""
+    names = [ORIGINAL, *stages_of(readings)][first:]
+    for axes in figure.axes:
+        axes.set_xticks(range(first, first + len(names)), names, rotation=90, fontsize=SMALL)
+        axes.set_xlim(first - 0.5, first + len(names) - 0.5)
+        axes.grid(visible=False, axis="x")
+
+
+def stages_of(readings: pd.DataFrame) -> list[str]:
+    """Names of the stages in order; ValueError unless each has one position, from 0 on."""
+    order = readings[["position", "stage"]].drop_duplicates().sort_values("position")
+    if order["position"].tolist() != list(range(len(order))):
+        raise ValueError(
+            f"stages stand at positions {order['position'].tolist()}; each has one position, "
+            "from 0 without a gap"
+        )
+    return order["stage"].tolist()
+
+
+def chosen_names(readings: pd.DataFrame, column: str, names: Sequence[str] | None) -> list[str]:
+    """The chosen values of a column, else all; ValueError for one that it does not hold."""
+    valid = readings[column].unique().tolist()
+    for name in names or ():
+        if name not in valid:
+            raise ValueError(unknown(column, name, valid))
+    return list(names or valid)
+
+
+def rows_of(readings: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
+    """What the table says of one method by one metric, in the order of the stages."""
+    rows = (readings["method"] == method) & (readings["metric"] == metric)
+    return readings[rows].sort_values("position", ignore_index=True)
+
+
+def metric_title(metric: str) -> str:
+    """What figures call a metric, as a heading."""
+    name = METRIC_TITLES.get(metric, metric)
+    return name[:1].upper() + name[1:]
+
+
+def legend(figure: Figure, words: Mapping[str, str]) -> None:
+    """Put each label of the panels once below them, the verdicts' ``words`` last."""
+    entries: dict[str, object] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    # The verdicts come last, in one order.
+    for word in (words.get(verdict, verdict) for verdict in VERDICTS):
+        if word in entries:
+            entries[word] = entries.pop(word)
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=min(round(4 * figure.get_figwidth() / WIDTH), len(entries)),
+        fontsize=SMALL,
+    )

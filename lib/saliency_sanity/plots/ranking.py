@@ -1,0 +1,127 @@
+"""Rankings of methods: kappa with its interval, similarity beside chance."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from saliency_sanity.plots.style import CHANCE, VERDICTS
+from saliency_sanity.verdict.wording import METRIC_TITLES
+
+
+def metric_panels(
+    metrics: Sequence[str], rows: int, height: float = 0.27
+) -> tuple[Figure, np.ndarray]:
+    """A titled panel a metric, two beside each other, for ``rows`` rows of ``height`` inches."""
+    columns = min(2, len(metrics))
+    lines = -(-len(metrics) // columns)
+    figure, grid = plt.subplots(
+        lines,
+        columns,
+        figsize=(5.5 * columns, lines * (height * rows + 1.2)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, metric in zip(grid.flat, metrics, strict=False):
+        name = METRIC_TITLES.get(metric, metric)
+        axes.set_title(name[:1].upper() + name[1:])
+        axes.grid(visible=False, axis="y")
+    for axes in grid.flat[len(metrics) :]:
+        axes.set_visible(False)
+    return figure, grid
+
+
+def ranked(readings: pd.DataFrame, metric: str) -> list[str]:
+    """Methods by their kappa of one metric, the lowest first and the undefined before it."""
+    chosen = readings[readings["metric"] == metric].sort_values("kappa", na_position="first")
+    return chosen["method"].tolist()
+
+
+def label_rows(grid: np.ndarray, order: Sequence[str], controls: Sequence[str]) -> None:
+    """Name the rows of all panels from the lowest up, controls in italics."""
+    for axes in grid[:, 0]:
+        axes.set_yticks(range(len(order)), order)
+        for label in axes.get_yticklabels():
+            if label.get_text() in controls:
+                label.set_style("italic")
+        axes.set_ylim(-0.7, len(order) - 0.3)
+
+
+def kappa_ranking(
+    readings: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    margin: float,
+    words: Mapping[str, str],
+    controls: Sequence[str] = (),
+    one: str = "the same map",
+) -> Figure:
+    """Kappa with its interval for each method, a panel a metric, ranked by the first metric.
+
+    ``readings`` has a row for each method and metric with kappa, low, high and verdict; ``words``
+    gives the legend's text for below and above, ``one`` says what a kappa of 1 is. Controls are
+    set in italics.
+    """
+    order = ranked(readings, metrics[0])
+    figure, grid = metric_panels(metrics, len(order))
+    for axes, metric in zip(grid.flat, metrics, strict=False):
+        rows = readings[readings["metric"] == metric].set_index("method").reindex(order)
+        axes.axvspan(-margin, margin, color=CHANCE, alpha=0.5, lw=0, label=f"margin ±{margin:g}")
+        axes.axvline(0, color="#555555", lw=1)
+        for verdict, (colour, marker) in VERDICTS.items():
+            chosen = rows["verdict"] == verdict
+            if chosen.any():
+                at = np.flatnonzero(chosen)
+                picked = rows[chosen]
+                axes.hlines(at, picked["low"], picked["high"], color=colour, lw=2)
+                axes.plot(
+                    picked["kappa"],
+                    at,
+                    marker,
+                    color=colour,
+                    ms=6,
+                    label=words.get(verdict, verdict),
+                )
+        axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
+        axes.set_xlabel(f"kappa (0 chance, 1 {one})")
+    label_rows(grid, order, controls)
+    _legend(figure, grid)
+    return figure
+
+
+def similarity_beside_chance(
+    readings: pd.DataFrame, metrics: Sequence[str], *, controls: Sequence[str] = ()
+) -> Figure:
+    """Raw similarity of each method with the band that other pictures give, a panel a metric."""
+    order = ranked(readings, metrics[0])
+    figure, grid = metric_panels(metrics, len(order))
+    for axes, metric in zip(grid.flat, metrics, strict=False):
+        rows = readings[readings["metric"] == metric].set_index("method").reindex(order)
+        at = np.arange(len(order))
+        axes.hlines(
+            at,
+            rows["chance_low"],
+            rows["chance_high"],
+            color=CHANCE,
+            lw=9,
+            label="chance: other photographs, 95 %",
+        )
+        axes.plot(rows["chance"], at, "|", color="#555555", ms=10, mew=2, label="mean of chance")
+        axes.plot(rows["similarity"], at, "o", color="#000000", ms=5, label="same photograph")
+        axes.set_xlim(min(-0.25, rows["similarity"].min() - 0.05), 1.05)
+        axes.set_xlabel("similarity (1 the same map)")
+    label_rows(grid, order, controls)
+    _legend(figure, grid)
+    return figure
+
+
+def _legend(figure: Figure, grid: np.ndarray) -> None:
+    entries: dict[str, object] = {}
+    for axes in grid.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    columns = min(2 * grid.shape[1], len(entries))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)

@@ -1,0 +1,1 @@
+"""Single questions to a method: does it sum up, does it follow the input, what does it leave."""

@@ -1,0 +1,76 @@
+"""What is left of maps after competition: how much, which coordinates, and what chance leaves."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from saliency_sanity.experiments.outcome import ORIGINAL, Outcome
+from saliency_sanity.verdict.bootstrap import interval
+
+
+def survivors(maps: Tensor) -> Tensor:
+    """Share ``[N]`` of the coordinates of each map ``[N, C, H, W]`` that are not zero."""
+    return (maps != 0).double().flatten(1).mean(1)
+
+
+def mass(maps: Tensor) -> Tensor:
+    """Sum ``[N]`` of the absolute values of each map ``[N, C, H, W]``."""
+    return maps.double().abs().flatten(1).sum(1)
+
+
+def survival_null(classes: int) -> float:
+    """Expected share of survivors where the logits' weights are symmetric noise.
+
+    Exact for independent and identically distributed weights of the last layer and a label that
+    does not depend on them: the largest of ``classes`` exchangeable values, and positive, or the
+    smallest, and negative. Derived here; the competition is that of [gupta2019simple].
+    """
+    if classes < 2:
+        raise ValueError(f"{classes} classes cannot compete; at least 2 are needed")
+    return 2 / classes * (1 - 0.5**classes)
+
+
+def overlap_null(share: float) -> float:
+    """Expected overlap of two independent sets of survivors, each this share of many places."""
+    return share / (2 - share)
+
+
+STATISTICS = {"survivors": survivors, "mass": mass}
+
+
+def survival_table(
+    outcome: Outcome, bases: Mapping[str, str], *, resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """What competition leaves at each stage; a row a method, quantity and stage.
+
+    ``outcome`` of an experiment with ``STATISTICS``; ``bases`` names for each competitive method
+    the one whose maps compete. ``survivors`` is their share of the coordinates where the base is
+    not zero, ``mass kept`` the share of the base's absolute attribution; ``value`` with its
+    interval over networks and images, ``low`` to ``high``. Position 0 is the trained network.
+    """
+    rows = []
+    for method, base in bases.items():
+        kept = {}
+        for quantity, statistic in {"survivors": "survivors", "mass kept": "mass"}.items():
+            own, whole = (outcome.statistics[name, statistic] for name in (method, base))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                kept[quantity] = own / whole
+        for quantity, values in kept.items():
+            for position, (stage, square) in enumerate(
+                zip((ORIGINAL, *outcome.stages), values, strict=True)
+            ):
+                value, low, high = interval(square, resamples=resamples, seed=seed)
+                rows.append(
+                    {
+                        "method": method,
+                        "quantity": quantity,
+                        "stage": stage,
+                        "position": position,
+                        "value": value,
+                        "low": low,
+                        "high": high,
+                    }
+                )
+    return pd.DataFrame(rows)

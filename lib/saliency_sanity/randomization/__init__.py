@@ -1,0 +1,5 @@
+"""Networks made random, block by block: which blocks there are, how weights are drawn."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

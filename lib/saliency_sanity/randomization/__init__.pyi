@@ -1,0 +1,9 @@
+from .blocks import Block as Block
+from .blocks import Stage as Stage
+from .blocks import find_blocks as find_blocks
+from .blocks import find_stages as find_stages
+from .schemes import BATCH_NORM as BATCH_NORM
+from .schemes import EXPLAINED as EXPLAINED
+from .schemes import SCHEMES as SCHEMES
+from .schemes import Randomization as Randomization
+from .schemes import Randomizer as Randomizer

@@ -1,0 +1,17 @@
+from .hog import Hog as Hog
+from .metrics import METRICS as METRICS
+from .metrics import PRESETS as PRESETS
+from .metrics import Metric as Metric
+from .metrics import MetricCard as MetricCard
+from .metrics import Similarity as Similarity
+from .metrics import metric as metric
+from .metrics import similarity_matrix as similarity_matrix
+from .prepare import Prepare as Prepare
+from .rank import Overlap as Overlap
+from .rank import Pearson as Pearson
+from .rank import PixelSpearman as PixelSpearman
+from .rank import Ranks as Ranks
+from .rank import UnionSpearman as UnionSpearman
+from .ssim import Gaussian as Gaussian
+from .ssim import Ssim as Ssim
+from .ssim import Uniform as Uniform

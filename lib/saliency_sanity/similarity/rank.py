@@ -1,0 +1,264 @@
+"""Rank correlations of maps: over all pixels, over chosen ones, over those that maps keep."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saliency_sanity._hashing import digest
+from saliency_sanity.similarity.prepare import (
+    Array,
+    Prepare,
+    blank_undefined,
+    fitting,
+    namespace,
+    per_image,
+)
+
+_MAGNITUDE = np.int64(2**63 - 1)
+
+
+def ranks(values: Array) -> Array:
+    """Ranks 1 to P along the last axis, ties sharing their mean: [N,...] -> [N,P] float64.
+
+    Equal to `scipy.stats.rankdata(method="average")` to the last bit (virtanen2020scipy). A row
+    that holds NaN is NaN all over. Counts are 64-bit: no overflow however many values tie.
+    """
+    if namespace(values) is torch:
+        return _ranks_tensor(values.reshape(len(values), -1).to(torch.float64))
+    rows = values.reshape(len(values), -1)
+    out = np.empty(rows.shape)
+    for row, target in zip(rows, out, strict=True):
+        _ranks_row(row, target)
+    return out
+
+
+def _ranks_row(row: np.ndarray, out: np.ndarray) -> None:
+    np.add(row, 0.0, out=out)  # -0.0 becomes 0.0
+    order, ordered = _sorted(out)
+    if np.isnan(ordered[-1]):
+        out[:] = np.nan
+        return
+    out[order] = np.arange(1.0, len(row) + 1)
+    same = ordered[1:] == ordered[:-1]
+    tied = np.zeros(len(row), dtype=bool)
+    tied[1:] = same
+    starts = np.flatnonzero(same & ~tied[:-1])  # the first place of every group of ties
+    tied[:-1] |= same
+    if len(starts) == 0:
+        return
+    members = np.flatnonzero(tied)
+    counts = np.diff(np.searchsorted(members, starts), append=len(members))
+    out[order[members]] = np.repeat(starts + (counts + 1) / 2, counts)
+
+
+def _sorted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order that sorts float64 values, and the sorted values (NaN last).
+
+    NumPy sorts int64 several times faster than it sorts indices by value. So each value becomes
+    an integer of the same order, and its index takes the place of the lowest bits. Where values
+    differ in nothing but these bits the order may be wrong: it is put right afterwards.
+    """
+    mask = np.int64((1 << (len(values) - 1).bit_length()) - 1)
+    keys = values.view(np.int64) >> 63
+    keys &= _MAGNITUDE
+    keys ^= values.view(np.int64)
+    keys &= ~mask
+    keys |= np.arange(len(values))
+    keys.sort()
+    keys &= mask
+    ordered = values[keys]
+    if not (ordered[1:] >= ordered[:-1]).all():  # NaN ends here as well
+        again = np.argsort(ordered, kind="stable")
+        keys, ordered = keys[again], ordered[again]
+    return keys, ordered
+
+
+def _ranks_tensor(rows: torch.Tensor) -> torch.Tensor:
+    ordered, order = torch.sort(rows, dim=1)
+    place = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
+    new = torch.ones_like(rows, dtype=torch.bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = torch.where(new, place, 0).cummax(dim=1).values
+    end = torch.ones_like(new)
+    end[:, :-1] = new[:, 1:]
+    last = torch.where(end, place, rows.shape[1]).flip(1).cummin(dim=1).values.flip(1)
+    shared = (first + last).to(torch.float64) / 2 + 1
+    out = torch.empty_like(rows).scatter_(1, order, shared)
+    return torch.where(torch.isnan(rows).any(dim=1, keepdim=True), torch.nan, out)
+
+
+def standardise(rows: Array) -> Array:
+    """Rows [N,P] with mean 0 and length 1, so that a scalar product is a correlation.
+
+    A constant row has no correlation with anything: it becomes NaN.
+    """
+    xp = namespace(rows)
+    flat = xp.amax(rows, axis=1) == xp.amin(rows, axis=1)
+    centred = rows - rows.mean(axis=1)[:, None]
+    length = xp.sqrt((centred * centred).sum(axis=1))
+    # Subtracting a mean leaves rounding errors in a constant row, so its length is no test.
+    length = xp.where(flat | (length == 0), xp.nan, length)
+    centred /= length[:, None]
+    return centred
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Describe a map, or a descriptor, by the ranks of its values. Source: spearman1904proof."""
+
+    def __call__(self, values: Array) -> Array:
+        """Ranks [N,P] float64 of values [N,...]."""
+        return ranks(values)
+
+    def __str__(self) -> str:
+        return "ranks, ties sharing their mean"
+
+
+@dataclass(frozen=True)
+class Pearson:
+    """Compare descriptors [N,...] by Pearson's correlation, in [-1, 1]."""
+
+    def pairs(self, a: Array, b: Array) -> Array:
+        """Correlation [N] of each descriptor in `a` with the one at the same place in `b`."""
+        products = (_standard_rows(a) * _standard_rows(b)).sum(axis=1)
+        # A correlation is at most 1, its rounding error may be more.
+        return namespace(a).clip(products, -1.0, 1.0)
+
+    def matrix(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Correlation [N,M] of each descriptor in `a` with each one in `b`: one product."""
+        rows = per_image(_standard_rows, a)
+        columns = rows if b is a else per_image(_standard_rows, b)
+        return (rows @ columns.T).clip(-1.0, 1.0)
+
+    def __str__(self) -> str:
+        return "Pearson correlation"
+
+
+def _standard_rows(descriptors: Array) -> Array:
+    return standardise(descriptors.reshape(len(descriptors), -1))
+
+
+_LEAST_PIXELS = 3  # two always correlate by 1 or -1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PixelSpearman:
+    """Rank correlation over chosen pixels; `signed` tells whether the signs of a map count.
+
+    Whatever is multiplied with the input is zero where the input is zero: over all pixels two
+    such maps agree for this reason alone. Over the pixels where the input is not zero they have
+    to agree in what is left. Maps are summed over channels, and not cut, as in the preset "paper"
+    of spearman_abs and spearman_signed; all arithmetic is float64.
+    Sources: sundararajan2018note, spearman1904proof.
+    """
+
+    where: torch.Tensor
+    signed: bool
+
+    def __repr__(self) -> str:
+        count = f"{int(self.where.sum())} of {self.where.numel()} pixels"
+        return f"PixelSpearman(signed={self.signed}, where={count}, {digest(self.where)})"
+
+    def matrix(self, a: Array, b: Array) -> torch.Tensor:
+        """Similarity [N,M] float64 of each map in `a` with each map in `b`.
+
+        `a` is [N,H,W] or [N,C,H,W], `b` likewise for M maps. `where`, booleans [N,H,W], are the
+        pixels that count, chosen by the picture behind each map in `a`: all of row i is taken over
+        `where[i]`, so that its chance level lies on the same pixels as its own similarity. NaN
+        where fewer than 3 pixels are chosen, where a map is constant over them, and where a map has
+        a value that is not finite, chosen or not. Raises ValueError for shapes or devices that do
+        not fit each other, TypeError for maps that are not floating-point and for a `where` that is
+        not boolean.
+        """
+        a, b = fitting(a, b, paired=False)
+        where = _pixels(self.where, a)
+        prepare = Prepare("signed" if self.signed else "absolute")
+        first, second = (per_image(lambda m: prepare(blank_undefined(m)), maps) for maps in (a, b))
+        second = second.numpy() if second.device.type == "cpu" else second
+
+        def rows(maps: Array, chosen: Array) -> Array:
+            return namespace(maps).stack(
+                [_row(one, second, here) for one, here in zip(maps, chosen, strict=True)]
+            )
+
+        return per_image(rows, first, where)
+
+
+def _row(one: Array, others: Array, here: Array) -> Array:
+    """Correlation [M] of one map [H,W] with others [M,H,W] over the pixels `here` [H,W]."""
+    if here.sum() < _LEAST_PIXELS:
+        return others[:, 0, 0] * float("nan")
+    return Pearson().pairs(ranks(one[here][None]), ranks(others[:, here]))
+
+
+def _pixels(where: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    where = torch.as_tensor(where)
+    if where.dtype != torch.bool:
+        raise TypeError(
+            f"where has dtype {where.dtype}; expected booleans, for example (x != 0).any(dim=1)"
+        )
+    expected = (len(maps), *maps.shape[2:])
+    if where.shape != expected:
+        raise ValueError(f"where has shape {tuple(where.shape)}; expected [N,H,W], here {expected}")
+    if where.device != maps.device:
+        raise ValueError(f"where is on {where.device}, maps on {maps.device}; move them together")
+    return where
+
+
+_LEAST_COORDINATES = 3  # two always correlate by 1 or -1
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How far two maps keep the same coordinates: shared ones over those that either keeps.
+
+    In [0, 1], 1 for the same survivors; NaN for a map without any or with a value that is not
+    finite. Maps of one channel are repeated beside maps of three. [jaccard1912distribution]
+    """
+
+    def matrix(self, a: Array, b: Array) -> Tensor:
+        """Overlap ``[N, M]`` float64 of each map in ``a`` with each map in ``b``."""
+        first, second = _vectors(a, b)
+        kept = [(vectors != 0).double() for vectors in (first, second)]
+        shared = kept[0] @ kept[1].T
+        found = shared / (kept[0].sum(1)[:, None] + kept[1].sum(1)[None] - shared)
+        defined = _defined(first)[:, None] & _defined(second)[None]
+        return torch.where(defined, found, torch.nan)
+
+
+@dataclass(frozen=True)
+class UnionSpearman:
+    """Rank correlation, with signs, over the coordinates that at least one of two maps keeps.
+
+    Everywhere else both are zero, and would agree for that reason alone. NaN where fewer than 3
+    coordinates are kept, where a map is constant over them, and for values that are not finite.
+    [spearman1904proof]
+    """
+
+    def matrix(self, a: Array, b: Array) -> Tensor:
+        """Correlation ``[N, M]`` float64 of each map in ``a`` with each map in ``b``."""
+        first, second = _vectors(a, b)
+        defined = _defined(first)[:, None] & _defined(second)[None]
+        rows, columns = first.cpu().numpy(), second.cpu().numpy()
+        found = np.full(defined.shape, np.nan)
+        for i, j in defined.nonzero().tolist():
+            union = (rows[i] != 0) | (columns[j] != 0)
+            if union.sum() >= _LEAST_COORDINATES:
+                pair = (ranks(vector[union][None]) for vector in (rows[i], columns[j]))
+                found[i, j] = Pearson().pairs(*pair)[0]
+        return torch.from_numpy(found).to(first.device)
+
+
+def _vectors(a: Array, b: Array) -> tuple[Tensor, Tensor]:
+    first, second = fitting(a, b, paired=False)
+    channels = max(first.shape[1], second.shape[1])
+    # A map of one channel stands for all.
+    shaped = (maps.double().expand(-1, channels, -1, -1) for maps in (first, second))
+    first, second = (maps.flatten(1) for maps in shaped)
+    return first, second
+
+
+def _defined(vectors: Tensor) -> Tensor:
+    return vectors.isfinite().all(1) & (vectors != 0).any(1)

@@ -1,0 +1,5 @@
+"""Networks, trained ones among them, and pictures to put to the test."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,9 @@
+from .datasets import Dataset as Dataset
+from .datasets import load_dataset as load_dataset
+from .models import load_model as load_model
+from .photographs import Photographs as Photographs
+from .photographs import load_photographs as load_photographs
+from .photographs import targets as targets
+from .toys import Linear as Linear
+from .toys import SumPool as SumPool
+from .weights import WeightsUnavailable as WeightsUnavailable

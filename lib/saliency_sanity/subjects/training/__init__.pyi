@@ -1,0 +1,2 @@
+from .loop import train as train
+from .recipe import Recipe as Recipe

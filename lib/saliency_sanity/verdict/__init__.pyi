@@ -1,0 +1,14 @@
+from .reading import EDGE_WORDS as EDGE_WORDS
+from .reading import RANDOMIZATION_WORDS as RANDOMIZATION_WORDS
+from .reading import Cascade as Cascade
+from .reading import Reading as Reading
+from .reading import by_image as by_image
+from .reading import cascade as cascade
+from .reading import read as read
+from .reading import table as table
+from .wording import METRIC_TITLES as METRIC_TITLES
+from .wording import cross_table as cross_table
+from .wording import kappa_text as kappa_text
+from .wording import rounded as rounded
+from .wording import summary as summary
+from .wording import verdict_table as verdict_table

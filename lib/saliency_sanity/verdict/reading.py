@@ -1,0 +1,309 @@
+"""What a similarity means: read against chance and prior, with an interval and a verdict.
+
+Input is a matrix S[r, i, j]: how alike the map of image i from the first network and the map of
+image j from the second are, for random networks r. The diagonal is the similarity s. Off the
+diagonal the pairing of images is broken, so that only what every picture's map shares is left:
+chance. One number compares across metrics,
+
+    kappa = (s - chance) / (1 - chance)        0: as any other picture's map; 1: unchanged.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from saliency_sanity.verdict.bootstrap import (
+    Corrected,
+    corrected,
+    draws,
+    mean,
+    quantiles,
+)
+
+RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
+EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
+
+_LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
+_LEAST_DEFINED = 0.95  # share of resamples that must have a kappa
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A similarity with its references; intervals hold `confidence` of the resamples.
+
+    `similarity_low` and `similarity_high` enclose the mean similarity, `low` and `high` kappa, both
+    over the same resamples. `chance_low` and `chance_high` span the middle `confidence` of the
+    chance levels of single images, `prior_band_low` and `prior_band_high` of their prior
+    similarities: how far pictures differ, not how well the means are known. `excess` is kappa less
+    the kappa of the prior.
+    `images` counts those whose own similarity is defined. Without a prior its fields are NaN.
+    """
+
+    similarity: float
+    similarity_low: float
+    similarity_high: float
+    chance: float
+    chance_low: float
+    chance_high: float
+    kappa: float
+    low: float
+    high: float
+    prior_similarity: float
+    prior_band_low: float
+    prior_band_high: float
+    prior_chance: float
+    prior_kappa: float
+    prior_low: float
+    prior_high: float
+    excess: float
+    excess_low: float
+    excess_high: float
+    images: int
+    seeds: int
+    prior_seeds: int
+    undefined_diagonal: int
+    undefined_off_diagonal: int
+    margin: float
+    confidence: float
+    verdict: str
+    reason: str
+
+    def __str__(self) -> str:
+        held = f"{self.verdict} the margin {self.margin:g}"
+        return (
+            f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, kappa {self.kappa:.2f} "
+            f"({self.low:.2f} to {self.high:.2f}): "
+            + (f"inconclusive ({self.reason})" if self.verdict == "inconclusive" else held)
+        )
+
+    @property
+    def explained_by_prior(self) -> bool:
+        """Whether input and architecture alone give as much, up to the margin."""
+        return self.excess_high < self.margin
+
+    def words(self, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
+        """The verdict in words, and why if there is none.
+
+        `words` names what lies below and above the margin; see `EDGE_WORDS` for edge likeness.
+        """
+        if self.verdict == "inconclusive":
+            return f"inconclusive ({self.reason})"
+        said = words[self.verdict]
+        if self.verdict == "above" and self.explained_by_prior:
+            said += "; input and architecture explain it"
+        return said
+
+
+def read(
+    similarity: ArrayLike,
+    prior: ArrayLike | None = None,
+    *,
+    margin: float = 0.1,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Reading:
+    """Read similarities [R,N,N] or [N,N] against chance, and against a prior [Q,N,N] if given.
+
+    Means are corrected, not single images. Intervals are percentile intervals of a bootstrap that
+    draws images and networks anew, each with replacement: image i counts w_i times on the
+    diagonal, and the pair i, j counts w_i w_j times off it, where a drawn copy of an image is no
+    other image. The prior's images are drawn together with those of the similarity. With few
+    networks the spread between them is underestimated, by the factor (R - 1) / R in variance.
+    Undefined entries (NaN) are left out and counted.
+
+    The verdict is "below" or "above" if the interval lies on one side of the margin, else
+    "inconclusive"; also if images are too few for the interval's tails (5 are needed for 95 %), if
+    too many entries are undefined, or if chance leaves the similarity no room. `reason` says which,
+    and with one network also that the interval covers images only.
+    Raises ValueError for other shapes, or a margin, confidence or number of resamples out of range.
+    """
+    _check_settings(margin, confidence, resamples, seed)
+    values = _square(similarity, "similarity")
+    seeds, images = values.shape[:2]
+    generator = np.random.default_rng(seed)
+    image_weights = draws(generator, resamples, images)
+    drawn = corrected(values, image_weights, draws(generator, resamples, seeds))
+    point = corrected(values, np.ones((1, images)), np.ones((1, seeds)))
+    tails = (1 - confidence) / 2, (1 + confidence) / 2
+    low, high = quantiles(drawn.kappa, tails)
+    similarity_low, similarity_high = quantiles(drawn.similarity, tails)
+    diagonal = np.diagonal(values, axis1=1, axis2=2)
+    chance_low, chance_high = quantiles(chance_of_images(values), tails)
+
+    before = dict.fromkeys(_PRIOR_FIELDS, math.nan) | {"prior_seeds": 0}
+    if prior is not None:
+        before = _read_prior(prior, values, generator, image_weights, point, drawn, tails)
+
+    defined = int(np.isfinite(diagonal).any(axis=0).sum())
+    reason = _obstacle(defined, images, point.chance[0], drawn.kappa, confidence)
+    verdict = "inconclusive"
+    if not reason:
+        verdict = "below" if high < margin else "above" if low > margin else "inconclusive"
+        notes = [f"the interval holds the margin {margin:g}"] * (verdict == "inconclusive")
+        notes += ["one seed: the interval covers images only"] * (seeds == 1)
+        reason = "; ".join(notes)
+    undefined, undefined_diagonal = (int(np.isnan(part).sum()) for part in (values, diagonal))
+    return Reading(
+        similarity=float(point.similarity[0]),
+        similarity_low=similarity_low,
+        similarity_high=similarity_high,
+        chance=float(point.chance[0]),
+        chance_low=chance_low,
+        chance_high=chance_high,
+        kappa=float(point.kappa[0]),
+        low=low,
+        high=high,
+        images=defined,
+        seeds=seeds,
+        undefined_diagonal=undefined_diagonal,
+        undefined_off_diagonal=undefined - undefined_diagonal,
+        margin=margin,
+        confidence=confidence,
+        verdict=verdict,
+        reason=reason,
+        **before,
+    )
+
+
+def table(readings: Mapping[object, Reading], index: str | Sequence[str] = "what") -> pd.DataFrame:
+    """Readings by name as a table, one row each; `index` names the parts of names (tuples)."""
+    rows = [asdict(reading) | {"words": reading.words()} for reading in readings.values()]
+    names = [index] if isinstance(index, str) else list(index)
+    keys = [key if isinstance(key, tuple) else (key,) for key in readings]
+    for key in keys:
+        if len(key) != len(names):
+            raise ValueError(f"reading {key!r} has {len(key)} parts for {len(names)} names {names}")
+    return pd.concat([pd.DataFrame(keys, columns=names), pd.DataFrame(rows)], axis=1)
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A curve over stages: its normalised area, and the first stage whose interval is low."""
+
+    area: float
+    first_below: str | None
+
+
+def cascade(readings: Mapping[str, Reading]) -> Cascade:
+    """Summarise readings by stage, in the order of randomization, at equal distances.
+
+    The area under kappa (trapezoids, 1 for an unchanged map) is NaN if a kappa is. Raises
+    ValueError for fewer than two stages.
+    """
+    if len(readings) < 2:
+        raise ValueError(f"a cascade has two stages or more; got {list(readings)}")
+    kappa = np.array([reading.kappa for reading in readings.values()])
+    area = float(np.trapezoid(kappa) / (len(kappa) - 1))
+    first = next((stage for stage, read in readings.items() if read.verdict == "below"), None)
+    return Cascade(area, first)
+
+
+_PRIOR_FIELDS = tuple(
+    name for name in Reading.__annotations__ if name.startswith(("prior_", "excess"))
+)
+
+
+def _read_prior(
+    prior: ArrayLike,
+    values: np.ndarray,
+    generator: np.random.Generator,
+    image_weights: np.ndarray,
+    point: Corrected,
+    drawn: Corrected,
+    tails: tuple[float, float],
+) -> dict[str, float]:
+    prior = _square(prior, "prior")
+    if prior.shape[1:] != values.shape[1:]:
+        raise ValueError(
+            f"prior has shape {prior.shape}, similarity {values.shape}; both need the same images"
+        )
+    pairs, images = prior.shape[:2]
+    prior_drawn = corrected(prior, image_weights, draws(generator, len(image_weights), pairs))
+    prior_point = corrected(prior, np.ones((1, images)), np.ones((1, pairs)))
+    own = mean(np.diagonal(prior, axis1=1, axis2=2), axis=0)
+    band_low, band_high = quantiles(own, tails)
+    prior_low, prior_high = quantiles(prior_drawn.kappa, tails)
+    excess_low, excess_high = quantiles(drawn.kappa - prior_drawn.kappa, tails)
+    return {
+        "prior_similarity": float(prior_point.similarity[0]),
+        "prior_band_low": band_low,
+        "prior_band_high": band_high,
+        "prior_chance": float(prior_point.chance[0]),
+        "prior_kappa": float(prior_point.kappa[0]),
+        "prior_low": prior_low,
+        "prior_high": prior_high,
+        "excess": float(point.kappa[0] - prior_point.kappa[0]),
+        "excess_low": excess_low,
+        "excess_high": excess_high,
+        "prior_seeds": pairs,
+    }
+
+
+def _obstacle(
+    defined: int, images: int, chance: float, kappas: np.ndarray, confidence: float
+) -> str:
+    """Why no verdict is possible, or nothing."""
+    # A tail needs at least one of the distinct ways to draw images with replacement.
+    if defined < 2 or math.comb(2 * defined - 1, defined) * (1 - confidence) < 2:
+        lost = f" of {images}" if defined < images else ""
+        return f"too few images: {defined}{lost} with a defined similarity"
+    if not math.isfinite(chance):
+        return "chance is undefined: no defined similarity between different images"
+    if 1 - chance < _LEAST_ROOM:
+        return f"chance is {chance:.3f}: the metric cannot tell maps apart"
+    if np.isfinite(kappas).mean() < _LEAST_DEFINED:
+        return "too many undefined similarities for an interval"
+    return ""
+
+
+def chance_of_images(values: np.ndarray) -> np.ndarray:
+    """Chance level [N] of each image in values [R,N,N]: its map with those of all other images."""
+    others = np.where(np.eye(values.shape[1], dtype=bool), np.nan, values)
+    return mean(others, axis=(0, 2))
+
+
+def by_image(similarity: ArrayLike) -> pd.DataFrame:
+    """Similarity and chance level of each image in [R,N,N] or [N,N]; a row a draw r and image."""
+    values = _square(similarity, "similarity")
+    draw, image = np.indices(values.shape[:2]).reshape(2, -1)
+    return pd.DataFrame(
+        {
+            "draw": draw,
+            "image": image,
+            "similarity": np.diagonal(values, axis1=1, axis2=2).reshape(-1),
+            "chance": np.concatenate([chance_of_images(square[None]) for square in values]),
+        }
+    )
+
+
+def _square(values: ArrayLike, what: str) -> np.ndarray:
+    # A tensor, known by what it can do: a verdict is to be had without torch.
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values, dtype=np.float64)
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[1] != array.shape[2] or 0 in array.shape:
+        raise ValueError(
+            f"{what} has shape {np.shape(values)}; expected [R,N,N] or [N,N]: map of image i from "
+            "one network against map of image j from the other, as metric.matrix(a, b) gives it"
+        )
+    return np.where(np.isfinite(array), array, np.nan)
+
+
+def _check_settings(margin: float, confidence: float, resamples: int, seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected 0 or more")
+    if not 0 < margin < 1:
+        raise ValueError(f"margin is {margin}; expected a kappa between 0 and 1, such as 0.1")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; expected between 0 and 1, such as 0.95")
+    if resamples * (1 - confidence) < 2:
+        raise ValueError(
+            f"{resamples} resamples are too few for a confidence of {confidence}; "
+            f"use at least {math.ceil(2 / (1 - confidence))}"
+        )

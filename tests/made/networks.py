@@ -1,0 +1,110 @@
+"""Networks and comparisons that several test files need."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from saliency_sanity import Classifier, Scaling, load_model
+from saliency_sanity._random import generator
+from torch import Tensor, nn
+
+SCALING = Scaling((0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
+
+
+class SmallNet(nn.Module):
+    """Two convolutions with batch norm, one rectified by a module, one by a function."""
+
+    def __init__(self, classes: int = 5):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(6, 8, 3, padding=1, stride=2)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = F.relu(self.second(self.relu(self.norm(self.first(x)))))
+        return self.head(self.drop(features.mean((2, 3))))
+
+
+class ModularNet(SmallNet):
+    """The same function of the same weights, with a module for each rectifier and average."""
+
+    def __init__(self, classes: int = 5):
+        super().__init__(classes)
+        self.late = nn.ReLU()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.late(self.second(self.relu(self.norm(self.first(x)))))
+        return self.head(self.drop(self.pool(features).flatten(1)))
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference in units of the largest value of ``theirs``."""
+    assert ours.shape == theirs.shape
+    assert torch.isfinite(ours).all()
+    scale = theirs.abs().max().item()
+    assert scale > 0, "an all-zero reference agrees with anything of its kind"
+    return (ours - theirs).abs().max().item() / scale
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=generator("test", seed), dtype=dtype)
+
+
+def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Redraw a small network's parameters from a generator of their own."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator(seed, name)) * 0.5)
+    return network
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, size: int, images: int = 8) -> nn.Module:
+    """Give batch norms the statistics of noise images: gradients get a sane size."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    network(draw(images, 3, size, size, seed=99))
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+    return network
+
+
+def small(
+    dtype: torch.dtype = torch.float32, seed: int = 0, kind: type[SmallNet] = SmallNet
+) -> Classifier:
+    network = calibrate(seeded(kind(), seed).eval(), 16).to(dtype)
+    return Classifier(
+        network, name="small", weights="random", scaling=SCALING, size=16, cam_layer="second"
+    )
+
+
+def random_classifier(name: str, size: int) -> Classifier:
+    return calibrate(load_model(name, "none", device="cpu"), size)
+
+
+class _Rectified(nn.Module):
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.conv, self.bn, self.relu = block.conv, block.bn, nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x)))
+
+
+def with_relu_modules(inception: nn.Module) -> nn.Module:
+    """A copy of torchvision's Inception v3 that rectifies through modules."""
+    twin = copy.deepcopy(inception)
+    for parent in list(twin.modules()):
+        for name, child in parent.named_children():
+            if type(child).__name__ == "BasicConv2d":
+                setattr(parent, name, _Rectified(child))
+    return twin

@@ -1,0 +1,94 @@
+"""The cascade from end to end: on other people's networks, and as a notebook."""
+
+import pandas as pd
+import pytest
+import torch
+from made.networks import draw
+from pandas.testing import assert_frame_equal
+from saliency_sanity import load_model, resolve
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.runs.runner import run_notebook
+from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.similarity.metrics import metric
+
+# Networks with the size of input that is enough for them; whether they have rectifiers.
+NETWORKS = {
+    "resnet18": (64, True),
+    "vgg16_bn": (32, True),
+    "mobilenet_v3_small": (64, True),
+    "densenet121": (32, True),
+    "convnext_tiny": (32, False),
+    "vit_b_16": (224, False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_network_is_randomized_or_refused_with_the_reason(name):
+    size, rectified = NETWORKS[name]
+    model = load_model(name, "none", device="cpu")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x = draw(2, 3, size, size)
+    outcome = Experiment(
+        model,
+        x,
+        model.predict(x),
+        {key: resolve(key) for key in ("gradient", "guided_backprop", "sobel")},
+        {"spearman_abs": metric("spearman_abs")},
+        seeds=1,
+        stage_limit=3,
+    )()
+    assert len(outcome.stages) == 3
+    assert ("guided_backprop" in outcome.refused) == (not rectified)
+    if not rectified:
+        assert "rectifiers" in outcome.refused["guided_backprop"]
+    changed = outcome.matrices["gradient", "spearman_abs"][:, 0].diagonal(axis1=1, axis2=2)
+    if name == "vit_b_16":
+        # Its constructor gives the last layer zeros, so that no logit depends on the picture.
+        assert pd.isna(changed).all()
+    else:
+        assert (changed[-1] < 0.99).all()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def run(folder, results, **parameters):
+    given = {
+        "model": "cnn",
+        "weights": "none",
+        "images": "fashion_mnist",
+        "image_count": 6,
+        "metrics": ["spearman_abs", "spearman_signed"],
+        "results": str(results),
+    }
+    run_notebook(
+        "notebooks/02_cascading_randomization.ipynb",
+        folder / "executed.ipynb",
+        given | parameters,
+        profile="smoke",
+        progress=False,
+    )
+    table = pd.read_parquet(results / "tables/02_cascading_randomization.parquet")
+    return table, ClaimTable.read(results / "claims/02_cascading_randomization.json")
+
+
+@pytest.mark.slow
+def test_a_run_that_lost_half_of_its_results_ends_with_the_same_table(tmp_path):
+    table, claims = run(tmp_path, tmp_path / "results")
+    kept = sorted((tmp_path / "results/store").rglob("*.safetensors"))
+    assert len(kept) > 50
+    for path in kept[::2]:
+        path.unlink()
+    kept[1].write_bytes(kept[1].read_bytes()[:100])
+    again, same = run(tmp_path, tmp_path / "results")
+    assert_frame_equal(again, table, check_exact=True)
+    assert same == claims
+    assert [path.suffix for path in kept[1].parent.iterdir() if path != kept[1]].count(".damaged")
+    verdicts = {claim.id: claim.verdict for claim in claims}
+    assert verdicts["products with the input, by rank correlation, absolute"] == "reproduced"
+
+
+@pytest.mark.slow
+def test_blocks_one_at_a_time_have_claims_of_their_own(tmp_path):
+    table, claims = run(tmp_path, tmp_path / "results", order="independent", stage_limit=0)
+    assert set(table["stage"]) == {"softmax_linear", "fc1", "hidden2", "hidden1", "all"}
+    assert [claim.id for claim in claims] == ["products with the input", "guided against gradient"]

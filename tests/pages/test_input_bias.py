@@ -1,0 +1,115 @@
+"""The notebook on input bias: known answers, pictures without dark objects, masks of one's own."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from made.places import ROOT
+from PIL import Image
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.runs.runner import NotebookFailedError, run_notebook
+from saliency_sanity.subjects.training.checkpoints import trained_path
+from saliency_sanity.subjects.training.loop import train
+from saliency_sanity.subjects.training.recipe import Recipe
+
+SOURCE = Path("notebooks/05_input_bias.ipynb")
+NAME = SOURCE.stem
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A tree of its own, with a network that knows a handful of garments."""
+    root = tmp_path_factory.mktemp("bias")
+    for name in ("config", "notebooks"):
+        shutil.copytree(ROOT / name, root / name)
+    with contextlib.chdir(root):
+        recipe = Recipe("cnn", images=60, epochs=10.0, batch=20, learning_rate=1e-3)
+        train(recipe, trained_path("cnn", recipe.weights), progress=False)
+        yield root
+
+
+def run(results, **parameters):
+    given = {"model": "cnn", "images": "fashion_mnist", "pool": 20, "results": str(results)}
+    output = results.parent / "executed.ipynb"
+    run_notebook(SOURCE, output, given | parameters, profile="smoke", progress=False)
+    cells = nbformat.read(output, 4).cells
+    said = " ".join(str(cell.get("outputs", "")) for cell in cells)
+    verdicts = {c.id: c.verdict for c in ClaimTable.read(results / f"claims/{NAME}.json")}
+    return verdicts, said
+
+
+def test_known_answers_on_dark_garments(checkout, tmp_path):
+    verdicts, _ = run(tmp_path / "results", image_count=6, seeds=2)
+    for exact in ("shift invariance", "an artificial blind spot", "threshold 0"):
+        assert verdicts[exact] == "reproduced"
+    assert verdicts["whoever multiplies hangs on the zero"] == "reproduced"
+    tables = tmp_path / "results/tables"
+    inside = pd.read_parquet(tables / f"{NAME}-inside.parquet").set_index(["method", "zero"])
+    value = inside["value"]
+    # What does not multiply has the same share whatever is zero; what multiplies loses the garment
+    # where the garment's colour is zero, and the ground where the ground's is.
+    for key in ("gradient", "guided_backprop", "modified_rectgrad"):
+        assert value[key, "black"] == pytest.approx(value[key, "white"], abs=0.02)
+    for key in ("rectgrad", "gradient_x_input", "integrated_gradients", "lrp_epsilon"):
+        assert value[key, "black"] < value[key, "mid-grey"] < value[key, "white"]
+        assert value[key, "white"] == pytest.approx(1)
+    likeness = pd.read_parquet(tables / f"{NAME}-likeness.parquet").set_index(["metric", "method"])
+    assert likeness.loc[("input likeness", "input"), "kappa"] == pytest.approx(1)
+    assert likeness.loc[("input likeness", "noise"), "kappa"] == pytest.approx(0, abs=0.05)
+    colours = pd.read_parquet(tables / f"{NAME}-colours.parquet")
+    lowest = colours[(colours["method"] == "zero is 0.00") & (colours["at"] == 0)]
+    assert lowest.set_index("panel")["value"]["RectGrad"] < 0.02  # the level holds shades beside it
+    assert lowest.set_index("panel")["value"]["RectGrad, without ⊙ input"] > 0
+
+
+def folder_of(path, **pictures):
+    path.mkdir()
+    for name, values in pictures.items():
+        Image.fromarray(np.uint8(values)).save(path / f"{name}.png")
+    return path
+
+
+def test_pictures_without_dark_objects_and_masks_of_ones_own(checkout, tmp_path):
+    scene = np.full((64, 64, 3), 230)
+    scene += np.arange(64)[:, None, None] % 7  # not flat
+    pictures = folder_of(tmp_path / "pictures", one=scene, two=scene[::-1] - 20)
+    bright = {"model": "cnn", "images": str(pictures), "pool": 0}
+    verdicts, said = run(tmp_path / "bright", **bright)
+    assert "0 of 2 pictures have a dark object" in said
+    assert verdicts["dark objects are not highlighted"] == "not tested"
+    mask = np.zeros((64, 64))
+    mask[16:48, 16:48] = 255
+    masks = folder_of(tmp_path / "masks", one=mask, two=mask)
+    verdicts, said = run(tmp_path / "masked", **bright, masks=str(masks))
+    assert "0 of 2 pictures" in said  # an object of the ground's colour is not dark
+    scene[16:48, 16:48] //= 8
+    dark = folder_of(tmp_path / "dark", one=scene, two=scene[::-1] - 20)
+    verdicts, said = run(tmp_path / "found", **bright | {"images": str(dark)}, masks=str(masks))
+    assert "2 of 2 pictures" in said
+    assert verdicts["dark objects are not highlighted"] == "inconclusive"  # two are too few
+    small = folder_of(tmp_path / "small", one=mask[:32], two=mask[:32])
+    with pytest.raises(NotebookFailedError, match="64 x 32 pixels"):
+        run(tmp_path / "refused", **bright, masks=str(small))
+    empty = folder_of(tmp_path / "empty", one=0 * mask, two=mask)
+    with pytest.raises(NotebookFailedError, match=r"one\.png is empty"):
+        run(tmp_path / "refused", **bright, masks=str(empty))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"quantiles": [80.0, 100.0]}, "q 100.0 must be below 100"),
+        ({"colours": [0.5, 1.5]}, "1.5"),
+        ({"image_count": 99}, "image_count is 99; valid are 1 to 20"),
+        ({"masks": "masks"}, "masks"),
+    ],
+)
+def test_bad_values_are_refused_by_name(checkout, tmp_path, given, message):
+    with pytest.raises(NotebookFailedError, match=message):
+        run(tmp_path / "results", **given)

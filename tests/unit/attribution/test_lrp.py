@@ -1,0 +1,551 @@
+"""Relevance, against rules written out, gradient ⊙ input, Captum, and what must be refused."""
+
+import copy
+
+import captum.attr
+import pytest
+import torch
+import torch.nn.functional as F
+from captum.attr._utils.lrp_rules import EpsilonRule
+from made.networks import SCALING, ModularNet, SmallNet, calibrate, draw, relative, seeded, small
+from saliency_sanity import CATALOGUE, Classifier, chunk_limit, load_model, resolve
+from saliency_sanity._errors import NotApplicable
+from saliency_sanity.attribution.base import Gradient
+from saliency_sanity.attribution.canonization import canonical
+from saliency_sanity.attribution.compose import (
+    NoiseAverage,
+    PathAverage,
+    Rectified,
+    TimesInput,
+)
+from saliency_sanity.attribution.lrp import INPUT_RULES, RULES, Lrp
+from saliency_sanity.attribution.per_label import explaining
+from saliency_sanity.attribution.rectifiers import Guided
+from saliency_sanity.subjects.small_networks import build_untrained
+from torch import Tensor, nn
+
+DOUBLE = torch.float64
+TARGET = torch.tensor([1, 2])
+
+
+def logits_of(model: nn.Module, x: Tensor, target: Tensor = TARGET) -> Tensor:
+    with torch.no_grad():
+        return model(x).gather(1, target[:, None])[:, 0]
+
+
+def classifier(network: nn.Module, size: int) -> Classifier:
+    return Classifier(network, name="net", weights="random", scaling=SCALING, size=size)
+
+
+def pictures() -> Tensor:
+    return SCALING.to_network(draw(2, 3, 2, 2, dtype=DOUBLE).sigmoid())
+
+
+def layered(bias: bool = True) -> nn.Module:
+    """3 x 2 x 2 pixels, 9 hidden units, 5 more, 4 logits."""
+    layers = (nn.Linear(12, 9, bias), nn.ReLU(), nn.Linear(9, 5, bias), nn.ReLU(inplace=True))
+    return seeded(nn.Sequential(nn.Flatten(), *layers, nn.Linear(5, 4, bias))).eval().double()
+
+
+def convolutional(bias: bool = True) -> nn.Module:
+    first, second = nn.Conv2d(3, 6, 3, bias=bias), nn.Conv2d(6, 8, 3, padding=1, bias=bias)
+    layers = (first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.AvgPool2d(2))
+    return seeded(nn.Sequential(*layers, nn.Flatten(), nn.Linear(72, 4, bias))).eval().double()
+
+
+# The rules written out: contributions [N, inputs, outputs], shares of each, relevance handed down.
+
+
+def shares(rule: str, layer: nn.Linear, x: Tensor) -> Tensor:
+    weight, bias = layer.weight.T.detach(), layer.bias.detach()
+    z = x[:, :, None] * weight
+    if rule in ("epsilon", "z"):
+        total = z.sum(1, keepdim=True) + bias
+        return z / (total + 1e-6 * torch.where(total >= 0, 1, -1))
+    positive = z.clamp_min(0) / (z.clamp_min(0).sum(1, keepdim=True) + bias.clamp_min(0))
+    if rule == "zplus":
+        return positive
+    if rule == "alpha_beta":
+        negative = z.clamp_max(0) / (z.clamp_max(0).sum(1, keepdim=True) + bias.clamp_max(0))
+        # A unit to which nothing contributed with a sign has no shares of that sign to give.
+        return 2 * positive.nan_to_num() - negative.nan_to_num()
+    if rule == "wsquare":
+        z = (weight**2).expand_as(z)
+    elif rule == "flat":
+        z = torch.ones_like(z)
+    else:
+        pixels = torch.zeros(3, 2, 2, dtype=x.dtype)
+        low, high = (SCALING.to_network(pixels + raw).flatten()[:, None] for raw in (0, 1))
+        z = z - low * weight.clamp_min(0) - high * weight.clamp_max(0)
+    return z / z.sum(1, keepdim=True)
+
+
+def written_out(network: nn.Sequential, x: Tensor, rule: str, input_rule: str) -> Tensor:
+    inputs, layers, found = [], [], x
+    for module in network:
+        if isinstance(module, nn.Linear):
+            layers.append(module)
+            inputs.append(found)
+        found = module(found).detach()
+    relevance = torch.zeros_like(found).scatter(1, TARGET[:, None], 1) * found
+    for depth in reversed(range(len(layers))):
+        here = input_rule if depth == 0 and input_rule != "same" else rule
+        split = shares(here, layers[depth], inputs[depth])
+        relevance = (split.nan_to_num() * relevance[:, None]).sum(2)
+    return relevance.view_as(x)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("input_rule", INPUT_RULES)
+def test_rules_against_their_formulae(rule, input_rule):
+    network, x = layered(), pictures()
+    found = Lrp(rule, input_rule)(classifier(network, 2), x, TARGET)
+    assert relative(found, written_out(network, x, rule, input_rule)) < 1e-6
+
+
+def test_input_rules_differ_from_each_other():
+    x = pictures()
+    model = classifier(layered(), 2)
+    maps = [Lrp("zplus", rule)(model, x, TARGET) for rule in INPUT_RULES]
+    for i, one in enumerate(maps):
+        assert all(relative(one, other) > 0.01 for other in maps[:i])
+
+
+@pytest.mark.parametrize("convolution", [False, True])
+def test_first_layer_of_any_kind_gets_the_input_rule(convolution):
+    """A convolution over the whole picture is a linear layer."""
+    x = pictures()
+    network = layered()
+    first = network[1]
+    if convolution:
+        whole = nn.Conv2d(3, 9, 2).double()
+        whole.weight.data, whole.bias.data = first.weight.data.view(9, 3, 2, 2), first.bias.data
+        network = nn.Sequential(whole, nn.Flatten(), *network[2:])
+    for rule in INPUT_RULES:
+        found = Lrp("epsilon", rule)(classifier(network, 2), x, TARGET)
+        assert relative(found, written_out(layered(), x, "epsilon", rule)) < 1e-6
+
+
+# Gradient ⊙ input
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("build", [layered, convolutional])
+def test_epsilon_towards_zero_is_gradient_times_input(build, bias):
+    """With biases too: what they take of the relevance is what is lost of the sum."""
+    network, size = build(bias), 2 if build is layered else 14
+    x = draw(2, 3, size, size, dtype=DOUBLE)
+    expected = TimesInput(Gradient())(network, x, TARGET)
+    differences = [
+        relative(Lrp(epsilon=eps)(network, x, TARGET), expected) for eps in (1e-2, 1e-5, 1e-10)
+    ]
+    assert differences[2] < 1e-7
+    assert differences[0] > 100 * differences[1] > 100 * differences[2]
+    total = expected.sum((1, 2, 3))
+    assert (relative(total, logits_of(network, x)) < 1e-9) == (not bias)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet_double", "vgg"])
+def test_epsilon_is_gradient_times_input_on_the_networks_of_the_book(name, request):
+    if name in ("cnn", "mlp"):
+        model, x = build_untrained(name, 0).double(), draw(2, 1, 28, 28, dtype=DOUBLE)
+    else:
+        model = request.getfixturevalue(name)
+        x = draw(2, 3, 64, 64, dtype=next(model.parameters()).dtype)
+    single = x.dtype == torch.float32
+    expected = TimesInput(Gradient())(model, x, TARGET)
+    found = Lrp(epsilon=1e-9 if single else 1e-12)(model, x, TARGET)
+    assert relative(found, expected) < (1e-4 if single else 1e-6)
+    assert relative(Lrp("zplus")(model, x, TARGET), expected) > 0.01
+
+
+# Sums
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "zplus"])
+@pytest.mark.parametrize("input_rule", INPUT_RULES)
+def test_relevance_is_conserved_without_biases(rule, input_rule):
+    network, x = convolutional(bias=False), draw(2, 3, 14, 14, dtype=DOUBLE)
+    found = Lrp(rule, input_rule, epsilon=1e-10)(classifier(network, 14), x, TARGET)
+    assert relative(found.sum((1, 2, 3)), logits_of(network, x)) < 1e-6
+
+
+@pytest.mark.parametrize("input_rule", ["wsquare", "flat", "zbox"])
+def test_these_input_rules_leave_nothing_to_the_bias(input_rule):
+    network, x = layered(bias=False), draw(2, 3, 2, 2, dtype=DOUBLE)
+    network[1] = seeded(nn.Linear(12, 9), seed=3).double()
+    found = Lrp("zplus", input_rule)(classifier(network, 2), x, TARGET)
+    assert relative(found.sum((1, 2, 3)), logits_of(network, x)) < 1e-6
+    same = Lrp("zplus")(classifier(network, 2), x, TARGET)
+    assert relative(same.sum((1, 2, 3)), logits_of(network, x)) > 0.01
+
+
+def test_alpha_one_is_zplus():
+    network, x = convolutional(), draw(2, 3, 14, 14, dtype=DOUBLE)
+    zplus = Lrp("zplus")(network, x, TARGET)
+    assert relative(Lrp("alpha_beta", alpha=1.0)(network, x, TARGET), zplus) < 1e-12
+    assert relative(Lrp("alpha_beta", alpha=3.0)(network, x, TARGET), zplus) > 0.1
+
+
+def test_zplus_has_the_sign_of_the_logit():
+    network, x = convolutional(), draw(8, 3, 14, 14, dtype=DOUBLE)
+    target = torch.arange(8) % 4
+    logits = logits_of(network, x, target)
+    assert logits.min() < 0 < logits.max()
+    found = Lrp("zplus")(network, x, target)
+    assert (found * logits.sign().view(-1, 1, 1, 1)).min() >= 0
+
+
+def test_relevance_where_the_input_is_zero():
+    """Rules that share by contribution are blind there; those that share by weights are not."""
+    model, x = classifier(convolutional(), 14), draw(2, 3, 14, 14, dtype=DOUBLE)
+    x[:, :, 4:9, 4:9] = 0
+    for rule in RULES:
+        for input_rule in ("same", "z"):
+            assert not Lrp(rule, input_rule)(model, x, TARGET)[:, :, 4:9, 4:9].any()
+        for input_rule in ("zbox", "wsquare", "flat"):
+            found = Lrp(rule, input_rule)(model, x, TARGET)
+            assert found[:, :, 4:9, 4:9].abs().mean() > 0.05 * found.abs().mean()
+
+
+def test_flat_shares_equally_among_the_pixels_a_unit_sees():
+    model, x = classifier(layered(), 2), draw(2, 3, 2, 2, dtype=DOUBLE)
+    found = Lrp("epsilon", "flat")(model, x, TARGET)
+    assert relative(found, found.mean((1, 2, 3), keepdim=True).expand_as(found)) < 1e-12
+
+
+def test_an_average_shares_by_contribution():
+    """Two pixels, averaged: relevance 3 to 1, where the gradient would say 1 to 1."""
+    network = nn.Sequential(
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1, False)
+    )
+    network[3].weight.data.fill_(10)
+    found = Lrp()(network, torch.tensor([3.0, 1.0]).view(1, 1, 1, 2), torch.tensor([0]))
+    assert found.flatten().tolist() == pytest.approx([15, 5], rel=1e-4)
+
+
+class Flattening(nn.Module):
+    """``convolutional`` with a reshape by function: Captum has no rule for flattening modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.head = convolutional()[:-2], convolutional()[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).flatten(1))
+
+
+@pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require:UserWarning")
+@pytest.mark.parametrize("epsilon", [1e-6, 0.5])
+def test_epsilon_against_captum(epsilon):
+    oracle, x = Flattening(), draw(2, 3, 14, 14, dtype=DOUBLE)
+    for module in (*oracle.features, oracle.head):
+        if not isinstance(module, nn.ReLU):
+            # Captum has the rule for maxima too; here all goes to the largest, which is no epsilon.
+            module.rule = EpsilonRule(1e-13 if isinstance(module, nn.MaxPool2d) else epsilon)
+    expected = captum.attr.LRP(oracle).attribute(x, target=TARGET).detach()
+    assert relative(Lrp(epsilon=epsilon)(Flattening(), x, TARGET), expected) < 1e-9
+
+
+# Canonical form
+
+
+def test_batch_norms_are_folded_without_a_trace_in_the_logits(resnet_double):
+    x = draw(2, 3, 64, 64, dtype=DOUBLE)
+    for model, count in ((resnet_double, 20), (small(DOUBLE, kind=ModularNet), 1)):
+        plain = model(x)
+        with canonical(model) as folded, canonical(model) as again:
+            assert len(folded) == count
+            assert again == folded
+            assert relative(model(x), plain) < 1e-12
+            probe = draw(1, next(iter(folded)).num_features, 5, 5, dtype=DOUBLE)
+            assert relative(next(iter(folded))(probe), probe) < 1e-12
+        assert torch.equal(model(x), plain)
+
+
+def traces(model: nn.Module) -> dict:
+    return {
+        name: (
+            type(module),
+            "forward" in vars(module),
+            {key: id(p) for key, p in module._parameters.items()},
+            {key: len(value) for key, value in vars(module).items() if key.endswith("_hooks")},
+        )
+        for name, module in model.named_modules()
+    }
+
+
+class FaultError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["layer1.0.conv2", "fc"])
+@pytest.mark.parametrize("forwards", [0, 1])
+def test_network_comes_back_after_an_exception(where, forwards, resnet):
+    model = copy.deepcopy(resnet)
+    calls = iter(range(forwards))
+
+    def fail(module, inputs):
+        if next(calls, None) is None:
+            raise FaultError
+
+    model.network.get_submodule(where).register_forward_pre_hook(fail)
+    kept, before = copy.deepcopy(model.state_dict()), traces(model)
+    with pytest.raises(FaultError):
+        Lrp()(model, draw(2, 3, 64, 64), TARGET)
+    assert traces(model) == before
+    assert all(torch.equal(kept[key], value) for key, value in model.state_dict().items())
+
+
+def test_network_comes_back_after_an_exception_in_the_block(resnet):
+    kept, before = copy.deepcopy(resnet.state_dict()), traces(resnet)
+
+    def explain_what_is_not_there() -> None:
+        with Lrp().explaining(resnet, draw(2, 3, 64, 64)) as maps:
+            assert traces(resnet) != before
+            maps(torch.tensor([0, 1000]))
+
+    with pytest.raises(ValueError, match="target 1000 is out of range"):
+        explain_what_is_not_there()
+    assert traces(resnet) == before
+    assert all(torch.equal(kept[key], value) for key, value in resnet.state_dict().items())
+    assert all(parameter.requires_grad for parameter in resnet.parameters())
+
+
+# Many labels from one pass
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_label_of_one_pass_is_what_a_pass_of_its_own_gives(rule):
+    model, x = small(kind=ModularNet), draw(2, 3, 16, 16)
+    rounds = [torch.tensor([a, b]) for a in range(5) for b in (3, 0)]
+    with Lrp(rule).explaining(model, x) as maps:
+        found = [maps(labels) for labels in rounds]
+        again = [maps(labels) for labels in reversed(rounds)]
+    for labels, one, other in zip(rounds, found, reversed(again), strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, Lrp(rule)(model, x, labels))
+        assert not one.requires_grad
+    assert relative(found[0], found[2]) > 0.01
+
+
+def passes(model: nn.Module) -> list[int]:
+    seen = []
+    model.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    return seen
+
+
+def test_labels_share_the_forward_pass():
+    x = draw(3, 3, 14, 14, dtype=DOUBLE)
+    model = convolutional()
+    seen = passes(model)
+    with explaining(Lrp(), model, x) as maps:
+        for label in range(4):
+            maps(torch.full((3,), label))
+    assert seen == [3]
+    seen.clear()
+    with chunk_limit(2), explaining(Lrp(), model, x) as maps:
+        chunked = maps(torch.tensor([0, 1, 2]))
+    assert max(seen) == 2
+    assert relative(chunked, Lrp()(model, x, torch.tensor([0, 1, 2]))) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [PathAverage, NoiseAverage])
+def test_passes_that_are_open_at_once_do_not_meet(kind, resnet_double):
+    """An average keeps several: each lies in the canonical form of the others."""
+    method = kind(Lrp(), 3)
+    x, labels = draw(2, 3, 48, 48, dtype=DOUBLE), torch.tensor([5, 7])
+    before = traces(resnet_double)
+    with chunk_limit(2):
+        expected = method(resnet_double, x, labels)
+        with explaining(method, resnet_double, x) as maps:
+            maps(TARGET)
+            assert relative(maps(labels), expected) < 1e-9
+    assert traces(resnet_double) == before
+
+
+class Twice(nn.Module):
+    """One layer and one rectifier that are called twice."""
+
+    def __init__(self, tied: bool):
+        super().__init__()
+        self.layer, self.relu, self.head = nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 4)
+        self.other = self.layer if tied else nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.other(self.relu(self.layer(x.flatten(1))))))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("input_rule", ["same", "flat"])
+def test_a_layer_that_is_called_twice(rule, input_rule):
+    tied, untied, x = seeded(Twice(True)), seeded(Twice(False)), draw(2, 3, 2, 2)
+    untied.other.load_state_dict(tied.layer.state_dict())
+    method = Lrp(rule, input_rule)
+    assert relative(method(tied, x, TARGET), method(untied, x, TARGET)) < 1e-6
+    assert relative(method(tied, x, TARGET), method(seeded(Twice(False)), x, TARGET)) > 0.01
+
+
+# What is refused
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu, self.head = nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return self.head(self.relu(self.first(x)) + x)
+
+
+class Late(nn.Module):
+    """A batch norm that is defined after the first layer and runs after the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.second = (
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 1),
+        )
+        self.relu, self.flatten, self.head = nn.ReLU(), nn.Flatten(), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(self.second(self.relu(self.first(x)))))
+        return self.head(self.flatten(x))
+
+
+class Attentive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu = nn.Linear(4, 4), nn.ReLU()
+        self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.first(x.flatten(2)))
+        return self.attention(x, x, x)[0][:, 0]
+
+
+def dense(*between: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), *between, nn.Linear(12, 4))
+
+
+def normalized(wrap) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), wrap(nn.Linear(12, 6)), nn.ReLU(), nn.Linear(6, 4))
+
+
+REFUSED = {
+    "function": (SmallNet, 16, "calls 'relu', so relevance"),
+    "sum": (Residual, 2, "calls 'add', so"),
+    "GELU": (lambda: dense(nn.Linear(12, 12), nn.GELU()), 2, r"'gelu' \(.*without a rule: GELU\)"),
+    "ReLU6": (lambda: dense(nn.ReLU6()), 2, r"without a rule: ReLU6\)"),
+    "LayerNorm": (lambda: dense(nn.LayerNorm(12)), 2, r"'layer_norm' \(.*: LayerNorm\)"),
+    "attention": (Attentive, 2, r"rule: MultiheadAttention"),
+    "parametrized": (lambda: normalized(nn.utils.parametrizations.weight_norm), 2, "'linear'"),
+    "spectral": (lambda: normalized(nn.utils.spectral_norm), 2, r"'linear' \(.*rule: Linear\)"),
+    "no layer before": (lambda: dense(nn.BatchNorm1d(12)), 2, r"'batch_norm' \(.*: BatchNorm1d\)"),
+    "another layer before": (Late, 4, "folding its batch norms .* changes its logits"),
+    "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), 2, "calls no ReLU module"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("rule", RULES)
+def test_refused_with_the_reason(name, rule):
+    build, size, message = REFUSED[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            calibrate(network, size)
+    kept, before = copy.deepcopy(network.state_dict()), traces(network)
+    with pytest.raises(NotApplicable, match=message):
+        Lrp(rule)(network, draw(2, 3, size, size), TARGET)
+    assert traces(network) == before
+    assert all(torch.equal(kept[key], value) for key, value in network.state_dict().items())
+
+
+def test_networks_with_functional_parts_are_refused(inception, efficientnet):
+    densenet = load_model("densenet121", "none", device="cpu")
+    for model, size, message in (
+        (inception, 96, "cannot explain inception_v3.*calls 'relu'"),
+        (efficientnet, 64, "cannot explain efficientnet_lite0.*ReLU6"),
+        (densenet, 32, "cannot explain densenet121.*BatchNorm2d"),
+    ):
+        for name in ("lrp_epsilon", "lrp_zplus", "lrp_alpha_beta"):
+            assert "modules" in CATALOGUE[name].needs
+            with pytest.raises(NotApplicable, match=message):
+                resolve(name)(model, draw(1, 3, size, size), torch.tensor([0]))
+
+
+def test_functional_parts_that_only_move_values_are_not_refused():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = convolutional()
+
+        def forward(self, x):
+            conv, relu, _, second, _, average, _, head = self.layers
+            x = F.max_pool2d(relu(conv(x)), 2)
+            x = torch.cat([part.contiguous() for part in x.chunk(2, dim=1)], dim=1)
+            x = F.dropout(average(relu(second(x))), 0.5, training=self.training)
+            return head(x[:, :, :, :].reshape(len(x), -1))
+
+    x = draw(2, 3, 14, 14, dtype=DOUBLE)
+    for rule in RULES:
+        found = Lrp(rule)(Functional(), x, TARGET)
+        assert relative(found, Lrp(rule)(convolutional(), x, TARGET)) < 1e-12
+
+
+def test_what_another_hook_does_to_a_layers_output_is_seen():
+    network, x = convolutional(), draw(2, 3, 14, 14, dtype=DOUBLE)
+    network[3].register_forward_hook(lambda _module, _inputs, output: output * 2)
+    with pytest.raises(NotApplicable, match="calls 'mul'"):
+        Lrp()(network, x, TARGET)
+
+
+def test_input_rules_where_they_cannot_be():
+    x = draw(2, 3, 2, 2, dtype=DOUBLE)
+    with pytest.raises(NotApplicable, match=r"has no scaling: wrap .*Classifier"):
+        Lrp(input_rule="zbox")(layered(), x, TARGET)
+    turned = nn.Sequential(nn.MaxPool2d(2, 1), nn.Flatten(), nn.Linear(3, 4), nn.ReLU()).double()
+    with pytest.raises(NotApplicable, match="sees the pixels as they are"):
+        Lrp(input_rule="zbox")(classifier(turned, 2), x, TARGET)
+    Lrp(input_rule="flat")(turned, x, TARGET)
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.relu, self.head = nn.Linear(12, 5), nn.ReLU(), nn.Linear(17, 4)
+
+        def forward(self, x):
+            x = x.flatten(1)
+            return self.head(torch.cat([self.relu(self.first(x)), x], 1))
+
+    both = seeded(Both()).double()
+    with pytest.raises(NotApplicable, match="sees pixels and hidden units at once"):
+        Lrp(input_rule="flat")(both, x, TARGET)
+    expected = TimesInput(Gradient())(both, x, TARGET)
+    assert relative(Lrp(epsilon=1e-12)(both, x, TARGET), expected) < 1e-9
+
+
+def test_another_rule_at_rectifiers_is_refused():
+    with pytest.raises(NotApplicable, match=r"cannot take Guided\(\)"):
+        Rectified(Lrp(), Guided())(convolutional(), draw(2, 3, 14, 14, dtype=DOUBLE), TARGET)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rule": "eps"}, "unknown LRP rule 'eps'. Nearest: epsilon"),
+        ({"input_rule": "zbx"}, "unknown LRP input rule 'zbx'. Nearest: zbox"),
+        ({"epsilon": 0}, "epsilon 0 must be above 0"),
+        ({"epsilon": float("nan")}, "epsilon nan must be above 0"),
+        ({"alpha": 0.5}, "alpha 0.5 must be at least 1"),
+    ],
+)
+def test_wrong_parameters_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Lrp(**given)

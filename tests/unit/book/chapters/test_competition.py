@@ -1,0 +1,125 @@
+import pandas as pd
+import pytest
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.competition import competition_claims
+
+MARGIN, SHARE = 0.1, 0.2
+TWINS = {"competitive product": "product", "competitive noise": "noise"}
+TITLES = {"product": "Product", "competitive product": "Product, competitive"} | {
+    "noise": "Noise",
+    "competitive noise": "Noise, competitive",
+}
+LEVELS = {"product": 0.8, "competitive product": 0.0, "noise": 0.0, "competitive noise": 0.0}
+PASSES = "Product passes layer randomization by competition, by rank correlation, absolute"
+LABELS = "Product passes random labels by competition, by rank correlation, absolute"
+
+
+def rows(levels, position=1):
+    made = []
+    for method, kappa in levels.items():
+        low, high = kappa - 0.02, kappa + 0.02
+        verdict = "below" if high < MARGIN else "above" if low > MARGIN else "inconclusive"
+        made.append(
+            {
+                "method": method,
+                "metric": "spearman_abs",
+                "stage": "all",
+                "position": position,
+                "kappa": kappa,
+                "low": low,
+                "high": high,
+                "similarity": kappa,
+                "chance": 0.05,
+                "verdict": verdict,
+            }
+        )
+    return pd.DataFrame(made)
+
+
+def survival(after=0.2, wide=0.01):
+    values = {"original": 0.3, "logits": after, "all": after}
+    made = []
+    for position, (stage, value) in enumerate(values.items()):
+        made.append(
+            {
+                "method": "competitive product",
+                "quantity": "survivors",
+                "stage": stage,
+                "position": position,
+                "value": value,
+                "low": value - wide,
+                "high": value + wide,
+            }
+        )
+    return pd.DataFrame(made)
+
+
+def claimed(levels=None, relabelled=None, left=None, **settings):
+    claims = ClaimTable("page")
+    readings = pd.concat(
+        [rows(LEVELS | {"competitive product": 0.9}, 0), rows(LEVELS | (levels or {}))]
+    )
+    competition_claims(
+        claims,
+        readings,
+        relabelled,
+        TWINS,
+        TITLES,
+        survival() if left is None else left,
+        share=SHARE,
+        margin=MARGIN,
+        **settings,
+    )
+    return {claim.id: claim for claim in claims}
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ({}, "reproduced"),
+        ({"competitive product": 0.5}, "not reproduced"),
+        ({"competitive product": 0.1}, "inconclusive"),
+        ({"product": 0.0}, "not tested"),
+        ({"product": 0.0, "competitive product": 0.5}, "not reproduced"),
+        ({"product": 0.1}, "inconclusive"),
+    ],
+)
+def test_passing_is_read_at_the_last_stage(levels, expected):
+    assert claimed(levels)[PASSES].verdict == expected
+
+
+def test_labels_are_claims_of_their_own_where_there_are_such_networks():
+    assert LABELS not in claimed()
+    found = claimed(relabelled=rows(LEVELS | {"competitive product": 0.6}))
+    assert found[LABELS].verdict == "not reproduced"
+    assert found[PASSES].verdict == "reproduced"
+    forgotten = claimed(relabelled=rows(LEVELS), memorized=False)[LABELS]
+    assert forgotten.verdict == "not tested"
+    assert forgotten.measured is None
+    assert "not learned" in forgotten.reason
+
+
+@pytest.mark.parametrize(
+    ("after", "wide", "expected"),
+    [
+        (0.2, 0.01, "reproduced"),
+        (0.215, 0.001, "reproduced"),
+        (0.3, 0.01, "not reproduced"),
+        (0.1, 0.01, "not reproduced"),
+        (0.25, 0.05, "inconclusive"),
+    ],
+)
+def test_survival_is_held_against_chance(after, wide, expected):
+    claim = claimed(left=survival(after, wide))["Product, competitive survives by chance"]
+    assert claim.verdict == expected
+    assert "0.3 before" in claim.measured
+
+
+def test_chance_is_known_where_all_labels_compete_only():
+    assert not any("by chance" in id for id in claimed(all_compete=False))
+
+
+@pytest.mark.parametrize(("kappa", "expected"), [(0.0, "reproduced"), (0.5, "inconclusive")])
+def test_noise_passes_too(kappa, expected):
+    assert claimed({"competitive noise": kappa})["noise passes, too"].verdict == expected
+    assert not any("Noise passes" in id for id in claimed())

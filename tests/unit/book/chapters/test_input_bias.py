@@ -1,0 +1,169 @@
+"""Claims on input bias: verdicts follow from what was measured, in both directions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from saliency_sanity.book.chapters import input_bias as brightness
+from saliency_sanity.book.chapters.claims import VERDICTS, ClaimTable
+
+RECT, MODIFIED = brightness.RECT, brightness.MODIFIED
+BASE = np.linspace(0, 1, 8)
+
+
+def densities(product, other, without):
+    level = {(RECT, "black"): product, (RECT, "mid-grey"): other, (MODIFIED, "black"): without}
+    return {key: BASE + value for key, value in level.items()}
+
+
+def reading(kappa, half=0.02, margin=0.1, **named):
+    low, high = kappa - half, kappa + half
+    verdict = "below" if high < margin else "above" if low > margin else "inconclusive"
+    return {"kappa": kappa, "low": low, "high": high, "verdict": verdict, **named} | {
+        "similarity": kappa,
+        "chance": 0.0,
+    }
+
+
+@pytest.fixture
+def claims():
+    return ClaimTable("page")
+
+
+@pytest.mark.parametrize(
+    ("found", "verdicts"),
+    [
+        (densities(0, 1, 2), ["reproduced", "reproduced", "reproduced"]),
+        (densities(2, 1, 0), ["not reproduced", "not reproduced", "not reproduced"]),
+        (densities(2, 3, 4), ["not reproduced", "reproduced", "reproduced"]),
+        (densities(0, 1, -1), ["reproduced", "not reproduced", "reproduced"]),
+        ({key: values[:4] for key, values in densities(0, 1, 2).items()}, ["inconclusive"] * 3),
+        ({}, ["not tested"] * 3),
+    ],
+)
+def test_dark_objects(claims, found, verdicts):
+    assert [claim.verdict for claim in brightness.dark_claims(claims, found)] == verdicts
+    assert (
+        "density 0.50 with the product" in claims.claims[0].measured
+        if verdicts[0] == ("reproduced")
+        else True
+    )
+
+
+@pytest.mark.parametrize(
+    ("off", "verdict"),
+    [
+        ({"logits": 1e-7, "without": 1e-6, "with": 0.3}, "reproduced"),
+        ({"logits": 1e-3, "without": 1e-6, "with": 0.3}, "not reproduced"),
+        ({"logits": 1e-7, "without": 1e-3, "with": 0.3}, "not reproduced"),
+        ({"logits": 1e-7, "without": 1e-6, "with": 1e-7}, "not reproduced"),
+    ],
+)
+def test_shift_invariance(claims, off, verdict):
+    assert brightness.exact_claim(claims, off).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("at_zero", "verdict"),
+    [
+        ({"0.00": (0.0, 0.9), "0.50": (0.0, 1.1)}, "reproduced"),
+        ({"0.00": (0.0, 0.9), "0.50": (1e-9, 1.1)}, "not reproduced"),
+        ({"0.00": (0.0, 0.0), "0.50": (0.0, 1.1)}, "not reproduced"),
+    ],
+)
+def test_blind_spot(claims, at_zero, verdict):
+    assert brightness.colour_claim(claims, at_zero).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("product", "without", "verdict"),
+    [(0.0, 0.5, "reproduced"), (0.5, 0.0, "not reproduced"), (0.5, 0.5, "inconclusive")],
+)
+def test_negatives(claims, product, without, verdict):
+    rows = pd.DataFrame([reading(product, method=RECT), reading(without, method=MODIFIED)])
+    claim = brightness.negative_claim(claims, rows, 7)
+    assert claim.verdict == verdict
+    assert "7 pictures" in claim.measured
+    assert brightness.negative_claim(ClaimTable("other"), None, 3).verdict == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("product", "without", "verdict"),
+    [
+        (0.6, 0.0, "reproduced"),
+        (0.6, 0.6, "inconclusive"),
+        (0.0, 0.0, "not reproduced"),
+        (0.1, 0.0, "inconclusive"),
+    ],
+)
+def test_following_the_input(claims, product, without, verdict):
+    likeness = pd.DataFrame(
+        [
+            reading(value, method=method, metric=metric)
+            for metric in ("all", "kept")
+            for method, value in ((RECT, product), (MODIFIED, without))
+        ]
+    )
+    moved = pd.DataFrame([reading(0.2, method=RECT), reading(1.0, method=MODIFIED)])
+    *follows, hangs = brightness.following_claims(claims, likeness, moved, [RECT])
+    assert [claim.verdict for claim in follows] == [verdict] * 2
+    assert hangs.verdict == "reproduced"
+
+
+def test_a_method_that_moves_against_expectation_is_named(claims):
+    likeness = pd.DataFrame(
+        [reading(0.5, method=method, metric="all") for method in (RECT, MODIFIED)]
+    )
+    moved = pd.DataFrame(
+        [
+            reading(0.2, method=RECT),
+            reading(0.7, method="gradient"),
+            reading(np.nan, method="canny"),
+        ]
+    )
+    hangs = brightness.following_claims(claims, likeness, moved, [RECT])[-1]
+    assert hangs.verdict == "not reproduced"
+    assert hangs.measured == "2 of 2 methods and controls change; otherwise than expected: gradient"
+
+
+@pytest.mark.parametrize(
+    ("levels", "verdict"),
+    [
+        ({"z": 0.8, "w²": 0.2, "flat": 0.1}, "reproduced"),
+        ({"z": 0.8, "w²": 0.2, "flat": 0.9}, "inconclusive"),
+        ({"z": 0.8, "w²": 0.9, "flat": 0.9}, "inconclusive"),
+        ({"z": 0.0, "w²": 0.9, "flat": 0.9}, "not reproduced"),
+    ],
+)
+def test_rules_of_lrp(claims, levels, verdict):
+    rows = [reading(value, method=name, metric="all") for name, value in levels.items()]
+    rows += [reading(0.0, method=name, metric="kept") for name in levels]
+    assert brightness.rule_claim(claims, pd.DataFrame(rows)).verdict == verdict
+    refused = brightness.rule_claim(ClaimTable("other"), None, "no rule for this")
+    assert (refused.verdict, refused.reason) == ("not tested", "no rule for this")
+
+
+def test_threshold_zero_and_the_padding_trick(claims):
+    assert brightness.tau_claim(claims, 1e-7).verdict == "reproduced"
+    assert brightness.tau_claim(ClaimTable("other"), 1e-3).verdict == "not reproduced"
+    assert brightness.trick_claim(claims, BASE + 1, BASE).verdict == "reproduced"
+    assert brightness.trick_claim(ClaimTable("other"), BASE, BASE + 1).verdict == "not reproduced"
+
+
+def test_the_last_stage_decides_on_sanity(claims):
+    rows = [
+        reading(kappa, method=method, metric="spearman_abs", position=position)
+        for method, levels in {RECT: (0.0, 0.8), MODIFIED: (0.8, 0.0)}.items()
+        for position, kappa in enumerate(levels)
+    ]
+    found = brightness.sanity_claims(claims, pd.DataFrame(rows), "spearman_abs")
+    assert [claim.verdict for claim in found] == ["reproduced", "not reproduced"]
+
+
+def test_a_sentence_is_said_only_where_it_is_true(claims):
+    good = brightness.tau_claim(claims, 0.0)
+    assert brightness.remember(good, "So it is.").data == "**To remember.** So it is."
+    bad = brightness.tau_claim(ClaimTable("other"), 1.0)
+    said = brightness.remember(bad, "So it is.").data
+    assert said.startswith("**Not reproduced:** With a threshold of 0")
+    assert "So it is" not in said
+    assert {good.verdict, bad.verdict} <= set(VERDICTS)

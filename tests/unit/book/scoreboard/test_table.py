@@ -1,0 +1,189 @@
+"""The scoreboard read from planted tables: which row counts, what is missing, what it is called."""
+
+from dataclasses import replace
+
+import pytest
+from made.boards import DRIVEN, METHODS, OPEN, RESPONDS, board, plant, put, reading, staged
+from saliency_sanity import CATALOGUE, resolve
+from saliency_sanity.attribution.competition import Compete
+from saliency_sanity.book.scoreboard.columns import (
+    CHECKS,
+    UNIT_WORDS,
+    Check,
+    Source,
+)
+from saliency_sanity.book.scoreboard.table import (
+    COLUMNS,
+    TWIN,
+    TWINS,
+    MissingTablesError,
+    in_order,
+    method_title,
+    read_scoreboard,
+    tally,
+)
+from saliency_sanity.randomization.blocks import WHOLE
+from saliency_sanity.verdict.reading import RANDOMIZATION_WORDS
+
+ONE = Source("02_a", "cnn", "verdicts")
+CASCADE = Check("cascade", "Random weights", "CNN", (ONE,), RANDOMIZATION_WORDS)
+
+
+def read(results, check, rows, file=None):
+    put(results, file or check.sources[0].file, rows)
+    return read_scoreboard(results, [check]).set_index("method")
+
+
+def test_every_measured_pair_has_a_row(tmp_path):
+    table = board(tmp_path)
+    assert tuple(table.columns) == COLUMNS
+    assert set(zip(table["method"], table["check"], strict=True)) == {
+        (method, check.key) for method in METHODS for check in CHECKS
+    }
+    assert not table.duplicated(["method", "check"]).any()
+    row = table.set_index(["method", "check"]).loc[("gradient", "labels_cnn")]
+    assert (row["verdict"], row["standing"], row["words"]) == ("below", "wanted", "responds")
+    assert (row["low"], row["high"]) == RESPONDS
+    assert row["page"] == "03_label_randomization-cnn"
+    assert row["link"] == "03_label_randomization-cnn.html#verdicts"
+
+
+def test_what_is_missing_is_named_with_what_makes_it(tmp_path):
+    plant(tmp_path)
+    gone = [Source("01_edge_detectors", "", ""), Source("04_cgi_sanity", "mlp", "")]
+    for source in gone:
+        (tmp_path / "tables" / source.file).unlink()
+    with pytest.raises(MissingTablesError) as error:
+        read_scoreboard(tmp_path, profile="smoke")
+    said = str(error.value)
+    assert said.startswith("2 of the tables")
+    assert "make book PROFILE=smoke" in said
+    for source in gone:
+        assert f"{source.file}, of notebook {source.notebook}" in said
+        assert source.command("smoke") in said
+    assert "03_label" not in said
+    assert said.count("run notebooks/01_edge_detectors.ipynb") == 1, "two checks read one table"
+
+
+def test_in_an_empty_folder_everything_is_missing(tmp_path):
+    with pytest.raises(MissingTablesError) as error:
+        read_scoreboard(tmp_path)
+    for check in CHECKS:
+        assert all(source.file in str(error.value) for source in check.sources)
+
+
+def test_what_was_not_measured_has_no_row(tmp_path):
+    table = read(tmp_path, CASCADE, [reading("gradient", "spearman_abs", RESPONDS)])
+    assert list(table.index) == ["gradient"]
+
+
+def test_of_a_cascade_the_last_stage_counts(tmp_path):
+    rows = staged("gradient", "spearman_abs", fc2=DRIVEN, fc1=DRIVEN, conv=RESPONDS)
+    assert read(tmp_path, CASCADE, rows).loc["gradient", "verdict"] == "below"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "stage", "verdict"),
+    [
+        ({"fc": RESPONDS, "conv": DRIVEN, "stem": OPEN}, "conv", "above"),
+        ({"fc": (0.6, 0.7), "conv": (0.7, 0.8), "stem": (0.5, 0.6)}, "conv", "above"),
+        ({"fc": (-0.02, 0.01), "conv": (-0.02, 0.08), "stem": (-0.5, 0)}, "conv", "below"),
+        ({"fc": (0.03, 0.09), "conv": (-0.2, 0.2), "stem": (0, 0.01)}, "conv", "inconclusive"),
+    ],
+)
+def test_of_single_blocks_the_one_noticed_least_counts(tmp_path, blocks, stage, verdict):
+    """The highest kappa, but one that is decided never hides one that is open."""
+    check = replace(CASCADE, single=True)
+    rows = staged("gradient", "spearman_abs", **blocks | {WHOLE: (0.95, 0.99)})
+    other = staged("noise", "spearman_abs", **dict.fromkeys([*blocks, WHOLE], RESPONDS))
+    table = read(tmp_path, check, rows + other)
+    assert tuple(table.loc["gradient", ["stage", "verdict"]]) == (stage, verdict)
+    assert (table.loc["gradient", "low"], table.loc["gradient", "high"]) == blocks[stage]
+    assert table.loc["noise", "verdict"] == "below"
+
+
+def test_the_first_source_wins_and_the_next_fills_in(tmp_path):
+    second = Source("05_b", "cnn", "free")
+    check = replace(CASCADE, sources=(ONE, second))
+    put(tmp_path, second.file, [reading(m, "spearman_abs", DRIVEN) for m in ("gradient", "sobel")])
+    table = read(tmp_path, check, [reading("gradient", "spearman_abs", RESPONDS)])
+    assert table["page"].to_dict() == {"gradient": "02_a-cnn", "sobel": "05_b-cnn"}
+    assert table.loc["gradient", "verdict"] == "below"
+    assert table.loc["sobel", "link"] == "05_b-cnn.html#free"
+
+
+@pytest.mark.parametrize(("name", "key"), TWINS.items())
+def test_a_twin_is_the_catalogues_competition_of_its_base(name, key):
+    base = name.removeprefix(TWIN)
+    assert repr(resolve(key)) == repr(Compete(resolve(base)))
+
+
+def test_no_twin_of_the_catalogue_is_forgotten():
+    competing = {key for key, card in CATALOGUE.items() if isinstance(card.build(), Compete)}
+    assert set(TWINS.values()) == competing
+
+
+def test_twins_stand_under_the_catalogues_name(tmp_path):
+    names = [*TWINS, "gradient_x_input", f"{TWIN}noise"]
+    rows = [reading(name, "spearman_abs", RESPONDS) for name in names]
+    table = read(tmp_path, CASCADE, rows)
+    assert set(table.index) == {*TWINS.values(), "gradient_x_input", f"{TWIN}noise"}
+    assert method_title(f"{TWIN}noise") == "Noise, competitive"
+    assert in_order(table.index)[1] == [f"{TWIN}noise"], "a control, although in no catalogue"
+
+
+def test_methods_come_in_the_catalogues_order_and_controls_apart():
+    given = ["noise", "my:own", "sobel", "gradient_x_input", "gradient", f"{TWIN}noise"]
+    methods, controls = in_order(given)
+    assert methods == ["gradient", "gradient_x_input", "my:own"]
+    assert controls == ["sobel", "noise", f"{TWIN}noise"]
+    assert method_title("my:own") == "own"
+
+
+@pytest.mark.parametrize(
+    ("interval", "given", "verdict", "words"),
+    [
+        ((0.9995, 1.0), {}, "above", "the same map"),
+        ((0.8, 0.9), {}, "below", "another map"),
+        ((0.05, 0.3), {}, "below", "another map"),
+        ((0.99, 1.0), {}, "inconclusive", "inconclusive: the interval holds 0.999"),
+        (
+            (0.9999, 1.0),
+            {"verdict": "inconclusive", "reason": "chance is 0.998: the metric cannot tell; one"},
+            "inconclusive",
+            "inconclusive: chance is 0.998: the metric cannot tell",
+        ),
+    ],
+)
+def test_a_line_of_its_own_decides(tmp_path, interval, given, verdict, words):
+    """An interval about the margin is far below 0.999; what has no verdict does not get one."""
+    check = replace(CASCADE, words=UNIT_WORDS, wanted="above", line=0.999)
+    table = read(tmp_path, check, [reading("gradient", "spearman_abs", interval, **given)])
+    assert tuple(table.loc["gradient", ["verdict", "words"]]) == (verdict, words)
+    standing = {"above": "wanted", "below": "unwanted", "inconclusive": "open"}
+    assert table.loc["gradient", "standing"] == standing[verdict]
+
+
+def test_a_metric_that_the_table_lacks_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"02_a-cnn-readings\.parquet: unknown metric 'spearman_ab"
+    ):
+        read(tmp_path, CASCADE, [reading("gradient", "spearman_signed", RESPONDS)])
+
+
+def test_two_readings_of_one_method_are_refused(tmp_path):
+    rows = [reading(name, "spearman_abs", RESPONDS) for name in ("cgi", next(iter(TWINS)))]
+    with pytest.raises(ValueError, match="'cgi' has several readings"):
+        read(tmp_path, CASCADE, rows)
+
+
+def test_methods_are_counted_where_an_answer_is_wanted(tmp_path):
+    asked = [check for check in CHECKS if check.wanted == "below"]
+    table = board(tmp_path)
+    # Gradient throughout, gradient x input never, the own one open; controls are not methods.
+    assert tally(table, asked) == {"methods": 3, "open": 1, "wanted": 1, "unwanted": 1}
+    first = (table["method"] == "gradient") & (table["check"] == asked[0].key)
+    table.loc[first, "standing"] = "open"
+    assert tally(table, asked) == {"methods": 3, "open": 2, "wanted": 0, "unwanted": 1}
+    neutral = [check for check in CHECKS if not check.wanted]
+    assert tally(table, neutral) == {"methods": 0, "open": 0, "wanted": 0, "unwanted": 0}

@@ -1,0 +1,96 @@
+"""Figures: zero in the middle, one row a method, nothing drawn that is not in the table."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+from saliency_sanity.experiments.comparison import compare
+from saliency_sanity.plots.maps import map_grid, show_map
+from saliency_sanity.plots.ranking import kappa_ranking, similarity_beside_chance
+from saliency_sanity.plots.style import save
+from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.verdict.reading import EDGE_WORDS
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def readings():
+    pictures = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    metrics = {name: metric(name) for name in ("spearman_abs", "ssim")}
+    return compare({"noise": noise, "same": pictures}, pictures, metrics, resamples=400)[0]
+
+
+def test_a_signed_map_has_symmetric_limits_and_zero_in_the_middle():
+    _, axes = plt.subplots()
+    attribution = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0)) + 2
+    attribution[:, 0, 0] = 0
+    show_map(axes, attribution, signed=True)
+    image = axes.images[0]
+    low, high = image.get_clim()
+    assert low == -high
+    assert image.get_array()[0, 0] == 0
+    red, green, blue, _ = image.to_rgba(np.zeros((1, 1)))[0, 0]
+    assert max(red, green, blue) - min(red, green, blue) < 0.02
+
+
+def test_an_unsigned_map_starts_at_zero():
+    _, axes = plt.subplots()
+    show_map(axes, torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert axes.images[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_zero_map_is_shown_as_zero_and_said_to_be_so(signed):
+    _, axes = plt.subplots()
+    show_map(axes, torch.zeros(1, 16, 16), signed)
+    assert not np.any(axes.images[0].get_array())
+    assert [text.get_text() for text in axes.texts] == ["zero"]
+
+
+def test_a_grid_has_a_row_a_picture_and_a_column_a_method():
+    pictures = torch.rand(2, 3, 8, 8)
+    maps = {"a": torch.rand(2, 3, 8, 8), "b": torch.rand(2, 1, 8, 8), "c": torch.rand(2, 3, 8, 8)}
+    figure = map_grid(pictures, ["one", "two"], maps)
+    assert len(figure.axes) == 2 * 4
+    titles = [axes.get_title() for axes in figure.axes[:4]]
+    assert titles == ["picture", "a", "b", "c"]
+
+
+def test_the_ranking_puts_the_highest_kappa_on_top_and_shows_every_interval(readings):
+    words = EDGE_WORDS
+    figure = kappa_ranking(
+        readings, ["spearman_abs", "ssim"], margin=0.1, words=words, controls=["noise"]
+    )
+    first = figure.axes[0]
+    labels = {label.get_text(): label for label in first.get_yticklabels()}
+    assert list(labels) == ["noise", "same"]
+    assert labels["noise"].get_style() == "italic"
+    drawn = sorted(x for line in first.lines for x in line.get_xdata() if len(line.get_xdata()) < 2)
+    kappas = readings[readings["metric"] == "spearman_abs"]["kappa"]
+    assert drawn == pytest.approx(sorted(kappas))
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"edge-like", "not edge-like"} <= legend
+
+
+def test_similarity_is_drawn_beside_its_chance(readings):
+    figure = similarity_beside_chance(readings, ["spearman_abs"])
+    segments = figure.axes[0].collections[0].get_segments()
+    rows = readings[readings["metric"] == "spearman_abs"].sort_values("kappa")
+    assert [s[0][0] for s in segments] == pytest.approx(rows["chance_low"].tolist())
+    assert [s[1][0] for s in segments] == pytest.approx(rows["chance_high"].tolist())
+
+
+def test_saving_writes_a_png_in_a_new_folder(tmp_path):
+    figure, _ = plt.subplots()
+    path = save(figure, tmp_path / "new" / "figure.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(path.parent.iterdir()) == [path]

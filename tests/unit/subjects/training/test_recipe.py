@@ -1,0 +1,114 @@
+"""Recipes: the papers' settings where nothing is said, and refusals."""
+
+import math
+from dataclasses import FrozenInstanceError, asdict, replace
+
+import pytest
+from saliency_sanity.subjects.small_networks import TRAINABLE
+from saliency_sanity.subjects.training.recipe import (
+    Recipe,
+    network_keys,
+    parse_weights,
+    split_key,
+    weights_name,
+)
+
+
+def test_what_is_left_out_is_the_papers():
+    cnn, mlp = Recipe("cnn"), Recipe("mlp")
+    assert (cnn.optimizer, cnn.learning_rate, cnn.batch, cnn.epochs) == ("adam", 1e-4, 50, 50.0)
+    assert (cnn.weight_decay, mlp.weight_decay) == (1e-3, 0)
+    assert Recipe("inception_v3").size == 75
+    assert cnn.size == mlp.size == 28
+    for name in TRAINABLE:
+        assert None not in asdict(Recipe(name)).values()
+
+
+def test_given_values_win_and_survive_replace():
+    recipe = Recipe("cnn", epochs=2, weight_decay=0.0, seed=3)
+    assert recipe.epochs == 2.0
+    assert isinstance(recipe.epochs, float)
+    assert recipe.weight_decay == 0
+    assert replace(recipe, batch=7) == Recipe("cnn", epochs=2, weight_decay=0.0, seed=3, batch=7)
+    with pytest.raises(FrozenInstanceError):
+        recipe.batch = 8
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"network": "cnnn"}, r"unknown network to train 'cnnn'. Nearest: cnn"),
+        ({"dataset": "fashion"}, r"unknown dataset 'fashion'. Nearest: fashion_mnist"),
+        ({"labels": "permutted"}, r"unknown labels 'permutted'. Nearest: permuted"),
+        ({"optimizer": "adamm"}, r"unknown optimizer 'adamm'. Nearest: adam"),
+        ({"schedule": "cycle"}, r"unknown schedule 'cycle'. Nearest: one-cycle"),
+        ({"augmentation": "flip"}, r"unknown augmentation 'flip'"),
+        ({"epochs": 0}, r"epochs 0.0 must be positive"),
+        ({"epochs": math.nan}, r"epochs nan must be positive"),
+        ({"epochs": math.inf}, r"epochs inf must be positive and finite"),
+        ({"batch": 0}, r"batch 0 must be positive"),
+        ({"batch": 2.5}, r"batch 2.5 of the recipe is float, not int"),
+        ({"learning_rate": -1e-3}, r"learning_rate -0.001 must be positive"),
+        ({"learning_rate": "1e-3"}, r"learning_rate '1e-3' of the recipe is str, not float"),
+        ({"weight_decay": -1.0}, r"weight_decay -1.0 must be 0 or positive"),
+        ({"images": -1}, r"images -1 must be positive, or 0 for all"),
+        ({"size": 0}, r"size 0 must be positive"),
+        ({"target_accuracy": 95.0}, r"target_accuracy 95.0 must lie in 0 to 1"),
+        ({"seed": -1}, r"seed -1 must be 0 or positive"),
+        ({"seed": True}, r"seed True of the recipe is bool, not int"),
+    ],
+)
+def test_impossible_values_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**{"network": "cnn", **values})
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing():
+    recipe = Recipe("cnn", schedule="one-cycle", learning_rate=0.2)
+    rates = [recipe.rate(step, 400) for step in range(401)]
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(0.2)
+    assert 0 < rates[0] < 0.1 * rates[top]
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[400] == pytest.approx(0, abs=1e-12)
+    constant = Recipe("cnn", schedule="constant", learning_rate=0.2)
+    assert {constant.rate(step, 400) for step in range(400)} == {0.2}
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "fashion_mnist"),
+        ({"seed": 1}, "fashion_mnist-1"),
+        ({"labels": "permuted"}, "fashion_mnist-permuted"),
+        ({"labels": "permuted", "seed": 12}, "fashion_mnist-permuted-12"),
+        ({"dataset": "mnist", "labels": "permuted", "seed": 1}, "mnist-permuted-1"),
+    ],
+)
+def test_weights_are_named_by_what_they_were_trained_on(values, name):
+    recipe = Recipe("cnn", **values)
+    assert recipe.weights == weights_name(recipe.dataset, recipe.labels, recipe.seed) == name
+    assert Recipe("cnn", **parse_weights(name)) == recipe
+
+
+def test_one_network_has_one_name():
+    """So that two files never hold the same network, and one file never two."""
+    for name in (
+        *("fashion_mnist-0", "fashion_mnist-01", "fashion_mnist--1", "fashion_mnist-true"),
+        *("fashion_mnist-1-permuted", "fashion_mnist-permuted-0", "fashion_mnist-permutd"),
+        *("mnist-permuted-", " mnist", "mnist-\u0663", "fashion", "default", "none", ""),
+    ):
+        assert parse_weights(name) is None, name
+
+
+def test_keys_name_network_and_labels():
+    keys = network_keys()
+    assert len(keys) == len(set(keys)) == 2 * len(TRAINABLE)
+    for key in keys:
+        assert Recipe(**split_key(key)).key == key
+    assert split_key("cnn-permuted") == {"network": "cnn", "labels": "permuted"}
+    assert Recipe("mlp", seed=3).key == "mlp"
+    for wrong, nearest in (("cnn-permutd", "cnn-permuted"), ("cnn-true", "cnn"), ("cnnn", "cnn")):
+        with pytest.raises(ValueError, match=rf"network to train '{wrong}'. Nearest: .*{nearest}"):
+            split_key(wrong)

@@ -1,0 +1,312 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.verdict.reading import (
+    EDGE_WORDS,
+    Cascade,
+    cascade,
+    read,
+    table,
+)
+
+
+def population(seed, *, images=20, seeds=4, kappa=0.3, chance=0.2, between_seeds=0.02):
+    """Similarities [R,N,N] of a population with this kappa, noisy in images, seeds and pairs."""
+    rng = np.random.default_rng(seed)
+    values = chance + 0.05 * rng.normal(size=(seeds, images, images))
+    i = np.arange(images)
+    values[:, i, i] = (
+        chance
+        + kappa * (1 - chance)
+        + 0.08 * rng.normal(size=images)
+        + between_seeds * rng.normal(size=(seeds, 1))
+        + 0.05 * rng.normal(size=(seeds, images))
+    )
+    return values
+
+
+def fields(reading):
+    return np.array([x for x in dataclasses.astuple(reading) if not isinstance(x, str)], float)
+
+
+def noise(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_means_and_kappa_by_hand():
+    values = np.array([[[0.9, 0.1, 0.3], [0.2, 0.8, 0.0], [0.2, 0.4, 0.7]]])
+    reading = read(values)
+    assert reading.similarity == pytest.approx(0.8)
+    assert reading.chance == pytest.approx(0.2)
+    assert reading.kappa == pytest.approx(0.75)
+    assert (reading.images, reading.seeds) == (3, 1)
+    np.testing.assert_allclose([reading.chance_low, reading.chance_high], [0.105, 0.295])
+
+
+def test_a_bootstrap_of_copied_images_counts_no_copy_as_chance():
+    # Chance is 0.2 for every pair, so any resample has kappa (s - 0.2) / 0.8 with s its own mean;
+    # a copy of an image taken for another one would bring 0.9 into chance.
+    values = np.full((3, 8, 8), 0.2)
+    values[:, np.arange(8), np.arange(8)] = 0.9
+    reading = read(values)
+    np.testing.assert_allclose([reading.kappa, reading.low, reading.high], 0.875, rtol=1e-12)
+
+
+def test_with_one_chance_for_all_both_intervals_are_the_same_interval():
+    values = population(0)
+    values[:, ~np.eye(20, dtype=bool)] = 0.2
+    reading = read(values)
+    assert reading.similarity_low < reading.similarity < reading.similarity_high
+    ours = [reading.similarity_low, reading.similarity_high]
+    np.testing.assert_allclose(ours, 0.2 + 0.8 * np.array([reading.low, reading.high]), rtol=1e-12)
+
+
+def test_the_interval_of_the_similarity_is_that_of_a_bootstrap_of_the_diagonal():
+    values = population(0)
+    own = np.diagonal(values, axis1=1, axis2=2)
+    rng = np.random.default_rng(1)
+    means = [
+        own[rng.integers(0, 4, size=4)][:, rng.integers(0, 20, size=20)].mean()
+        for _ in range(20_000)
+    ]
+    reading = read(values, resamples=20_000)
+    ours = [reading.similarity_low, reading.similarity_high]
+    np.testing.assert_allclose(ours, np.quantile(means, [0.025, 0.975]), atol=0.05 * np.ptp(ours))
+    # What lies off the diagonal is no part of it, whatever it does to kappa.
+    values[:, ~np.eye(20, dtype=bool)] = 0.6
+    other = read(values, resamples=20_000)
+    assert (other.similarity_low, other.similarity_high) == tuple(ours)
+    assert other.low != reading.low
+
+
+def test_identical_maps_are_picture_driven():
+    maps = noise(8, 1, 20, 20, seed=0)
+    reading = read(torch.stack([metric("spearman_abs").matrix(maps, maps)] * 2))
+    assert reading.kappa == pytest.approx(1)
+    assert reading.verdict == "above"
+    assert reading.words() == "picture-driven"
+    assert reading.words(EDGE_WORDS) == "edge-like"
+
+
+def test_independent_noise_responds():
+    first = noise(12, 1, 30, 30, seed=0)
+    values = torch.stack(
+        [metric("spearman_abs").matrix(first, noise(12, 1, 30, 30, seed=s)) for s in (1, 2, 3)]
+    )
+    reading = read(values)
+    assert abs(reading.kappa) < 0.03
+    assert reading.low < 0 < reading.high
+    assert reading.words() == "responds"
+    assert reading.words(EDGE_WORDS) == "not edge-like"
+
+
+def test_noise_times_pictures_is_picture_driven_and_the_prior_explains_it():
+    keep = torch.rand(12, 1, 30, 30, generator=torch.Generator().manual_seed(9)) < 0.3
+    x = noise(12, 1, 30, 30, seed=8).abs() * keep
+
+    def against(first, seeds):
+        matrix = metric("spearman_abs", "paper").matrix
+        return torch.stack([matrix(x * first, x * noise(12, 1, 30, 30, seed=s)) for s in seeds])
+
+    trained = against(noise(12, 1, 30, 30, seed=0), (1, 2, 3))
+    prior = against(noise(12, 1, 30, 30, seed=4), (5, 6, 7))
+    reading = read(trained, prior)
+    assert reading.similarity > 0.9
+    assert reading.verdict == "above"
+    assert reading.explained_by_prior
+    assert reading.words() == "picture-driven; input and architecture explain it"
+    assert reading.prior_kappa == pytest.approx(reading.kappa, abs=0.05)
+    assert reading.excess == pytest.approx(reading.kappa - reading.prior_kappa)
+    # A prior in which nothing is left of the picture explains nothing.
+    nothing = read(trained, population(0, images=12, kappa=0.0))
+    assert not nothing.explained_by_prior
+    assert nothing.words() == "picture-driven"
+    assert not read(trained).explained_by_prior
+
+
+def test_a_template_shared_by_all_pictures_is_inconclusive():
+    template = noise(1, 1, 30, 30, seed=0)
+    maps = template + 1e-3 * noise(10, 1, 30, 30, seed=1)
+    reading = read(metric("spearman_signed", "paper").matrix(maps, maps))
+    assert reading.similarity == pytest.approx(1)
+    assert reading.verdict == "inconclusive"
+    assert "chance is" in reading.reason
+    assert "inconclusive (chance is" in reading.words()
+
+
+def test_chance_of_exactly_one_is_no_infinity():
+    reading = read(np.ones((2, 6, 6)))
+    assert reading.verdict == "inconclusive"
+    assert math.isnan(reading.kappa)
+    assert not np.isinf(fields(reading)).any()
+
+
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_too_few_images_are_inconclusive(images):
+    values = np.full((3, images, images), 0.1)
+    values[:, np.arange(images), np.arange(images)] = 1.0
+    reading = read(values)
+    assert reading.verdict == "inconclusive"
+    assert f"too few images: {images}" in reading.reason
+    assert not np.isinf(fields(reading)).any()
+
+
+def test_wide_interval_is_inconclusive_and_says_so():
+    reading = read(population(0, images=6, kappa=0.1))
+    assert reading.low < 0.1 < reading.high
+    assert reading.words() == "inconclusive (the interval holds the margin 0.1)"
+
+
+def test_interval_covers_the_true_kappa():
+    readings = [read(population(k), resamples=400, seed=k) for k in range(200)]
+    coverage = np.mean([r.low <= 0.3 <= r.high for r in readings])
+    assert 0.85 <= coverage < 1
+    # The similarity itself is known likewise: 0.2 + 0.3 (1 - 0.2).
+    coverage = np.mean([r.similarity_low <= 0.44 <= r.similarity_high for r in readings])
+    assert 0.85 <= coverage < 1
+    # The width is that of the estimates, not of the population.
+    spread = np.std([r.kappa for r in readings])
+    width = np.mean([r.high - r.low for r in readings])
+    assert 0.75 < width / (2 * 1.96 * spread) < 1.5
+
+
+def test_networks_are_drawn_too():
+    # Images agree, networks do not: only drawing networks anew can see it.
+    values = np.full((5, 20, 20), 0.2)
+    i = np.arange(20)
+    values[:, i, i] = np.array([0.2, 0.4, 0.6, 0.8, 1.0])[:, None]
+    many = read(values)
+    assert many.high - many.low > 0.3
+    one = read(values.mean(axis=0))
+    assert one.high - one.low < 1e-9
+    assert one.kappa == pytest.approx(many.kappa)
+    assert one.reason == "one seed: the interval covers images only"
+    assert many.reason == ""
+
+
+def test_the_same_seed_gives_the_same_reading_and_the_prior_does_not_disturb_it():
+    values, prior = population(0), population(1)
+    np.random.seed(0)  # noqa: NPY002
+    expected = np.random.random()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    np.testing.assert_array_equal(fields(read(values)), fields(read(values)))
+    np.testing.assert_array_equal(fields(read(values, prior)), fields(read(values, prior)))
+    alone, beside = read(values), read(values, prior)
+    assert (alone.low, alone.high) == (beside.low, beside.high)
+    assert read(values, seed=1).low != alone.low
+    assert np.random.random() == expected  # noqa: NPY002
+
+
+def test_one_network_may_leave_out_its_axis():
+    values = population(0, seeds=1)
+    np.testing.assert_array_equal(fields(read(values)), fields(read(values[0])))
+    np.testing.assert_array_equal(fields(read(values)), fields(read(torch.from_numpy(values))))
+
+
+def test_undefined_entries_are_left_out_and_counted():
+    values = population(0)
+    values[0, 3, 3] = np.nan
+    values[1, 2, 5] = np.nan
+    values[2, 2, 6] = np.inf
+    reading = read(values)
+    assert (reading.undefined_diagonal, reading.undefined_off_diagonal) == (1, 2)
+    off = ~np.eye(20, dtype=bool)[None] & np.isfinite(values)
+    assert reading.chance == pytest.approx(values[off].mean())
+    diagonal = np.diagonal(values, axis1=1, axis2=2)
+    assert reading.similarity == pytest.approx(np.nanmean(diagonal))
+    assert reading.images == 20
+
+
+def test_an_image_without_any_map_is_as_if_it_were_not_there():
+    values = population(0, images=12)
+    values[:, 4] = values[:, :, 4] = np.nan
+    without = np.delete(np.delete(values, 4, axis=1), 4, axis=2)
+    ours, expected = read(values), read(without)
+    assert ours.images == expected.images == 11
+    for name in ("similarity", "chance", "kappa", "chance_low", "chance_high"):
+        assert getattr(ours, name) == pytest.approx(getattr(expected, name), rel=1e-12)
+    assert ours.low == pytest.approx(expected.low, abs=0.03)
+    assert ours.high == pytest.approx(expected.high, abs=0.03)
+
+
+def test_nothing_defined_is_inconclusive():
+    for values in (np.full((2, 8, 8), np.nan), np.where(np.eye(8), 0.5, np.nan)):
+        reading = read(values)
+        assert reading.verdict == "inconclusive"
+        assert reading.reason
+        assert math.isnan(reading.kappa)
+    assert (reading.similarity, reading.similarity_low, reading.similarity_high) == (0.5, 0.5, 0.5)
+    nothing = read(np.full((2, 8, 8), np.nan))
+    assert math.isnan(nothing.similarity_low)
+    assert math.isnan(nothing.similarity_high)
+
+
+def test_few_defined_among_many_are_too_few():
+    values = population(0, images=20, kappa=1.0)
+    values[:, np.arange(3, 20), np.arange(3, 20)] = np.nan
+    assert read(values).reason == "too few images: 3 of 20 with a defined similarity"
+
+
+def test_settings_move_the_verdict():
+    values = population(0, kappa=0.3)
+    assert read(values, margin=0.1).verdict == "above"
+    assert read(values, margin=0.6).verdict == "below"
+    narrow, wide = read(values, confidence=0.5), read(values, confidence=0.99)
+    assert narrow.high - narrow.low < wide.high - wide.low
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (np.zeros((2, 3, 4)), {}, r"similarity has shape \(2, 3, 4\)"),
+        (np.zeros(3), {}, r"similarity has shape \(3,\)"),
+        (np.zeros((2, 6, 6)), {"prior": np.zeros((2, 5, 5))}, r"prior has shape \(2, 5, 5\)"),
+        (np.zeros((6, 6)), {"margin": 0}, "margin is 0"),
+        (np.zeros((6, 6)), {"confidence": 95}, "confidence is 95"),
+        (np.zeros((6, 6)), {"resamples": 10}, "10 resamples are too few"),
+    ],
+)
+def test_bad_input_is_named(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        read(values, **options)
+
+
+def test_table_has_a_row_for_each_reading():
+    readings = {("gradient", "ssim"): read(population(0)), ("input", "hog"): read(population(1))}
+    frame = table(readings, index=("method", "metric"))
+    assert frame[["method", "metric"]].to_numpy().tolist() == [list(key) for key in readings]
+    for row, reading in zip(frame.to_dict("records"), readings.values(), strict=True):
+        assert row["words"] == reading.words()
+        assert row["kappa"] == reading.kappa
+    assert table({"gradient": read(population(0))})["what"].tolist() == ["gradient"]
+    with pytest.raises(ValueError, match="2 parts for 1 names"):
+        table(readings, index="method")
+
+
+def test_cascade_has_an_area_and_a_first_stage():
+    curve = {
+        name: read(population(k, kappa=kappa))
+        for k, (name, kappa) in enumerate({"none": 1.0, "top": 0.6, "all": 0.0}.items())
+    }
+    summary = cascade(curve)
+    kappas = [reading.kappa for reading in curve.values()]
+    assert summary.area == pytest.approx((kappas[0] / 2 + kappas[1] + kappas[2] / 2) / 2)
+    assert summary.first_below == "all"
+    stays = {str(k): read(population(k, kappa=1.0)) for k in range(3)}
+    assert cascade(stays).first_below is None
+    assert cascade(stays) == Cascade(pytest.approx(1, abs=0.05), None)
+    with pytest.raises(ValueError, match="two stages"):
+        cascade({"none": curve["none"]})
+
+
+def test_a_reading_prints_as_one_line_with_everything_that_decides():
+    same = read(torch.eye(6, dtype=torch.float64))
+    assert str(same) == (
+        "similarity 1.00, chance 0.00, kappa 1.00 (1.00 to 1.00): above the margin 0.1"
+    )
+    few = str(read(torch.eye(3, dtype=torch.float64)))
+    assert "inconclusive (too few images" in few
