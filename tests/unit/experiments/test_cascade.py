@@ -227,7 +227,7 @@ def test_code_of_the_library_is_in_the_key(tmp_path, counting, monkeypatch):
     store = Store(tmp_path)
     made(store=store)()
     counting.clear()
-    monkeypatch.setattr(fingerprint, "code", lambda: ["other"])
+    monkeypatch.setattr(keys, "code", lambda: ["other"])
     made(store=store)()
     assert counting == {"gradient": FULL, "product": FULL}
 

@@ -250,7 +250,7 @@ def test_interrupted_download_is_never_trusted(contents, error, cache, monkeypat
 def test_killed_download_leaves_nothing_that_is_trusted(tmp_path):
     code = (
         "import os, torch\n"
-        "from saliency_sanity import datasets\n"
+        "from saliency_sanity.subjects import datasets\n"
         "datasets.ensure_torchvision()\n"
         "import torchvision.datasets as theirs\n"
         "def half(self, root, **kwargs):\n"

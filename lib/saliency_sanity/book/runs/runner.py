@@ -44,12 +44,12 @@ def beginning(source: str | Path) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(source, as_version=4)
     for number, cell in enumerate(notebook.cells, start=1):
-        if PARAMETER in cell.metadata.get("tags", []):
+        if SHARD in cell.metadata.get("tags", []):
             notebook.cells = notebook.cells[:number]
             return notebook
     raise InputError(
-        f"{Path(source).name}: parameter {PARAMETER!r} is set, but no cell is tagged "
-        f"{PARAMETER!r}; tag the one that makes the shard's maps (JupyterLab: property "
+        f"{Path(source).name}: parameter {SHARD!r} is set, but no cell is tagged "
+        f"{SHARD!r}; tag the one that makes the shard's maps (JupyterLab: property "
         "inspector, Add tag)"
     )
 
