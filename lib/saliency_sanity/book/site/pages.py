@@ -151,14 +151,15 @@ def metrics_page(metrics: Mapping[str, "MetricCard"]) -> str:
     return "\n\n".join(parts)
 
 
-def public_modules() -> dict[str, list[str]]:
-    """The library's modules that belong to its interface, by package, each from the core outwards.
+def modules_by_package() -> dict[str, list[str]]:
+    """The library's modules by package, which is named as ``saliency_sanity.attribution``.
 
-    A package is named as ``saliency_sanity.attribution``; the first is the library itself.
+    Those at the top, whose names begin with a line, are among them: errors and what all others
+    stand on have no other home.
     """
     found: dict[str, list[str]] = {}
     for module in pkgutil.walk_packages(saliency_sanity.__path__, "saliency_sanity."):
-        if not module.ispkg and not module.name.rpartition(".")[2].startswith("_"):
+        if not module.ispkg and not module.name.endswith("__main__"):
             found.setdefault(module.name.rpartition(".")[0], []).append(module.name)
     return found
 
@@ -170,9 +171,9 @@ def api_page() -> str:
         "Every public name of the library, from its docstrings. Shapes are written "
         "`[N, C, H, W]`: images, channels, height, width.",
     ]
-    for package, modules in public_modules().items():
+    for package, modules in modules_by_package().items():
         about = inspect.getdoc(importlib.import_module(package))
-        parts.append(f"## {package.partition('.')[2]}\n\n{about}")
+        parts.append(f"## {package.removeprefix('saliency_sanity.')}\n\n{about}")
         for name in modules:
             if not inspect.getdoc(importlib.import_module(name)):
                 raise ValueError(f"module {name} has no docstring")

@@ -1,0 +1,135 @@
+"""What all pages share: where results go, which methods run at which scale, what is checked."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from saliency_sanity._files import results_folder, write_table
+from saliency_sanity.attribution.base import Attribution
+from saliency_sanity.attribution.catalogue import resolve
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.runs.provenance import ProvenanceBox, provenance_box
+from saliency_sanity.experiments.store import Store
+from saliency_sanity.plots.style import use_style
+from saliency_sanity.similarity.rank import PixelSpearman
+
+# From this share of pixels on that are not zero, leaving out those that are changes nothing.
+_DENSE = 0.95
+
+
+@dataclass(kw_only=True)
+class Page:
+    """One run of a notebook; each page derives its own, whose fields are the notebook's parameters.
+
+    Sections of the notebook are methods, which return what is to be shown; what several of them
+    need is a cached property. ``results`` is the folder for tables, claims, figures and the store,
+    ``case`` the name of this executed copy.
+
+    Raises ResultsError where the folder cannot be used, ValueError for a parameter out of range.
+    """
+
+    notebook: ClassVar[str]
+
+    margin: float
+    resamples: int
+    seed: int
+    device: str
+    results: str
+    case: str = ""
+
+    def __post_init__(self):
+        self.started = datetime.now(UTC)
+        self.folder: Path = results_folder(self.results)
+        use_style()
+
+    @classmethod
+    def of(cls, namespace: Mapping[str, Any]) -> Self:
+        """The page with the parameters that a notebook has set: ``Page.of(globals())``.
+
+        Raises NameError for a parameter that the notebook lacks.
+        """
+        names = [item.name for item in fields(cls) if item.init]
+        missing = [name for name in names if name not in namespace and name != "case"]
+        if missing:
+            raise NameError(
+                f"{cls.notebook}: the notebook sets no parameter {', '.join(missing)}; "
+                "add it to the cell tagged 'parameters'"
+            )
+        return cls(**{name: namespace[name] for name in names if name in namespace})
+
+    @property
+    def name(self) -> str:
+        """What tables, claims and figures of this copy are called."""
+        return "-".join(filter(None, (self.notebook, self.case)))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How similarities are read: margin, resamples and seed of ``verdict.read``."""
+        return {"margin": self.margin, "resamples": self.resamples, "seed": self.seed}
+
+    @cached_property
+    def claims(self) -> ClaimTable:
+        """The claims of this copy, in the order of the page."""
+        return ClaimTable(self.name)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where finished parts of long runs are kept."""
+        return Store(self.folder / "store")
+
+    def write(self, table: pd.DataFrame, what: str = "") -> Path:
+        """Write a table of this copy; ``what`` follows its name."""
+        stem = "-".join(filter(None, (self.name, what)))
+        return write_table(table, results_folder(self.folder / "tables") / f"{stem}.parquet")
+
+    def figure(self, what: str = "") -> Path:
+        """Where a figure of this copy goes."""
+        return self.folder / "figures" / ("-".join(filter(None, (self.name, what))) + ".png")
+
+    def provenance(
+        self, parameters: Mapping[str, Any], seeds: Iterable[int], device: Any
+    ) -> ProvenanceBox:
+        """The box at the page's end: what made this copy, with the parameters worth telling."""
+        return provenance_box(
+            parameters=parameters, seeds=seeds, device=device, started=self.started
+        )
+
+
+def methods_at_scale(names: Iterable[str], **scale: Mapping[str, Any]) -> dict[str, Attribution]:
+    """Methods by name, each with the parameters that ``scale`` has under its name."""
+    return {name: resolve(name, **scale.get(name, {})) for name in names}
+
+
+def check_shown(shown: int, count: int) -> None:
+    """Raise ValueError unless so many of ``count`` pictures can be shown."""
+    if not 1 <= shown <= count:
+        raise ValueError(f"shown is {shown}; valid are 1 to {count}, the pictures there are")
+
+
+def nonzero_pixels(x: Tensor) -> Tensor | None:
+    """Where pictures ``[N, C, H, W]`` are not zero, ``[N, H, W]``; None where hardly any is.
+
+    Whatever is multiplied by the input is zero where the input is, and alike for that reason alone.
+    """
+    found = (x != 0).any(1)
+    return found if float(found.float().mean()) < _DENSE else None
+
+
+def nonzero_metrics(where: Tensor) -> dict[str, PixelSpearman]:
+    """The rank correlations over the pixels that are not zero."""
+    return {
+        f"spearman_{kind}, not zero": PixelSpearman(where, signed=signed)
+        for kind, signed in (("abs", False), ("signed", True))
+    }
+
+
+def memorized_by_all(accuracies: Iterable[float], least: float) -> bool:
+    """Whether every network knows so many of its permuted labels."""
+    return bool((torch.tensor(list(accuracies), dtype=torch.float64) >= least).all())
