@@ -125,7 +125,8 @@ import importlib, os, socket, sys, warnings
 import matplotlib, numpy, torch
 from saliency_sanity.networks.compat import ensure_torchvision
 ensure_torchvision()
-import IPython, PIL.Image, pandas, papermill, seaborn, timm, zennit, huggingface_hub, skimage.feature
+import IPython, PIL.Image, huggingface_hub, pandas, papermill, seaborn, skimage.feature, timm
+import zennit
 
 def state():
     return {
@@ -138,7 +139,7 @@ def state():
         "NumPy's errors": numpy.geterr(),
         "warnings": list(warnings.filters),
         "matplotlib": dict(matplotlib.rcParams),
-        "pandas": {name: pandas.get_option(name) for name in ("display.width", "mode.copy_on_write")},
+        "pandas": [pandas.get_option(name) for name in ("display.width", "mode.copy_on_write")],
         "environment": dict(os.environ),
         "path": list(sys.path),
         "folder": os.getcwd(),
