@@ -26,17 +26,30 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 pytestmark = pytest.mark.slow
 
 
+LIBRARY = ("similarity/prepare", "plots/style", "book/runs/runner", "book/grid/run")
+LIBRARY += ("book/site/build", "subjects/training/loop")
+
+
 def plant(folder: Path) -> Path:
     """A repository with two small notebooks, this workflow, and a book from before."""
-    notebook(folder / "notebooks" / "one.ipynb", "print('one', count)")
-    notebook(folder / "notebooks" / "two.ipynb", "print('two', count)")
+    notebook(
+        folder / "notebooks" / "one.ipynb",
+        "import saliency_sanity.similarity.prepare",
+        "import saliency_sanity.plots.style",
+        "print('one', count)",
+    )
+    notebook(
+        folder / "notebooks" / "two.ipynb",
+        "from saliency_sanity.similarity import prepare",
+        "print('two', count)",
+    )
     profile(folder / "config", "quick", one={"count": 1}, two={"count": 2})
     for name in ("Makefile", "requirements.lock"):
         shutil.copyfile(ROOT / name, folder / name)
     shutil.copytree(ROOT / "workflow", folder / "workflow")
     (folder / "_config.yml").write_text("title: small\n")
     (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
-    for module in ("similarity/prepare", "book/site/build"):
+    for module in LIBRARY:
         path = folder / "lib" / "saliency_sanity" / f"{module}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("one = 1\n")
@@ -75,15 +88,29 @@ def test_the_notebooks_run_in_the_profile_into_the_staged_tree(tree):
     assert (tree / "results" / "runs" / "one.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("module", "rerun"),
+    [
+        ("similarity/prepare", {"one", "two"}),
+        ("book/runs/runner", {"one", "two"}),
+        ("plots/style", {"one"}),
+        # How the site is drawn, how grids run and how networks are trained is no reason.
+        ("book/grid/run book/site/build subjects/training/loop", set()),
+    ],
+)
+def test_an_edit_of_a_module_reruns_the_notebooks_that_import_it(tree, module, rerun):
+    files = [tree / "lib" / "saliency_sanity" / f"{name}.py" for name in module.split()]
+    for file in files:
+        file.write_text("one = 2\n")
+    assert planned(tree) == rerun
+    for file in files:
+        file.write_text("one = 1\n")
+
+
 def test_only_what_a_change_touches_runs_again(tree):
-    library = tree / "lib" / "saliency_sanity"
     profile(tree / "config", "quick", one={"count": 5}, two={"count": 2})
-    (library / "book/site/build.py").write_text("one = 2\n")
-    assert planned(tree) == {"one"}, "its scale changed; how the site is drawn is no reason"
+    assert planned(tree) == {"one"}, "its scale changed"
     profile(tree / "config", "quick", one={"count": 1}, two={"count": 2})
-    (library / "similarity/prepare.py").write_text("one = 2\n")
-    assert planned(tree) == {"one", "two"}
-    (library / "similarity/prepare.py").write_text("one = 1\n")
     record = tree / "results" / "runs" / "two.json"
     record.rename(tree / "kept.json")
     assert planned(tree) == {"two"}, "its results are gone"
@@ -194,6 +221,10 @@ def test_networks_are_trained_for_the_cases_that_need_them(cased):
 
 def test_only_the_cases_that_a_change_touches_run_again(cased):
     assert planned(cased) == set()
+    training = cased / "lib" / "saliency_sanity" / "subjects" / "training" / "loop.py"
+    training.write_text("one = 2\n")
+    assert planned(cased) == {"mlp-fashion_mnist", *PAIRS, "three-mlp", "three-pairs"}
+    training.write_text("one = 1\n")
     write_profile(cased, batch=10)
     assert planned(cased) == {"mlp-fashion_mnist", "three-mlp"}
     write_profile(cased, pairs=3)
