@@ -71,7 +71,7 @@ class Page:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How similarities are read: margin, resamples and seed of ``verdict.read``."""
+        """Margin, resamples and seed of ``verdict.read``, which say how similarities are read."""
         return {"margin": self.margin, "resamples": self.resamples, "seed": self.seed}
 
     @cached_property
