@@ -49,7 +49,9 @@ GRID = {"notebook": "one", "parameters": {"rate": 2}, "grid": {"count": [1, 2]}}
 
 def plant(folder: Path, **content) -> Path:
     """A checkout with one notebook, a grid, and this workflow."""
-    notebook(folder / "notebooks" / "one.ipynb", "import time", WRITES, parameters=PARAMETERS)
+    # What a notebook imports counts, whether or not the line is reached.
+    first = "import time\nif count < 0:\n    import saliency_sanity.similarity.prepare"
+    notebook(folder / "notebooks" / "one.ipynb", first, WRITES, parameters=PARAMETERS)
     shutil.copytree(ROOT / "workflow", folder / "workflow")
     shutil.copyfile(ROOT / "requirements.lock", folder / "requirements.lock")
     (folder / "_config.yml").write_text("title: small\n")

@@ -32,17 +32,11 @@ LIBRARY += ("book/site/build", "subjects/training/loop")
 
 def plant(folder: Path) -> Path:
     """A repository with two small notebooks, this workflow, and a book from before."""
-    notebook(
-        folder / "notebooks" / "one.ipynb",
-        "import saliency_sanity.similarity.prepare",
-        "import saliency_sanity.plots.style",
-        "print('one', count)",
-    )
-    notebook(
-        folder / "notebooks" / "two.ipynb",
-        "from saliency_sanity.similarity import prepare",
-        "print('two', count)",
-    )
+    # What a notebook imports counts, whether or not the line is reached.
+    both = "if count < 0:\n    from saliency_sanity.similarity import prepare"
+    chart = f"{both}\n    import saliency_sanity.plots.style"
+    notebook(folder / "notebooks" / "one.ipynb", f"{chart}\nprint('one', count)")
+    notebook(folder / "notebooks" / "two.ipynb", f"{both}\nprint('two', count)")
     profile(folder / "config", "quick", one={"count": 1}, two={"count": 2})
     for name in ("Makefile", "requirements.lock"):
         shutil.copyfile(ROOT / name, folder / name)

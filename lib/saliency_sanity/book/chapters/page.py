@@ -71,7 +71,7 @@ class Page:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Margin, resamples and seed, as ``verdict.read`` takes them."""
+        """Margin, resamples and seed of ``verdict.read``, which say how similarities are read."""
         return {"margin": self.margin, "resamples": self.resamples, "seed": self.seed}
 
     @cached_property
