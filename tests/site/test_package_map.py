@@ -15,6 +15,7 @@ from saliency_sanity.book.site.package_map import (
     picture,
 )
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 LIBRARY = ROOT / "lib" / PACKAGE
 
@@ -78,7 +79,9 @@ def test_a_page_shows_the_picture_with_its_caption(tmp_path):
     (tmp_path / "index.md").write_text(text, encoding="utf-8")
     place = (tmp_path, None, tmp_path / "out", tmp_path / "doctrees", "html")
     said = io.StringIO()
-    Sphinx(*place, SETTINGS, status=None, warning=said).build()
+    # Sphinx registers its nodes for good, and a second one in the same process would complain.
+    with docutils_namespace():
+        Sphinx(*place, SETTINGS, status=None, warning=said).build()
     assert "package-map" not in said.getvalue()
     page = BeautifulSoup((tmp_path / "out" / "index.html").read_text("utf-8"), "html.parser")
     figure = page.find(id="packages")
