@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from saliency_sanity.probes.unrelated import (
+    MAPS_TITLES,
     MARGINALS,
     NOISE,
     OTHER,
@@ -131,12 +132,14 @@ def test_means_are_those_of_the_rows():
 
 def test_figure_shows_every_mean():
     table = null_table(sparse_pictures(), {"a": absolute_rank, "b": signed_rank}, draws=1)
-    figure = null_figure(table)
-    means = null_means(table)
+    figure = null_figure(table, titles={"a": "Absolute ranks"})
+    means = null_means(table).rename(columns={"a": "Absolute ranks"})
     try:
+        assert [axes.get_title() for axes in figure.axes[:2]] == ["Absolute ranks", "b"]
         for axes in figure.axes[:2]:
             shown = {line.get_label(): line.get_xdata() for line in axes.lines}
             for maps in (NOISE, OTHER, SAME):
-                assert list(shown[maps]) == pytest.approx(list(means.loc[maps, axes.get_title()]))
+                expected = list(means.loc[maps, axes.get_title()])
+                assert list(shown[MAPS_TITLES[maps]]) == pytest.approx(expected)
     finally:
         plt.close(figure)

@@ -85,7 +85,7 @@ def test_results_of_other_parameters_are_not_taken(grid):
 
 
 def test_cells_with_unlike_tables_fit_together(grid):
-    """A network has no prior, a stage no reason: then a whole column is missing or empty."""
+    """A network has no prior, a stage no obstacle: then a whole column is missing or empty."""
     done(grid, {"one": TABLE})
     other = TABLE.assign(prior=[0.5, float("nan")], value=[1.0, 2.0])
     other.to_parquet(grid.path("results", grid.cells[0].name) / "tables" / "one.parquet")
