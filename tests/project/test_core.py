@@ -96,7 +96,7 @@ def test_the_core_works_where_no_extra_is_installed():
         ("from saliency_sanity import load_model", "subjects"),
         ("from saliency_sanity import load_photographs", "subjects"),
         ("from saliency_sanity import Experiment", "subjects"),
-        ("import saliency_sanity.probes.regions", "book"),
+        ("import saliency_sanity.probes.regions", "subjects"),
         ("import saliency_sanity.plots.ranking", "book"),
         ("import saliency_sanity.__main__", "book"),
     ],

@@ -150,7 +150,12 @@ def imported(path: Path) -> set[str]:
 
 
 # The extra that brings what a package imports; those not named here are the core's.
-EXTRA_OF = {"subjects": "subjects", "experiments": "subjects", "probes": "book", "plots": "book"}
+EXTRA_OF = {
+    "subjects": "subjects",
+    "experiments": "subjects",
+    "probes": "subjects",
+    "plots": "book",
+}
 EXTRA_OF |= {"book": "book", "__main__.py": "book"}
 EXTRA_OF |= dict.fromkeys(("attribution/lrp.py", "attribution/canonization.py"), "lrp")
 

@@ -2,4 +2,4 @@
 
 from saliency_sanity._extras import need
 
-need("a probe", "book", "matplotlib", "timm")
+need("a probe", "subjects", "timm")

@@ -1,16 +1,13 @@
 """Noise of named distributions, and the table of what metrics say of unrelated maps."""
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from saliency_sanity.probes.unrelated import (
-    MAPS_TITLES,
     MARGINALS,
     NOISE,
     OTHER,
     SAME,
     noise,
-    null_figure,
     null_means,
     null_table,
     product_matrix,
@@ -128,18 +125,3 @@ def test_means_are_those_of_the_rows():
     assert list(means.index) == [(m, n) for m in (NOISE, OTHER, SAME) for n in MARGINALS]
     rows = table.query("maps == @SAME and marginal == 'laplace' and metric == 'b'")
     assert means.loc[(SAME, "laplace"), "b"] == pytest.approx(rows["value"].mean(), rel=1e-12)
-
-
-def test_figure_shows_every_mean():
-    table = null_table(sparse_pictures(), {"a": absolute_rank, "b": signed_rank}, draws=1)
-    figure = null_figure(table, titles={"a": "Absolute ranks"})
-    means = null_means(table).rename(columns={"a": "Absolute ranks"})
-    try:
-        assert [axes.get_title() for axes in figure.axes[:2]] == ["Absolute ranks", "b"]
-        for axes in figure.axes[:2]:
-            shown = {line.get_label(): line.get_xdata() for line in axes.lines}
-            for maps in (NOISE, OTHER, SAME):
-                expected = list(means.loc[maps, axes.get_title()])
-                assert list(shown[MAPS_TITLES[maps]]) == pytest.approx(expected)
-    finally:
-        plt.close(figure)
