@@ -25,17 +25,22 @@ from saliency_sanity.subjects.training.checkpoints import read_record
 
 CONFIG = ROOT / "config"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NUMBERS, NO_NUMBERS = "similarity/prepare", "book/site/build"
+PREPARE, STYLE, RUNNER = "similarity/prepare", "plots/style", "book/runs/runner"
+GRIDS, SITE, TRAINING = "book/grid/run", "book/site/build", "subjects/training/loop"
+LIBRARY = (PREPARE, STYLE, RUNNER, GRIDS, SITE, TRAINING)
 
 pytestmark = pytest.mark.slow
 
 
 def plant(folder: Path) -> Path:
     """A repository with two small notebooks, this workflow, and a book from before."""
-    notebook(folder / "notebooks" / "one.ipynb", "print('one', count)")
-    notebook(folder / "notebooks" / "two.ipynb", "print('two', count)")
+    # What a notebook imports counts, whether or not the line is reached.
+    both = "if count < 0:\n    from saliency_sanity.similarity import prepare"
+    chart = f"{both}\n    import saliency_sanity.plots.style"
+    notebook(folder / "notebooks" / "one.ipynb", f"{chart}\nprint('one', count)")
+    notebook(folder / "notebooks" / "two.ipynb", f"{both}\nprint('two', count)")
     profile(folder / "config", "quick", one={"count": 1}, two={"count": 2})
-    small_checkout(folder, NUMBERS, NO_NUMBERS)
+    small_checkout(folder, *LIBRARY)
     copied(folder, "Makefile")
     (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
     (folder / "build" / "html").mkdir(parents=True)
@@ -147,7 +152,8 @@ def changed(tree):
     yield tree
     write_cases(tree)
     write_profile(tree)
-    library(tree, NUMBERS)
+    for module in LIBRARY:
+        library(tree, module)
     (tree / "mine" / "own.py").write_text("one = 1\n")
 
 
@@ -157,12 +163,14 @@ def changed(tree):
 def test_scale_recipe_and_own_file_touch_their_copies_only(changed):
     write_profile(changed, one=5, batch=10)
     (changed / "mine" / "own.py").write_text("one = 2\n")
-    library(changed, NO_NUMBERS, "one = 2\n")
+    for module in (GRIDS, SITE):  # how grids run and the site is drawn is no reason
+        library(changed, module, "one = 2\n")
     network = {"mlp-fashion_mnist-permuted", "three-pairs"}
     assert planned(changed) == {"one", *network, "three-photos", "all"}
 
 
-def test_title_values_and_replicates_touch_their_copies_only(changed):
+def test_title_values_replicates_and_a_chart_touch_their_copies_only(changed):
+    library(changed, STYLE, "one = 2\n")
     write_profile(changed, pairs=2)
     write_cases(changed, photos={"parameters": {"name": "pictures"}}, mlp={"title": "Perceptron"})
     record = changed / "results" / "runs" / "two.json"
@@ -170,13 +178,22 @@ def test_title_values_and_replicates_touch_their_copies_only(changed):
     found = planned(changed)
     (changed / "kept.json").rename(record)
     networks = {"mlp-fashion_mnist-1", "mlp-fashion_mnist-permuted-1"}
-    assert found == {*networks, "three-pairs", "three-photos", "three-mlp", "two", "all"}
+    assert found == {*networks, "three-pairs", "three-photos", "three-mlp", *("one", "two", "all")}
 
 
-def test_the_library_touches_every_copy(changed):
+def test_an_edit_of_a_module_touches_what_imports_it_or_was_trained_by_it(changed):
     write_cases(changed, paper={"profiles": []})
-    library(changed, NUMBERS, "one = 2\n")
-    assert planned(changed) == {*COPIES, "three-paper", "all"}, "networks are there"
+    library(changed, PREPARE, "one = 2\n")
+    library(changed, TRAINING, "one = 2\n")
+    networks = {"mlp-fashion_mnist", "mlp-fashion_mnist-permuted"}
+    trained = {"three-mlp", "three-pairs", "three-paper"}
+    assert planned(changed) == {"one", "two", *networks, *trained, "all"}
+
+
+def test_an_edit_of_the_runner_touches_every_copy_and_no_network(changed):
+    write_cases(changed, paper={"profiles": []})
+    library(changed, RUNNER, "one = 2\n")
+    assert planned(changed) == {*COPIES, "three-paper", "all"}, "its network is there"
 
 
 def test_another_copy_touches_what_is_after_all_others(tree):

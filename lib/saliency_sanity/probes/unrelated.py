@@ -14,9 +14,12 @@ from saliency_sanity._errors import unknown
 from saliency_sanity._random import generator
 from saliency_sanity.similarity.metrics import similarity_matrix
 
-SAME = "input × noise, same picture"
-OTHER = "input × noise, other picture"
-NOISE = "noise"
+SAME, OTHER, NOISE = "product_same_picture", "product_other_picture", "noise"
+MAPS_TITLES = {
+    SAME: "input × noise, same picture",
+    OTHER: "input × noise, other picture",
+    NOISE: "noise",
+}
 
 
 def _gaussian(shape: Sequence[int], key: torch.Generator) -> Tensor:
@@ -135,8 +138,13 @@ def null_means(table: pd.DataFrame) -> pd.DataFrame:
 _STYLE = {NOISE: ("#000000", "o"), OTHER: ("#0072b2", "D"), SAME: ("#d55e00", "s")}
 
 
-def null_figure(table: pd.DataFrame, columns: int = 2) -> Figure:
-    """Draw a ``null_table``: a panel a metric, mean as marker, bar from lowest to highest value."""
+def null_figure(
+    table: pd.DataFrame, columns: int = 2, titles: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw a ``null_table``: a panel a metric, mean as marker, bar from lowest to highest value.
+
+    ``titles`` replaces the names of metrics.
+    """
     metrics = list(dict.fromkeys(table["metric"]))
     marginals = [name for name in MARGINALS if name in set(table["marginal"])]
     lines = -(-len(metrics) // columns)
@@ -151,8 +159,8 @@ def null_figure(table: pd.DataFrame, columns: int = 2) -> Figure:
             summary = values.agg(["min", "mean", "max"]).reindex(marginals)
             at = [i + shift for i in range(len(marginals))]
             axes.hlines(at, summary["min"], summary["max"], color=colour, lw=2.5, alpha=0.6)
-            axes.plot(summary["mean"], at, marker, color=colour, ms=6, label=maps)
-        axes.set_title(metric)
+            axes.plot(summary["mean"], at, marker, color=colour, ms=6, label=MAPS_TITLES[maps])
+        axes.set_title((titles or {}).get(metric, metric))
         axes.axvline(0, color="#555555", lw=1)
         axes.set(yticks=range(len(marginals)), yticklabels=marginals, xlim=(-0.15, 1.02))
         axes.grid(visible=False, axis="y")

@@ -10,7 +10,7 @@ chance. One number compares across metrics,
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,8 @@ from saliency_sanity.verdict.bootstrap import (
     mean,
     quantiles,
 )
-
-RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
-EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
+from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_text
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, reasons, verdict_words
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
 _LEAST_DEFINED = 0.95  # share of resamples that must have a kappa
@@ -41,6 +40,7 @@ class Reading:
     similarities: how far pictures differ, not how well the means are known. `excess` is kappa less
     the kappa of the prior.
     `images` counts those whose own similarity is defined. Without a prior its fields are NaN.
+    `obstacle` says why the verdict is open, None where there is one.
     """
 
     similarity: float
@@ -70,14 +70,15 @@ class Reading:
     margin: float
     confidence: float
     verdict: str
-    reason: str
+    obstacle: Obstacle | None
+    notes: tuple[Note, ...]
 
     def __str__(self) -> str:
         held = f"{self.verdict} the margin {self.margin:g}"
         return (
             f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, kappa {self.kappa:.2f} "
             f"({self.low:.2f} to {self.high:.2f}): "
-            + (f"inconclusive ({self.reason})" if self.verdict == "inconclusive" else held)
+            + (f"inconclusive ({reasons(self.row())})" if self.verdict == "inconclusive" else held)
         )
 
     @property
@@ -86,16 +87,13 @@ class Reading:
         return self.excess_high < self.margin
 
     def words(self, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
-        """The verdict in words, and why if there is none.
+        """The verdict in words, and why if there is none; see ``wording.verdict_words``."""
+        return verdict_words(self.row(), words)
 
-        `words` names what lies below and above the margin; see `EDGE_WORDS` for edge likeness.
-        """
-        if self.verdict == "inconclusive":
-            return f"inconclusive ({self.reason})"
-        said = words[self.verdict]
-        if self.verdict == "above" and self.explained_by_prior:
-            said += "; input and architecture explain it"
-        return said
+    def row(self) -> dict[str, float | int | str]:
+        """The fields as a table has them: obstacle and notes are plain text, empty for none."""
+        plain = {"obstacle": self.obstacle.value if self.obstacle else ""}
+        return vars(self) | plain | {"notes": notes_text(self.notes)}
 
 
 def read(
@@ -118,8 +116,8 @@ def read(
 
     The verdict is "below" or "above" if the interval lies on one side of the margin, else
     "inconclusive"; also if images are too few for the interval's tails (5 are needed for 95 %), if
-    too many entries are undefined, or if chance leaves the similarity no room. `reason` says which,
-    and with one network also that the interval covers images only.
+    too many entries are undefined, or if chance leaves the similarity no room. `obstacle` says
+    which, and `notes` that with one network the interval covers images only.
     Raises ValueError for other shapes, or a margin, confidence or number of resamples out of range.
     """
     _check_settings(margin, confidence, resamples, seed)
@@ -140,13 +138,15 @@ def read(
         before = _read_prior(prior, values, generator, image_weights, point, drawn, tails)
 
     defined = int(np.isfinite(diagonal).any(axis=0).sum())
-    reason = _obstacle(defined, images, point.chance[0], drawn.kappa, confidence)
+    obstacle = _obstacle(defined, point.chance[0], drawn.kappa, confidence)
     verdict = "inconclusive"
-    if not reason:
+    notes: list[Note] = []
+    if obstacle is None:
         verdict = "below" if high < margin else "above" if low > margin else "inconclusive"
-        notes = [f"the interval holds the margin {margin:g}"] * (verdict == "inconclusive")
-        notes += ["one seed: the interval covers images only"] * (seeds == 1)
-        reason = "; ".join(notes)
+        obstacle = Obstacle.MARGIN_INSIDE if verdict == "inconclusive" else None
+        notes += [Note(NoteKind.ONE_NETWORK)] * (seeds == 1)
+    elif obstacle is Obstacle.FEW_IMAGES and defined < images:
+        notes.append(Note(NoteKind.OF_IMAGES, images))
     undefined, undefined_diagonal = (int(np.isnan(part).sum()) for part in (values, diagonal))
     return Reading(
         similarity=float(point.similarity[0]),
@@ -165,14 +165,15 @@ def read(
         margin=margin,
         confidence=confidence,
         verdict=verdict,
-        reason=reason,
+        obstacle=obstacle,
+        notes=tuple(notes),
         **before,
     )
 
 
 def table(readings: Mapping[object, Reading], index: str | Sequence[str] = "what") -> pd.DataFrame:
     """Readings by name as a table, one row each; `index` names the parts of names (tuples)."""
-    rows = [asdict(reading) | {"words": reading.words()} for reading in readings.values()]
+    rows = [reading.row() | {"words": reading.words()} for reading in readings.values()]
     names = [index] if isinstance(index, str) else list(index)
     keys = [key if isinstance(key, tuple) else (key,) for key in readings]
     for key in keys:
@@ -245,20 +246,19 @@ def _read_prior(
 
 
 def _obstacle(
-    defined: int, images: int, chance: float, kappas: np.ndarray, confidence: float
-) -> str:
-    """Why no verdict is possible, or nothing."""
+    defined: int, chance: float, kappas: np.ndarray, confidence: float
+) -> Obstacle | None:
+    """Why no verdict is possible whatever the margin, or None."""
     # A tail needs at least one of the distinct ways to draw images with replacement.
     if defined < 2 or math.comb(2 * defined - 1, defined) * (1 - confidence) < 2:
-        lost = f" of {images}" if defined < images else ""
-        return f"too few images: {defined}{lost} with a defined similarity"
+        return Obstacle.FEW_IMAGES
     if not math.isfinite(chance):
-        return "chance is undefined: no defined similarity between different images"
+        return Obstacle.CHANCE_UNDEFINED
     if 1 - chance < _LEAST_ROOM:
-        return f"chance is {chance:.3f}: the metric cannot tell maps apart"
+        return Obstacle.NO_ROOM
     if np.isfinite(kappas).mean() < _LEAST_DEFINED:
-        return "too many undefined similarities for an interval"
-    return ""
+        return Obstacle.UNDEFINED_SIMILARITIES
+    return None
 
 
 def chance_of_images(values: np.ndarray) -> np.ndarray:

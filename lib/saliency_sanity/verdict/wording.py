@@ -7,10 +7,62 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import unknown
-from saliency_sanity.verdict.reading import (
-    RANDOMIZATION_WORDS,
-    Reading,
-)
+from saliency_sanity.verdict.obstacle import NoteKind, Obstacle, notes_of
+
+RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
+EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
+
+_OBSTACLES = {
+    Obstacle.FEW_IMAGES: "too few images: {images}{of} with a defined similarity",
+    Obstacle.CHANCE_UNDEFINED: (
+        "chance is undefined: no defined similarity between different images"
+    ),
+    Obstacle.NO_ROOM: "chance is {chance:.3f}: the metric cannot tell maps apart",
+    Obstacle.UNDEFINED_SIMILARITIES: "too many undefined similarities for an interval",
+    Obstacle.MARGIN_INSIDE: "the interval holds the margin {margin:g}",
+    Obstacle.LINE_INSIDE: "the interval holds {line:g}",
+    Obstacle.NOT_MEMORIZED: "the permuted labels were not memorized",
+}
+# A note on how many images there were is part of the obstacle's words.
+_NOTES = {NoteKind.ONE_NETWORK: "one seed: the interval covers images only"}
+
+
+def why(row: Mapping) -> str:
+    """Why a verdict is open, in words; empty where it is not.
+
+    ``row`` is one of a table, or ``Reading.row()``. Raises ValueError for an unknown obstacle or
+    note.
+    """
+    obstacle = Obstacle.of(row["obstacle"])
+    if obstacle is None:
+        return ""
+    counts = [note.count for note in notes_of(row["notes"]) if note.kind is NoteKind.OF_IMAGES]
+    of = "".join(f" of {count}" for count in counts)
+    return _OBSTACLES[obstacle].format(**row, of=of)
+
+
+def reasons(row: Mapping) -> str:
+    """Why a verdict is open, and what else is to be known of a row, as in ``why``."""
+    notes = [_NOTES[note.kind] for note in notes_of(row["notes"]) if note.kind in _NOTES]
+    return "; ".join(filter(None, [why(row), *notes]))
+
+
+def verdict_words(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
+    """A row's verdict in words, and why if there is none.
+
+    ``words`` names what lies below and above the margin; see ``EDGE_WORDS`` for edge likeness.
+    """
+    if row["verdict"] == "inconclusive":
+        return f"inconclusive ({reasons(row)})"
+    said = words[row["verdict"]]
+    if _explained(row):
+        said += "; input and architecture explain it"
+    return said
+
+
+def _explained(row: Mapping) -> bool:
+    """Whether what is above the margin is so with input and architecture alone."""
+    return row["verdict"] == "above" and row["excess_high"] < row["margin"]
 
 
 def summary(
@@ -77,16 +129,13 @@ def verdict_table(
 
 def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
     """A reading's verdict in words; "(prior)" where input and architecture explain it."""
-    reading = Reading(**{name: row[name] for name in Reading.__annotations__})
-    if reading.verdict == "inconclusive":
+    if row["verdict"] == "inconclusive":
         return _open(row)
-    explained = reading.verdict == "above" and reading.explained_by_prior
-    return words[reading.verdict] + " (prior)" * explained
+    return words[row["verdict"]] + " (prior)" * _explained(row)
 
 
 def _open(row: Mapping) -> str:
-    # Of several reasons the first is the one that decides.
-    return f"inconclusive: {row['reason'].partition(';')[0]}"
+    return f"inconclusive: {why(row)}"
 
 
 def rounded(value: float) -> str:
@@ -123,21 +172,24 @@ def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
 def _cell(row: Mapping) -> str:
     text = f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
     if row["verdict"] == "inconclusive" and not holds_margin(row):
-        text += f" ({row['reason'].partition(';')[0]})"
+        text += f" ({why(row)})"
     return text
 
 
 METRIC_TITLES = {
     "spearman_abs": "rank correlation, absolute",
     "spearman_signed": "rank correlation, signed",
-    "spearman_abs, not zero": "rank correlation, absolute, x ≠ 0",
-    "spearman_signed, not zero": "rank correlation, signed, x ≠ 0",
+    "spearman_abs_not_zero": "rank correlation, absolute, x ≠ 0",
+    "spearman_signed_not_zero": "rank correlation, signed, x ≠ 0",
     "ssim": "SSIM",
     "hog": "HOG correlation",
+    "spearman_union": "ranks where either is kept",
+    "input_likeness": "input likeness",
+    "input_likeness_not_zero": "input likeness, E ≠ 0",
 }
 
 
 def settled(reading: Mapping) -> bool:
     """Whether the interval may be held against any line: nothing but the margin kept it open."""
-    # Of several reasons the first is the one that decides.
-    return reading["verdict"] != "inconclusive" or reading["reason"].startswith("the interval")
+    held = (Obstacle.MARGIN_INSIDE, Obstacle.LINE_INSIDE)
+    return reading["verdict"] != "inconclusive" or Obstacle.of(reading["obstacle"]) in held

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.chapters.labels import beside_published, label_claims
+from saliency_sanity.book.chapters.labels import beside_published, label_claims, undecided
 from saliency_sanity.book.chapters.published import published_labels
 from saliency_sanity.experiments.label_permutation import ACROSS, TRUE, Agreed
 from saliency_sanity.experiments.label_permutation import PERMUTED as BOTH
@@ -119,6 +119,17 @@ def test_a_network_that_did_not_learn_tests_nothing():
         assert claim.verdict == "not tested"
         assert "has not learned" in claim.reason
         assert claim.measured is None
+
+
+def test_without_memorized_labels_there_are_readings_but_no_verdicts():
+    readings = measured(FOUND)
+    rows = undecided(readings)
+    assert list(rows.columns) == list(readings.columns)
+    assert rows["kappa"].equals(readings["kappa"])
+    assert set(rows["verdict"]) == {"inconclusive"}
+    assert set(rows["obstacle"]) == {"not_memorized"}
+    assert set(rows["notes"]) == {""}
+    assert set(rows["words"]) == {"inconclusive (the permuted labels were not memorized)"}
 
 
 def test_one_pair_of_networks_leaves_out_what_needs_a_second_seed():

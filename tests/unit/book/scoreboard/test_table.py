@@ -23,7 +23,7 @@ from saliency_sanity.book.scoreboard.table import (
     tally,
 )
 from saliency_sanity.randomization.blocks import WHOLE
-from saliency_sanity.verdict.reading import RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 ONE = Source("02_a", "cnn", "verdicts")
 CASCADE = Check("cascade", "Random weights", "CNN", (ONE,), RANDOMIZATION_WORDS)
@@ -149,9 +149,9 @@ def test_methods_come_in_the_catalogues_order_and_controls_apart():
         ((0.99, 1.0), {}, "inconclusive", "inconclusive: the interval holds 0.999"),
         (
             (0.9999, 1.0),
-            {"verdict": "inconclusive", "reason": "chance is 0.998: the metric cannot tell; one"},
+            {"verdict": "inconclusive", "obstacle": "no_room", "chance": 0.9981, "notes": ""},
             "inconclusive",
-            "inconclusive: chance is 0.998: the metric cannot tell",
+            "inconclusive: chance is 0.998: the metric cannot tell maps apart",
         ),
     ],
 )
