@@ -19,7 +19,7 @@ class Obstacle(StrEnum):
     CHANCE_UNDEFINED = "chance_undefined"
     """No similarity between different images is defined."""
     NO_ROOM = "no_room"
-    """Chance leaves the similarity no room: the metric cannot tell maps apart."""
+    """Chance leaves the similarity no room, so the metric cannot tell maps apart."""
     UNDEFINED_SIMILARITIES = "undefined_similarities"
     """Too many resamples have no kappa."""
     MARGIN_INSIDE = "margin_inside"

@@ -1,24 +1,17 @@
 """The summary of a grid: whose rows these are, and which cells are not in it."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
-from made.notebooks import PARAMETERS, notebook
+from made.grids import grid_here
 from saliency_sanity._files import write_json
-from saliency_sanity.book.grid.spec import Grid, read_grid
+from saliency_sanity.book.grid.spec import Grid
 from saliency_sanity.book.grid.summary import gather, write_summary
 
 
 @pytest.fixture
 def grid(tmp_path, monkeypatch) -> Grid:
     monkeypatch.chdir(tmp_path)
-    declared = PARAMETERS + 'results: str = "results"\n'
-    notebook(tmp_path / "notebooks" / "one.ipynb", parameters=declared)
-    Path("small.yaml").write_text(
-        "notebook: one\ngrid: {count: [1, 2]}\ncases: {a: {sizes: [5]}, b: {rate: 2}}\n"
-    )
-    return read_grid("small.yaml")
+    return grid_here(grid={"count": [1, 2]}, cases={"a": {"sizes": [5]}, "b": {"rate": 2}})
 
 
 def done(grid: Grid, tables: dict[str, pd.DataFrame], **changed) -> None:
