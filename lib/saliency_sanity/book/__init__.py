@@ -2,4 +2,4 @@
 
 from saliency_sanity._extras import need
 
-need("the book", "book", "nbformat", "papermill", "yaml")
+need("the book", "book", "nbformat", "papermill", "pydantic", "yaml")
