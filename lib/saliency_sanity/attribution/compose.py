@@ -42,12 +42,7 @@ def stream(
 
 
 def explained(
-    method: Attribution,
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    copies: int,
-    perturb: Perturb,
+    method: Attribution, model: nn.Module, x: Tensor, target: Tensor, copies: int, perturb: Perturb
 ) -> Iterator[tuple[int, slice, Tensor]]:
     """Explain the perturbed versions; yields (copy, images, maps of those)."""
     for runs, inputs in stream(x, copies, perturb):

@@ -24,12 +24,7 @@ from saliency_sanity.attribution.base import (
     recording,
     select,
 )
-from saliency_sanity.attribution.canonization import (
-    LINEAR,
-    canonical,
-    changes,
-    compare,
-)
+from saliency_sanity.attribution.canonization import LINEAR, canonical, changes, compare
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.networks.classifier import scaling_of

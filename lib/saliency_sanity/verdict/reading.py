@@ -16,14 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from saliency_sanity.verdict.bootstrap import (
-    Corrected,
-    corrected,
-    draws,
-    mean,
-    quantiles,
-)
-from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_text
+from saliency_sanity.verdict.bootstrap import Corrected, corrected, draws, mean, quantiles
+from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, reasons, verdict_words
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
@@ -93,7 +87,7 @@ class Reading:
     def row(self) -> dict[str, float | int | str]:
         """The fields as a table has them: obstacle and notes are plain text, empty for none."""
         plain = {"obstacle": self.obstacle.value if self.obstacle else ""}
-        return vars(self) | plain | {"notes": notes_text(self.notes)}
+        return vars(self) | plain | {"notes": " ".join(map(str, self.notes))}
 
 
 def read(
@@ -204,6 +198,7 @@ def cascade(readings: Mapping[str, Reading]) -> Cascade:
     return Cascade(area, first)
 
 
+# In their order, the number of pairs last.
 _PRIOR_FIELDS = tuple(
     name for name in Reading.__annotations__ if name.startswith(("prior_", "excess"))
 )
@@ -226,28 +221,16 @@ def _read_prior(
     pairs, images = prior.shape[:2]
     prior_drawn = corrected(prior, image_weights, draws(generator, len(image_weights), pairs))
     prior_point = corrected(prior, np.ones((1, images)), np.ones((1, pairs)))
-    own = mean(np.diagonal(prior, axis1=1, axis2=2), axis=0)
-    band_low, band_high = quantiles(own, tails)
-    prior_low, prior_high = quantiles(prior_drawn.kappa, tails)
-    excess_low, excess_high = quantiles(drawn.kappa - prior_drawn.kappa, tails)
-    return {
-        "prior_similarity": float(prior_point.similarity[0]),
-        "prior_band_low": band_low,
-        "prior_band_high": band_high,
-        "prior_chance": float(prior_point.chance[0]),
-        "prior_kappa": float(prior_point.kappa[0]),
-        "prior_low": prior_low,
-        "prior_high": prior_high,
-        "excess": float(point.kappa[0] - prior_point.kappa[0]),
-        "excess_low": excess_low,
-        "excess_high": excess_high,
-        "prior_seeds": pairs,
-    }
+    own, kappa = mean(np.diagonal(prior, axis1=1, axis2=2), axis=0), prior_point.kappa[0]
+    values = (
+        *(prior_point.similarity[0], *quantiles(own, tails)),
+        *(prior_point.chance[0], kappa, *quantiles(prior_drawn.kappa, tails)),
+        *(point.kappa[0] - kappa, *quantiles(drawn.kappa - prior_drawn.kappa, tails)),
+    )
+    return dict(zip(_PRIOR_FIELDS, [*map(float, values), pairs], strict=True))
 
 
-def _obstacle(
-    defined: int, chance: float, kappas: np.ndarray, confidence: float
-) -> Obstacle | None:
+def _obstacle(defined: int, chance: float, kappa: np.ndarray, confidence: float) -> Obstacle | None:
     """Why no verdict is possible whatever the margin, or None."""
     # A tail needs at least one of the distinct ways to draw images with replacement.
     if defined < 2 or math.comb(2 * defined - 1, defined) * (1 - confidence) < 2:
@@ -256,7 +239,7 @@ def _obstacle(
         return Obstacle.CHANCE_UNDEFINED
     if 1 - chance < _LEAST_ROOM:
         return Obstacle.NO_ROOM
-    if np.isfinite(kappas).mean() < _LEAST_DEFINED:
+    if np.isfinite(kappa).mean() < _LEAST_DEFINED:
         return Obstacle.UNDEFINED_SIMILARITIES
     return None
 

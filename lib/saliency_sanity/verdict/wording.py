@@ -7,7 +7,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import unknown
-from saliency_sanity.verdict.obstacle import NoteKind, Obstacle, notes_of
+from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_of
 
 RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
 EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
@@ -23,8 +23,6 @@ _OBSTACLES = {
     Obstacle.LINE_INSIDE: "the interval holds {line:g}",
     Obstacle.NOT_MEMORIZED: "the permuted labels were not memorized",
 }
-# A note on how many images there were is part of the obstacle's words.
-_NOTES = {NoteKind.ONE_NETWORK: "one seed: the interval covers images only"}
 
 
 def why(row: Mapping) -> str:
@@ -36,15 +34,15 @@ def why(row: Mapping) -> str:
     obstacle = Obstacle.of(row["obstacle"])
     if obstacle is None:
         return ""
-    counts = [note.count for note in notes_of(row["notes"]) if note.kind is NoteKind.OF_IMAGES]
-    of = "".join(f" of {count}" for count in counts)
+    of = "".join(f" of {note.count}" for note in notes_of(row["notes"]) if note.count)
     return _OBSTACLES[obstacle].format(**row, of=of)
 
 
 def reasons(row: Mapping) -> str:
     """Why a verdict is open, and what else is to be known of a row, as in ``why``."""
-    notes = [_NOTES[note.kind] for note in notes_of(row["notes"]) if note.kind in _NOTES]
-    return "; ".join(filter(None, [why(row), *notes]))
+    once = Note(NoteKind.ONE_NETWORK) in notes_of(row["notes"])
+    note = "one seed: the interval covers images only" * once
+    return "; ".join(filter(None, [why(row), note]))
 
 
 def verdict_words(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
@@ -54,10 +52,7 @@ def verdict_words(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) 
     """
     if row["verdict"] == "inconclusive":
         return f"inconclusive ({reasons(row)})"
-    said = words[row["verdict"]]
-    if _explained(row):
-        said += "; input and architecture explain it"
-    return said
+    return words[row["verdict"]] + "; input and architecture explain it" * _explained(row)
 
 
 def _explained(row: Mapping) -> bool:
@@ -74,18 +69,7 @@ def summary(
     a defined similarity are counted where there are any.
     """
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
-    shown = pd.DataFrame(
-        {
-            head: rows["method"],
-            "verdict": [words.get(row["verdict"]) or _open(row) for _, row in rows.iterrows()],
-            "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
-            "similarity": rows["similarity"].map(rounded),
-            "chance": rows["chance"].map(rounded),
-        }
-    )
-    if rows["undefined_diagonal"].any():
-        shown["undefined maps"] = rows["undefined_diagonal"]
-    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    return _styled(_shown(rows, words).rename(columns={"method": head}), rows)
 
 
 def verdict_table(
@@ -107,7 +91,18 @@ def verdict_table(
         raise ValueError(unknown("metric", metric, readings["metric"].unique()))
     rows = rows[rows["position"] == rows["position"].max()]
     rows = rows.sort_values("kappa", ascending=False)
-    shown = pd.DataFrame(
+    shown = _shown(rows, words)
+    if rows["prior_similarity"].notna().any():
+        shown["prior's kappa"] = rows["prior_kappa"].map(rounded)
+    if cascades is not None:
+        own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
+        shown["area under kappa"] = own["area"].map(rounded).tolist()
+        shown["first below the margin"] = own["first_below"].fillna("never").tolist()
+    return _styled(shown, rows)
+
+
+def _shown(rows: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "method": rows["method"],
             "verdict": [said(row, words) for _, row in rows.iterrows()],
@@ -116,12 +111,9 @@ def verdict_table(
             "chance": rows["chance"].map(rounded),
         }
     )
-    if rows["prior_similarity"].notna().any():
-        shown["prior's kappa"] = rows["prior_kappa"].map(rounded)
-    if cascades is not None:
-        own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
-        shown["area under kappa"] = own["area"].map(rounded).tolist()
-        shown["first below the margin"] = own["first_below"].fillna("never").tolist()
+
+
+def _styled(shown: pd.DataFrame, rows: pd.DataFrame) -> Styler:
     if rows["undefined_diagonal"].any():
         shown["undefined maps"] = rows["undefined_diagonal"]
     return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
@@ -130,22 +122,13 @@ def verdict_table(
 def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
     """A reading's verdict in words; "(prior)" where input and architecture explain it."""
     if row["verdict"] == "inconclusive":
-        return _open(row)
+        return f"inconclusive: {why(row)}"
     return words[row["verdict"]] + " (prior)" * _explained(row)
-
-
-def _open(row: Mapping) -> str:
-    return f"inconclusive: {why(row)}"
 
 
 def rounded(value: float) -> str:
     """Two decimals, no minus before a zero, and a dash for what is undefined."""
     return "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
-
-
-def holds_margin(reading: Mapping) -> bool:
-    """Whether the interval shows by itself that a verdict is open."""
-    return reading["low"] <= reading["margin"] <= reading["high"]
 
 
 def kappa_text(reading: Mapping) -> str:
@@ -171,7 +154,7 @@ def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
 
 def _cell(row: Mapping) -> str:
     text = f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
-    if row["verdict"] == "inconclusive" and not holds_margin(row):
+    if row["verdict"] == "inconclusive" and not row["low"] <= row["margin"] <= row["high"]:
         text += f" ({why(row)})"
     return text
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency_sanity._files import read_table, write_table
-from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_of, notes_text
+from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_of
 from saliency_sanity.verdict.reading import read, table
 from saliency_sanity.verdict.wording import reasons, said, settled, verdict_words, why
 
@@ -120,8 +120,8 @@ def test_an_obstacle_is_told_by_its_text(obstacle):
 
 def test_notes_are_told_by_their_text():
     notes = (ONE, Note(NoteKind.OF_IMAGES, 20))
-    assert notes_text(notes) == "one_network of_images:20"
-    assert notes_of(notes_text(notes)) == notes
+    assert " ".join(map(str, notes)) == "one_network of_images:20"
+    assert notes_of("one_network of_images:20") == notes
     assert notes_of("") == ()
     assert Obstacle.of("") is None
 
@@ -132,9 +132,9 @@ def test_notes_are_told_by_their_text():
         ({"obstacle": "few_image"}, "unknown obstacle 'few_image'. Nearest: few_images"),
         ({"obstacle": "the interval holds"}, "unknown obstacle 'the interval holds'"),
         ({"notes": "one_netwerk"}, "unknown note 'one_netwerk'. Nearest: one_network"),
-        ({"notes": "one_network of_images:many"}, "note 'of_images:many': 'many' is no count"),
-        ({"notes": "of_images"}, "only of_images has a count"),
-        ({"notes": "one_network:3"}, "only of_images has a count"),
+        ({"notes": "one_network of_images:many"}, "note 'of_images:many': of_images has a count"),
+        ({"notes": "of_images"}, "note 'of_images': of_images has a count"),
+        ({"notes": "of_images:3 one_network:3"}, "note 'one_network:3': of_images has a count"),
     ],
 )
 def test_what_a_table_cannot_mean_is_refused_by_name(readings, row, message):
