@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.chapters.labels import beside_published, label_claims
+from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
 from saliency_sanity.book.chapters.published import published_labels
 from saliency_sanity.experiments.label_permutation import ACROSS, TRUE, Agreed
 from saliency_sanity.experiments.label_permutation import PERMUTED as BOTH
