@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import pandas as pd
 import torch
+from IPython.display import Markdown
 from torch import Tensor
 
 from saliency_sanity._files import results_folder, write_table
@@ -19,9 +20,12 @@ from saliency_sanity.book.runs.provenance import ProvenanceBox, provenance_box
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
+from saliency_sanity.verdict.wording import METRIC_TITLES
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
 _DENSE = 0.95
+
+_VERDICTS = {"above": "picture-driven", "below": "responds", "inconclusive": "open"}
 
 
 @dataclass(kw_only=True)
@@ -133,3 +137,22 @@ def nonzero_metrics(where: Tensor) -> dict[str, PixelSpearman]:
 def memorized_by_all(accuracies: Iterable[float], least: float) -> bool:
     """Whether every network knows so many of its permuted labels."""
     return bool((torch.tensor(list(accuracies), dtype=torch.float64) >= least).all())
+
+
+def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
+    """Which methods are picture-driven, respond, or are open, by one metric, in a sentence.
+
+    ``readings`` has a row a method and metric.
+    """
+    rows = readings[readings["metric"] == metric]
+    parts = [
+        f"{word}: {' · '.join(rows['method'][rows['verdict'] == verdict]) or 'none'}"
+        for verdict, word in _VERDICTS.items()
+    ]
+    return Markdown(f"By {METRIC_TITLES[metric]}: **{'; '.join(parts)}**.")
+
+
+def verdict_counts(readings: pd.DataFrame, metric: str) -> dict[str, int]:
+    """How many of the readings by one metric have each verdict: ``above_ssim`` and the like."""
+    verdicts = readings["verdict"][readings["metric"] == metric]
+    return {f"{verdict}_{metric}": int((verdicts == verdict).sum()) for verdict in _VERDICTS}

@@ -3,8 +3,9 @@
 import pytest
 from saliency_sanity.attribution.catalogue import CATALOGUE
 from saliency_sanity.book.chapters.published import (
-    _PUBLISHED,
     PERMUTED,
+    cascades,
+    labels,
     published,
     published_labels,
 )
@@ -13,7 +14,7 @@ from saliency_sanity.subjects.small_networks import TRAINABLE
 
 SUBJECTS = [(network, data) for network in TRAINABLE for data in CLASS_NAMES]
 SMALL = [(network, data) for network, data in SUBJECTS if network in ("cnn", "mlp")]
-TABLES = [published(*key) for key in _PUBLISHED] + [published_labels(*key) for key in SMALL]
+TABLES = [*cascades().values(), *labels().values()]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.brief}, {table.source[-30:]}")
@@ -25,8 +26,15 @@ def test_a_table_has_a_correlation_for_every_stage_of_methods_that_exist(table):
         assert all(value is None or -1 <= value <= 1 for value in curve)
 
 
+def test_tables_are_found_by_network_and_order_or_data_set():
+    assert published("inception_v3", "top_down").stages[0] == "logits"
+    assert published("cnn", "bottom_up") is None
+    # A value that cannot be read from the figure is none, and no number.
+    assert published("inception_v3", "top_down").value("grad_cam", "spearman_abs", "logits") is None
+
+
 def test_label_tables_exist_for_the_papers_four_subjects_only():
-    assert set(SMALL) <= {(network, data) for network in TRAINABLE for data in CLASS_NAMES}
+    assert set(SMALL) == set(labels())
     assert all(published_labels(*subject) is None for subject in set(SUBJECTS) - set(SMALL))
     assert published_labels("cnn", "imagenet") is None
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from saliency_sanity.book.chapters.labels import what_remains
+from saliency_sanity.book.chapters.labels.remains import what_remains
 from saliency_sanity.verdict.reading import read
 
 MARGIN = 0.1

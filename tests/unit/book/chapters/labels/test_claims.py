@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.chapters.labels import beside_published, label_claims, undecided
+from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
+from saliency_sanity.book.chapters.labels.table import undecided
 from saliency_sanity.book.chapters.published import published_labels
 from saliency_sanity.experiments.label_permutation import ACROSS, TRUE, Agreed
 from saliency_sanity.experiments.label_permutation import PERMUTED as BOTH
@@ -119,6 +120,56 @@ def test_a_network_that_did_not_learn_tests_nothing():
         assert claim.verdict == "not tested"
         assert "has not learned" in claim.reason
         assert claim.measured is None
+
+
+def test_one_pair_of_networks_leaves_out_what_needs_a_second_seed():
+    claims = claimed(measured(FOUND, pairs=1))
+    assert CHANGES not in claims
+    assert COVERS in claims
+    assert "two seeds on true labels unknown" in claims["Gradient changes"].measured
+    assert claims["Gradient changes"].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        (lambda row: row["metric"] == SIGNED, {"Gradient", "SmoothGrad", "Grad-CAM", "Guided"}),
+        (lambda row: row["metric"] == "spearman_abs", set()),
+        (lambda row: row["method"] == "gradient", {"SmoothGrad", "Grad-CAM", "Guided"}),
+    ],
+)
+def test_claims_on_what_is_not_there_are_left_out(gone, left):
+    readings = measured(FOUND)
+    readings = readings[~readings.apply(gone, axis=1)]
+    found = {id.split()[0] for id in claimed(readings) if "shape" not in id}
+    assert found - {"the"} == left
+
+
+def test_without_the_control_nothing_is_said_of_products_with_noise():
+    levels = {key: value for key, value in FOUND.items() if key[0] != "input_x_noise"}
+    assert "the input dominates products" not in claimed(measured(levels))
+
+
+def test_readings_of_another_margin_are_refused():
+    with pytest.raises(ValueError, match=r"margin is 0\.2, but the readings have 0\.1"):
+        label_claims(ClaimTable("labels"), measured(FOUND), None, 0.2, True)
+
+
+def test_published_and_ours_stand_beside_each_other():
+    readings = measured(FOUND)
+    shown = beside_published(readings, published_labels("cnn", "fashion_mnist")).data
+    assert shown.columns.tolist() == ["rank correlation, absolute", "rank correlation, signed"]
+    assert "Integrated gradients, SmoothGrad" in shown.index
+    assert "Input ⊙ noise" not in shown.index
+    ours = readings.set_index(["method", "metric"]).loc[("gradient_x_input", SIGNED), "similarity"]
+    cell = shown.loc["Gradient ⊙ input", "rank correlation, signed"]
+    assert cell == f"0.02 | {abs(round(ours, 2)):.2f}"
+    assert pd.isna(shown.loc["Gradient", "rank correlation, signed"])
+
+
+def test_nothing_published_is_an_empty_table():
+    readings = measured({("gradient", "ssim"): (0.5, 0.5, 0.5)})
+    assert beside_published(readings, published_labels("mlp", "mnist")).data.empty
 
 
 def test_without_memorized_labels_there_are_readings_but_no_verdicts():

@@ -1,0 +1,429 @@
+"""The page on randomization: maps stage by stage, how similar they stay, what is hidden in it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from saliency_sanity import load_model, load_photographs, weights_hash
+from saliency_sanity._errors import known
+from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.base import Gradient
+from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control, title
+from saliency_sanity.attribution.catalogue import titles as unique_titles
+from saliency_sanity.attribution.compose import PathAverage
+from saliency_sanity.book.chapters.cascade.claims import (
+    beside_published,
+    cascade_claims,
+    independent_claims,
+)
+from saliency_sanity.book.chapters.cascade.wording import (
+    network_facts,
+    random_networks,
+    stage_words,
+    weights_text,
+)
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.page import (
+    Page,
+    check_shown,
+    methods_at_scale,
+    nonzero_metrics,
+    nonzero_pixels,
+    verdict_counts,
+    verdict_lists,
+)
+from saliency_sanity.book.chapters.published import Published, published
+from saliency_sanity.book.runs.provenance import ProvenanceBox
+from saliency_sanity.experiments.cascade import Experiment, Share, share
+from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
+from saliency_sanity.experiments.variants import variants
+from saliency_sanity.plots.maps import stage_grid
+from saliency_sanity.plots.slider import StageSlider, stage_slider
+from saliency_sanity.plots.stages import independent_boxes, kappa_curves, similarity_curves
+from saliency_sanity.plots.style import save
+from saliency_sanity.randomization.blocks import ORDERS
+from saliency_sanity.randomization.schemes import EXPLAINED, Randomization
+from saliency_sanity.similarity.metrics import PRESETS, metric
+from saliency_sanity.subjects.photographs import targets
+from saliency_sanity.verdict.reading import Reading
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, verdict_table
+
+# The gradient, and what multiplies it by the input.
+_MULTIPLIED = ("gradient", "gradient_x_input", "integrated_gradients")
+_KINDS = {
+    "spearman_abs": "absolute, all pixels",
+    "spearman_abs_not_zero": "absolute, where the input is not zero",
+    "spearman_signed": "signed, all pixels",
+    "spearman_signed_not_zero": "signed, where the input is not zero",
+}
+_SLIDER_BYTES = 400_000
+
+
+@dataclass(kw_only=True)
+class Cascade(Page):
+    """One run of the notebook on randomization; its parameters are described there.
+
+    ``chosen`` are the methods and ``measures`` the similarities by name, ``classifier`` the
+    trained network, ``x`` ``[N, C, H, W]`` the pictures in its units, ``predicted`` and ``target``
+    ``[N]`` the classes that it finds and those that are explained, ``labels`` ``[N]`` the
+    pictures' own where all are known, ``nonzero`` ``[N, H, W]`` where pictures are not zero if
+    that matters, and ``experiment`` what is run.
+
+    Raises ValueError for a name or number that cannot be, before anything is explained.
+    """
+
+    notebook: ClassVar[str] = "02_cascading_randomization"
+
+    model: str
+    weights: str
+    images: str
+    image_count: int
+    order: str
+    stage_limit: int
+    scheme: str
+    std: float
+    batch_norm: str
+    explained_class: str
+    seeds: int
+    methods: list[str]
+    choices: list[str]
+    metrics: list[str]
+    preset: str
+    layer: str
+    samples: int
+    steps: int
+    ig_samples: int
+    ig_steps: int
+    shown: int
+    block: int
+    shard: str
+
+    def __post_init__(self):
+        super().__post_init__()
+        layer = {"layer": self.layer or None}
+        self.chosen = methods_at_scale(
+            self.methods or SANITY_CHECKED,
+            integrated_gradients={"steps": self.steps},
+            smoothgrad={"samples": self.samples, "seed": self.seed},
+            ig_smoothgrad={"samples": self.ig_samples, "steps": self.ig_steps, "seed": self.seed},
+            grad_cam=layer,
+            guided_grad_cam=layer,
+        )
+        self.measures = {key: metric(key, self.preset) for key in self.metrics}
+        randomization = Randomization(self.scheme, self.batch_norm, self.std)
+        known("order", self.order, ORDERS)
+        known("explained class", self.explained_class, EXPLAINED)
+        self._load()
+        fixed = self.explained_class == "label"
+        self.experiment = Experiment(
+            self.classifier,
+            self.x,
+            self.target,
+            self.chosen,
+            self.measures | (nonzero_metrics(self.nonzero) if self.nonzero is not None else {}),
+            order=self.order,
+            randomization=randomization,
+            explained="fixed" if fixed else self.explained_class,
+            seeds=self.seeds,
+            seed=self.seed,
+            stage_limit=self.stage_limit,
+            shown=self.shown,
+            store=self.store,
+            block=self.block,
+        )
+
+    def _load(self) -> None:
+        self.classifier = load_model(self.model, self.weights, self.device, self.seed)
+        scaling = self.classifier.scaling
+        self.photographs = load_photographs(
+            self.images,
+            size=self.classifier.size,
+            count=self.image_count,
+            channels=len(scaling.mean),
+        )
+        check_shown(self.shown, len(self.photographs))
+        place = next(self.classifier.parameters()).device
+        self.x = scaling.to_network(self.photographs.pixels).to(place)
+        self.nonzero = nonzero_pixels(self.x)
+        self.predicted = self.classifier.predict(self.x)
+        self.labels = None
+        if None not in self.photographs.labels:
+            self.labels = targets(self.photographs, self.predicted, "label")
+        kind = "label" if self.explained_class == "label" else "predicted"
+        self.target = targets(self.photographs, self.predicted, kind)
+
+    def facts(self) -> Styler:
+        """What the network can do before anything is randomized, and what it is compared with."""
+        pictures = f"{len(self.photographs)} of {self.images}"
+        facts = network_facts(self.classifier, pictures, self.predicted, self.labels)
+        facts["random networks"] = random_networks(self.seeds)
+        shown = pd.Series(facts, name="").to_frame()
+        return shown.style.set_table_attributes('class="dataframe"')
+
+    def share(self) -> Share:
+        """Leave this shard's maps in the store for the run that follows."""
+        return share(self.experiment, self.shard)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What the experiment measured; the long part of the page."""
+        return self.experiment()
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply to this network, with the reason."""
+        return [f"left out: {title(key)}: {why}" for key, why in self.outcome.refused.items()]
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """What methods are called on the page."""
+        return unique_titles(self.chosen)
+
+    @property
+    def controls(self) -> list[str]:
+        """Titles of what is no method."""
+        return [self.titles[key] for key in self.chosen if is_control(key)]
+
+    @cached_property
+    def found(self) -> dict[tuple[str, str, str], Reading]:
+        """Readings by method, metric and stage."""
+        return self.outcome.readings(**self.settings)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Readings with the catalogue's names of methods."""
+        return stage_table(self.found)
+
+    @cached_property
+    def readings(self) -> pd.DataFrame:
+        """Readings with titles of methods."""
+        return self._titled(self.table)
+
+    @property
+    def last(self) -> pd.DataFrame:
+        """Readings of the last stage, with titles of methods."""
+        return self.readings[self.readings["stage"] == self.outcome.stages[-1]]
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """Similarities by picture and random network."""
+        return self.outcome.measurements()
+
+    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(method=rows["method"].map(self.titles))
+
+    def _asked(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the metrics that the page was asked for, over all pixels."""
+        return rows[rows["metric"].isin(self.metrics)]
+
+    @cached_property
+    def scene(self) -> np.ndarray:
+        """The pictures as they are shown, ``[N, h, w]`` or ``[N, h, w, 3]``."""
+        return self.photographs.pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
+
+    def _films(self, signed: bool, picture: int) -> dict[str, np.ndarray]:
+        return {
+            self.titles[key]: pictures[signed][:, picture]
+            for key, pictures in self.outcome.pictures.items()
+            if not is_control(key)
+        }
+
+    def maps(self, signed: bool = False) -> Figure:
+        """Maps of the first picture by method and stage."""
+        films = self._films(signed, 0)
+        return stage_grid(self.scene[0], films, self.outcome.stages, signed=signed)
+
+    def sliders(self) -> list[StageSlider]:
+        """Maps of each shown picture, to move through; kappa by the first similarity below."""
+        rows = self.readings[self.readings["metric"] == self.metrics[0]]
+        kappas = {
+            method: ["", *(f"kappa {kappa:.2f}" for kappa in by_stage)]
+            for method, by_stage in rows.groupby("method")["kappa"]
+        }
+        words = stage_words(self.outcome.stages, self.order)
+        return [self._slider(i, words, kappas) for i in range(self.shown)]
+
+    def _slider(self, i: int, words: list[str], kappas: dict[str, list[str]]) -> StageSlider:
+        films = self._films(False, i)
+        return stage_slider(
+            self.scene[i],
+            films,
+            words,
+            signed=self._films(True, i),
+            caption=f"{self.photographs.names[i]}: maps of every method, stage by stage.",
+            says="{stage}",
+            notes={key: kappas[key] for key in films},
+            limit=_SLIDER_BYTES,
+        )
+
+    def similarity(self) -> Figure:
+        """Similarity by stage: curves of a cascade, boxes of blocks randomized one at a time."""
+        if self.order == "independent":
+            boxes = self._titled(self.measurements)
+            return independent_boxes(boxes, self.readings, self.metrics, controls=self.controls)
+        return similarity_curves(self.readings, self.metrics, controls=self.controls)
+
+    def kappa(self) -> Figure:
+        """Kappa by stage; the figure is kept for other pages."""
+        figure = kappa_curves(
+            self.readings, self.metrics, margin=self.margin, controls=self.controls
+        )
+        save(figure, self.figure("kappa"))
+        return figure
+
+    @property
+    def _methods_last(self) -> pd.DataFrame:
+        return self.last[~self.last["method"].isin(self.controls)]
+
+    def summary(self) -> Markdown:
+        """Methods by their verdict, by the first similarity."""
+        return verdict_lists(self._methods_last, self.metrics[0])
+
+    def verdicts(self) -> Styler:
+        """Verdicts on the last stage by the first similarity, and what a cascade adds to them."""
+        curves = None
+        if self.order in ("top_down", "bottom_up") and len(self.outcome.stages) > 1:
+            curves = self._titled(cascades(self.found))
+        return verdict_table(self.readings, self.metrics[0], curves)
+
+    def by_metric(self) -> Styler:
+        """The same verdicts by every similarity."""
+        return _by_metric(self._asked(self.last))
+
+    def hidden_choices(self) -> list[Markdown | Styler]:
+        """Kappa by choice and method, a table with its heading a similarity."""
+        compared = {key: self.chosen[key] for key in self.choices if key in self.chosen}
+        if not compared:
+            return []
+        others = [preset for preset in PRESETS if preset != self.preset]
+        tried = variants(
+            replace(self.experiment, metrics=self.measures),
+            compared,
+            labels=self.labels,
+            presets={preset: {k: metric(k, preset) for k in self.metrics} for preset in others},
+        )
+        parts = [
+            stage_table(variant().readings(titles=self.titles, **self.settings)).assign(choice=key)
+            for key, variant in tried.items()
+        ]
+        effects = pd.concat(parts)
+        shown = []
+        for key in dict.fromkeys((self.metrics[0], *({"ssim"} & set(self.metrics)))):
+            shown.append(Markdown(f"Kappa of the {METRIC_TITLES[key]}, by choice and method:"))
+            shown.append(cross_table(effects[effects["metric"] == key], "choice", "method"))
+        return shown
+
+    def signs(self) -> Styler:
+        """Kappa with and without signs, over all pixels and over those that are not zero."""
+        rows = self.last[self.last["metric"].isin(_KINDS)]
+        return cross_table(rows.assign(kind=rows["metric"].map(_KINDS)), "method", "kind")
+
+    def zeros(self) -> str:
+        """How many pixels are zero, in words."""
+        if self.nonzero is None:
+            return "Hardly any pixel is zero in this network's units: both are the same here."
+        share = 1 - float(self.nonzero.float().mean())
+        return f"{share:.0%} of the pixels are zero in network units"
+
+    def multiplier(self) -> Styler:
+        """What the product with the input alone does to a verdict, the whole network random."""
+        bare = replace(
+            self.experiment,
+            methods={"averaged": PathAverage(Gradient(), self.steps)},
+            metrics=self.measures,
+            order="full",
+            stage_limit=0,
+        )
+        name = "Integrated gradients without it"
+        averaged = bare().readings(titles={"averaged": name}, **self.settings)
+        products = self.last[self.last["method"].isin(map(title, _MULTIPLIED))]
+        return _by_metric(self._asked(pd.concat([products, stage_table(averaged)])))
+
+    @cached_property
+    def theirs(self) -> Published | None:
+        """What was published of a network of this name under this order."""
+        return published(self.model, self.order)
+
+    @cached_property
+    def claims(self) -> ClaimTable:
+        """What [adebayo2018sanity] says, held against what was measured here."""
+        claims = ClaimTable(self.name)
+        adding = {"top_down": cascade_claims, "independent": independent_claims}.get(self.order)
+        if adding is not None:
+            adding(claims, self._asked(self.table), self.theirs, self.margin)
+        return claims
+
+    def write_all(self) -> None:
+        """Write the claims, if there are any, and both tables of the page."""
+        if len(self.claims):
+            self.claims.write(self.folder)
+        names = dict(enumerate(self.photographs.names))
+        texts = {key: describe(method) for key, method in self.chosen.items()}
+        self.write(
+            self.measurements.assign(
+                model=self.classifier.name,
+                weights=weights_hash(self.classifier),
+                preset=self.preset,
+                order=self.order,
+                randomization=str(self.experiment.randomization),
+                explained=self.explained_class,
+                picture=self.measurements["image"].map(names),
+                repr=self.measurements["method"].map(texts),
+            )
+        )
+        self.write(self.table.drop(columns="words"), "readings")
+
+    def beside_published(self) -> list[Markdown | Styler]:
+        """The authors' numbers beside ours, under a line that says what they are; maybe none."""
+        if self.theirs is None:
+            return []
+        line = f"*{self.theirs.subject}; {self.theirs.precision}. {self.theirs.source}*"
+        return [Markdown(line), beside_published(self._asked(self.table), self.theirs)]
+
+    def numbers(self) -> dict[str, float]:
+        """What other pages of the book quote, by name."""
+        stage = self.outcome.stages[-1]
+        numbers = {
+            "pictures": len(self.photographs),
+            "stages": len(self.outcome.stages),
+            "networks": self.seeds,
+        }
+        trained = self.classifier.provenance or {}
+        if trained:
+            numbers["test_accuracy"] = trained["test_accuracy"]
+        for key in self.metrics:
+            numbers |= verdict_counts(self._methods_last, key)
+            for method in self.outcome.pictures:
+                # As it is printed, without a minus before a zero.
+                kappa = self.found[method, key, stage].kappa
+                numbers[f"kappa_{method}_{key}"] = round(kappa, 2) + 0.0
+        return numbers
+
+    def box(self) -> ProvenanceBox:
+        """How this page was made."""
+        return self.provenance(
+            {
+                "model": self.model,
+                "weights": weights_text(self.classifier),
+                "images": f"{self.images}, {len(self.photographs)} pictures",
+                "order": self.order,
+                "randomization": str(self.experiment.randomization),
+                "explained class": self.explained_class,
+                "random networks": self.seeds,
+                "preset": self.preset,
+                "samples": self.samples,
+                "steps": self.steps,
+                "margin": self.margin,
+            },
+            list(range(self.seed, self.seed + self.seeds)),
+            self.x.device,
+        )
+
+
+def _by_metric(rows: pd.DataFrame) -> Styler:
+    return cross_table(rows.assign(metric=rows["metric"].map(METRIC_TITLES)), "method", "metric")

@@ -1,0 +1,354 @@
+"""The page on permuted labels: what was learned, how far maps agree, what remains of them."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from saliency_sanity import load_photographs
+from saliency_sanity._errors import known
+from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control, title
+from saliency_sanity.attribution.catalogue import titles as unique_titles
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
+from saliency_sanity.book.chapters.labels.remains import what_remains
+from saliency_sanity.book.chapters.labels.table import agreement_table, undecided
+from saliency_sanity.book.chapters.page import (
+    Page,
+    check_shown,
+    memorized_by_all,
+    methods_at_scale,
+    nonzero_metrics,
+    nonzero_pixels,
+    verdict_counts,
+    verdict_lists,
+)
+from saliency_sanity.book.chapters.published import Published, published_labels
+from saliency_sanity.book.runs.provenance import ProvenanceBox
+from saliency_sanity.experiments.label_permutation import Agreed, Agreement
+from saliency_sanity.networks.classifier import Classifier
+from saliency_sanity.plots.labels import agreement_bars
+from saliency_sanity.plots.maps import network_grid
+from saliency_sanity.plots.style import save
+from saliency_sanity.randomization.schemes import EXPLAINED
+from saliency_sanity.similarity.hog import Hog
+from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.subjects.datasets import CLASS_NAMES
+from saliency_sanity.subjects.models import load_replicates
+from saliency_sanity.subjects.training.accuracy import trainings
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
+
+# How accuracies are printed, by column.
+_FORMATS = {
+    "pictures": "{:,}",
+    "labels changed": "{:.1%}",
+    "epochs": "{:.3g}",
+    "training accuracy": "{:.1%}",
+    "test accuracy": "{:.1%}",
+    "from guessing": "{:+.1f} s.e.",
+}
+
+
+@dataclass(kw_only=True)
+class Labels(Page):
+    """One run of the notebook on permuted labels; its parameters are described there.
+
+    ``chosen`` are the methods and ``measures`` the similarities by name, ``networks`` those with
+    ``true`` and with ``permuted`` labels, ``x`` ``[N, C, H, W]`` the pictures in their units, and
+    ``agreement`` what is run.
+
+    Raises ValueError for a name or number that cannot be, FileNotFoundError for networks that are
+    not trained, before anything is explained.
+    """
+
+    notebook: ClassVar[str] = "03_label_randomization"
+
+    model: str
+    dataset: str
+    pairs: int
+    image_count: int
+    explained_class: str
+    methods: list[str]
+    choices: list[str]
+    metrics: list[str]
+    preset: str
+    hog_cell: int
+    layer: str
+    samples: int
+    steps: int
+    ig_samples: int
+    ig_steps: int
+    shown: int
+    memorized: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        known("dataset", self.dataset, CLASS_NAMES)
+        known("explained class", self.explained_class, EXPLAINED)
+        if self.pairs < 1:
+            raise ValueError(
+                f"pairs is {self.pairs}; valid are 1 and more, 2 to have references beside it"
+            )
+        layer = {"layer": self.layer or None}
+        self.chosen = methods_at_scale(
+            self.methods or SANITY_CHECKED,
+            integrated_gradients={"steps": self.steps},
+            smoothgrad={"samples": self.samples, "seed": self.seed},
+            ig_smoothgrad={"samples": self.ig_samples, "steps": self.ig_steps, "seed": self.seed},
+            grad_cam=layer,
+            guided_grad_cam=layer,
+        )
+        self.measures = {key: metric(key, self.preset) for key in self.metrics}
+        if "hog" in self.measures:
+            cells = (Hog(cell=self.hog_cell),)
+            self.measures["hog"] = replace(self.measures["hog"], describe=cells)
+        self._load()
+        self.agreement = Agreement(
+            self.networks["true"],
+            self.networks["permuted"],
+            self.x,
+            self.chosen,
+            self.measures | self._restricted,
+            explained=self.explained_class,
+            labels=torch.tensor(self.photographs.labels),
+            shown=self.shown,
+            store=self.store,
+        )
+
+    def _load(self) -> None:
+        self.networks = load_replicates(self.model, self.dataset, self.pairs, self.device)
+        self.first = self.networks["true"][0]
+        scaling = self.first.scaling
+        self.photographs = load_photographs(
+            self.dataset,
+            size=self.first.size,
+            count=self.image_count,
+            channels=len(scaling.mean),
+        )
+        check_shown(self.shown, len(self.photographs))
+        place = next(self.first.parameters()).device
+        self.x = scaling.to_network(self.photographs.pixels).to(place)
+        where = nonzero_pixels(self.x)
+        self._restricted = {} if where is None else nonzero_metrics(where)
+
+    @cached_property
+    def trained(self) -> pd.DataFrame:
+        """What each network can do, a row a network."""
+        return trainings([network.provenance for network in self._every_network])
+
+    @property
+    def _every_network(self) -> list[Classifier]:
+        return [network for kind in self.networks.values() for network in kind]
+
+    @property
+    def _reached(self) -> pd.Series:
+        return self.trained.loc[self.trained["labels"] == "permuted", "training accuracy"]
+
+    @property
+    def learned(self) -> bool:
+        """Whether every network knows its permuted labels; without it nothing is concluded."""
+        return memorized_by_all(self._reached, self.memorized)
+
+    def not_memorized(self) -> Markdown:
+        """A warning for networks that do not know their permuted labels."""
+        return Markdown(
+            f"**Not memorized.** At least one network knows only {self._reached.min():.1%} of its "
+            f"permuted labels, less than {self.memorized:.0%}. This page shows what it measured "
+            "and draws no conclusion."
+        )
+
+    def accuracies(self) -> Styler:
+        """What each network can do, as a table."""
+        shown = self.trained.style.hide(axis="index").format(_FORMATS)
+        return shown.set_table_attributes('class="dataframe"')
+
+    @cached_property
+    def agreed(self) -> Agreed:
+        """How far maps agree; the long part of the page."""
+        return self.agreement()
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply to these networks, with the reason."""
+        return [f"left out: {title(key)}: {why}" for key, why in self.agreed.refused.items()]
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """What methods are called on the page."""
+        return unique_titles(self.chosen)
+
+    @property
+    def controls(self) -> list[str]:
+        """Titles of what is no method."""
+        return [self.titles[key] for key in self.chosen if is_control(key)]
+
+    def _read(self, agreed: Agreed) -> pd.DataFrame:
+        found = agreed.readings(**self.settings)
+        return found if self.learned else undecided(found)
+
+    @cached_property
+    def found(self) -> pd.DataFrame:
+        """Readings with the catalogue's names of methods."""
+        return self._read(self.agreed)
+
+    @cached_property
+    def readings(self) -> pd.DataFrame:
+        """Readings with titles of methods."""
+        return self._titled(self.found)
+
+    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(method=rows["method"].map(self.titles))
+
+    @property
+    def _methods_only(self) -> pd.DataFrame:
+        return self.readings[~self.readings["method"].isin(self.controls)]
+
+    @cached_property
+    def scene(self) -> np.ndarray:
+        """The pictures that are shown, ``[n, h, w]`` or ``[n, h, w, 3]``."""
+        pixels = self.photographs.pixels[: self.shown]
+        return pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
+
+    def maps(self, signed: bool = False) -> Figure:
+        """Maps by method of two networks of each kind at most."""
+        # What differs between seeds is the measure of what labels change.
+        seeds = range(min(self.pairs, 2))
+        columns = [kind * self.pairs + seed for kind in range(2) for seed in seeds]
+        names = [f"{labels}, seed {seed}" for labels in self.networks for seed in seeds]
+        films = {
+            self.titles[key]: pictures[signed][columns]
+            for key, pictures in self.agreed.pictures.items()
+            if not is_control(key)
+        }
+        return network_grid(self.scene, films, names, signed=signed)
+
+    def bars(self) -> Figure:
+        """Similarity of maps under true and permuted labels; the figure is kept."""
+        metrics = list(self.agreement.metrics)
+        figure = agreement_bars(self.readings, metrics, margin=self.margin, controls=self.controls)
+        save(figure, self.figure())
+        return figure
+
+    def summary(self) -> Markdown:
+        """Methods by their verdict, by the first similarity."""
+        return verdict_lists(self._methods_only, self.metrics[0])
+
+    def verdicts(self) -> Styler:
+        """Verdicts by the first similarity, beside their references."""
+        return agreement_table(self.readings, self.metrics[0])
+
+    def by_metric(self) -> Styler:
+        """The verdicts by every similarity."""
+        names = self.readings["metric"].map(METRIC_TITLES)
+        return cross_table(self.readings.assign(metric=names), "method", "metric")
+
+    def sentences(self) -> Markdown:
+        """What remains of each method's map, and why."""
+        told = [
+            key for key in self.chosen if not is_control(key) and key not in self.agreed.refused
+        ]
+        lines = [f"* {what_remains(self.found, key, self.margin)}" for key in told]
+        return Markdown("\n".join(lines))
+
+    def by_class(self) -> list[Markdown | Styler]:
+        """Kappa by explained class and method, a table with its heading a similarity."""
+        compared = {
+            key: self.chosen[key]
+            for key in self.choices
+            if key in self.chosen and key not in self.agreed.refused
+        }
+        if not compared:
+            return []
+        plain = replace(self.agreement, methods=compared, metrics=self.measures, shown=0)
+        parts = []
+        for option in EXPLAINED:
+            part = self._titled(self._read(replace(plain, explained=option)()))
+            parts.append(part.assign(choice=f"class: {option}"))
+        effects = pd.concat(parts)
+        shown = []
+        for key in dict.fromkeys((self.metrics[0], *({"spearman_signed"} & set(self.metrics)))):
+            text = f"Kappa of the {METRIC_TITLES[key]}, by explained class and method:"
+            rows = effects[effects["metric"] == key]
+            shown += [Markdown(text), cross_table(rows, "choice", "method")]
+        return shown
+
+    @cached_property
+    def theirs(self) -> Published | None:
+        """What was published of such networks."""
+        return published_labels(self.model, self.dataset)
+
+    @cached_property
+    def claims(self) -> ClaimTable:
+        """What [adebayo2018sanity] says, held against what was measured here."""
+        claims = ClaimTable(self.name)
+        label_claims(claims, self.found, self.theirs, self.margin, self.learned)
+        return claims
+
+    def write_all(self) -> None:
+        """Write the claims, if there are any, and both tables of the page."""
+        if len(self.claims):
+            self.claims.write(self.folder)
+        measured = self.agreed.measurements()
+        names = dict(enumerate(self.photographs.names))
+        texts = {key: describe(method) for key, method in self.chosen.items()}
+        self.write(
+            measured.assign(
+                model=self.first.name,
+                dataset=self.dataset,
+                preset=self.preset,
+                explained=self.explained_class,
+                picture=measured["image"].map(names),
+                repr=measured["method"].map(texts),
+            )
+        )
+        self.write(self.found, "readings")
+
+    def beside_published(self) -> list[Markdown | Styler]:
+        """The authors' numbers beside ours, under a line that says what they are; maybe none."""
+        if self.theirs is None:
+            return []
+        if not set(self.found["method"]) & {method for method, _ in self.theirs.curves}:
+            return []
+        about = f"{self.theirs.subject}; {self.theirs.precision}. {self.theirs.source}"
+        shown = beside_published(self.found, self.theirs)
+        return [Markdown(f"*Published | ours. {about}*"), shown]
+
+    def numbers(self) -> dict[str, float]:
+        """What other pages of the book quote, by name."""
+        numbers = {"pictures": len(self.photographs), "pairs": self.pairs}
+        for labels in self.networks:
+            rows = self.trained[self.trained["labels"] == labels]
+            numbers[f"test_{labels}"] = float(rows["test accuracy"].mean())
+            numbers[f"train_{labels}"] = float(rows["training accuracy"].min())
+        for key in self.metrics:
+            numbers |= verdict_counts(self._methods_only, key)
+        for row in self.found.to_dict("records"):
+            # As it is printed, without a minus before a zero.
+            for kind, column in {"kappa": "kappa", "seeds": "true_kappa"}.items():
+                if pd.notna(row[column]):
+                    name = f"{kind}_{row['method']}_{row['metric']}"
+                    numbers[name] = round(row[column], 2) + 0.0
+        return numbers
+
+    def box(self) -> ProvenanceBox:
+        """How this page was made."""
+        return self.provenance(
+            {
+                "model": self.model,
+                "weights": ", ".join(network.weights for network in self._every_network),
+                "images": f"{self.dataset}, {len(self.photographs)} test pictures",
+                "explained class": self.explained_class,
+                "preset": self.preset,
+                "samples": self.samples,
+                "steps": self.steps,
+                "margin": self.margin,
+            },
+            [self.seed, *range(self.pairs)],
+            self.x.device,
+        )
