@@ -62,7 +62,7 @@ grid: $(READY) ## run the cells of GRID that are missing or outdated, and join t
 	@$(BIN)/saliency-sanity grid $(GRID) --cores $(JOBS)
 
 test: $(READY) ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## check style, formatting, and that no notebook holds outputs
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import pkgutil
 import sys
 import time
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
-    tables, failed = {}, {}
+    began, tables, failed = datetime.now(UTC), {}, {}
     for name in options.name or there:
         print(f"{name}: running …", file=sys.stderr, flush=True)
         started = time.perf_counter()
@@ -66,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         tables[name] = table.to_dict("records")
         seconds = time.perf_counter() - started
         print(f"\n{name} ({seconds:.0f} s)\n{table.to_string(index=False)}\n", flush=True)
-    content = {"benchmarks": tables, "failed": failed, "provenance": provenance()}
+    origin = provenance(started=began)
+    content = {"benchmarks": tables, "failed": failed, "provenance": origin}
     print(f"written: {write_json(content, target)}")
     for name, reason in failed.items():
         print(f"error: benchmark {name} failed: {reason}", file=sys.stderr)

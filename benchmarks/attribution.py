@@ -21,10 +21,12 @@ from pathlib import Path
 import captum.attr
 import pandas as pd
 import torch
-from saliency_sanity import Classifier, load_model, resolve
+from saliency_sanity import load_model, resolve
 from saliency_sanity._random import generator
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from benchmarks._inception import calibrate, with_relu_modules
 
 SIZE = 299
 LAYER = "Mixed_7c"
@@ -46,40 +48,6 @@ before = peak_memory()
 resolve("smoothgrad", samples=int(sys.argv[1]))(model, x, torch.tensor([0, 1]))
 print(peak_memory() - before)
 """
-
-
-class _Rectified(nn.Module):
-    """Inception's convolution block, rectified by a module that hooks can see."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.conv, self.bn, self.relu = block.conv, block.bn, nn.ReLU(inplace=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.bn(self.conv(x)))
-
-
-def with_relu_modules(network: nn.Module) -> nn.Module:
-    """A copy on which Captum's guided backpropagation does what it says."""
-    twin = copy.deepcopy(network)
-    for parent in list(twin.modules()):
-        for name, child in parent.named_children():
-            if type(child).__name__ == "BasicConv2d":
-                setattr(parent, name, _Rectified(child))
-    return twin
-
-
-@torch.no_grad()
-def calibrated(model: Classifier, images: int = 4) -> Classifier:
-    """Statistics of noise for batch norms: without them gradients overflow."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-        norm.train()
-    model(torch.randn(images, 3, SIZE, SIZE, generator=generator("calibration")))
-    for norm in norms:
-        norm.eval()
-    return model
 
 
 def bare(network: nn.Module, x: Tensor, target: Tensor) -> Tensor:
@@ -166,7 +134,7 @@ def row(what: str, ours: list[float], theirs: list[float], aim: float) -> dict[s
 def run(images: int = 2, samples: int = 3, repeats: int = 5) -> pd.DataFrame:
     """Time every method; ``images`` x ``samples`` inputs make one full chunk."""
     warnings.filterwarnings("ignore", module="captum")
-    model = calibrated(load_model("inception_v3", "none", device="cpu"))
+    model = calibrate(load_model("inception_v3", "none", device="cpu"), SIZE, images=4)
     # As a user would hand it to Captum: default memory format, parameters as they are.
     plain = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
     modules = with_relu_modules(plain)

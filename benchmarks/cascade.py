@@ -19,7 +19,8 @@ from saliency_sanity.similarity.metrics import METRICS, metric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.attribution import SIZE, bare, calibrated, medians, printed, row
+from benchmarks._inception import calibrate
+from benchmarks.attribution import SIZE, bare, medians, printed, row
 
 BARE_AIM, QUANTUS_AIM, MEMORY_AIM = 1.0, 0.2, 1.05
 
@@ -36,7 +37,7 @@ print(peak_memory() - before)
 
 
 def experiment(images: int, stage_limit: int = 0) -> Experiment:
-    model = calibrated(load_model("inception_v3", "none", device="cpu"))
+    model = calibrate(load_model("inception_v3", "none", device="cpu"), SIZE, images=4)
     x = torch.randn(images, 3, SIZE, SIZE, generator=generator("photographs"))
     return Experiment(
         model,

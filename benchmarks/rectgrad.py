@@ -13,14 +13,15 @@ from saliency_sanity import load_model, resolve
 from saliency_sanity._random import generator
 from tqdm import tqdm
 
-from benchmarks.attribution import SIZE, calibrated, medians, row
+from benchmarks._inception import calibrate
+from benchmarks.attribution import SIZE, medians, row
 
 AIM = 1.5
 
 
 def run(images: int = 2, repeats: int = 5) -> pd.DataFrame:
     """Time RectGrad, with and without its switches, against guided backpropagation."""
-    model = calibrated(load_model("inception_v3", "none", device="cpu"))
+    model = calibrate(load_model("inception_v3", "none", device="cpu"), SIZE, images=4)
     x = torch.randn(images, 3, SIZE, SIZE, generator=generator("photographs"))
     target = torch.arange(images)
     named = {

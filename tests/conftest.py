@@ -1,16 +1,38 @@
-"""Networks that take a moment to build, once a session; tests leave them as they were."""
+"""One thread a process, long files first, and networks that take a moment to build."""
 
 import copy
 import signal
 
+import made.one_thread  # noqa: F401  before torch is
 import pytest
 import torch
 from made.networks import random_classifier, small
+from made.places import ROOT
 from saliency_sanity import Classifier, load_model
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and what they start and
 # interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Files that take longest, in the order in which workers take them. The first builds the site that
+# tests of pages read, too: other workers are to be busy until it is there.
+LONGEST = (
+    "site/test_browser.py",
+    "workflow/test_batch.py",
+    "workflow/test_workflow.py",
+    "workflow/test_cluster.py",
+    "site/test_build.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, so that workers end together; within a file the order stays."""
+
+    def place(item):
+        file = item.path.relative_to(ROOT / "tests").as_posix()
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

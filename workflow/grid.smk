@@ -35,7 +35,7 @@ FILES = {
     "source": str(GRID.source),
     "networks": lambda wildcards: CELLS[wildcards.cell].networks,
     "own": lambda wildcards: own_files(CELLS[wildcards.cell].values.values()),
-    "library": NUMBERS,
+    "library": notebook_files(GRID.source),
     "versions": "requirements.lock",
 }
 VALUES = {"values": lambda wildcards: CELLS[wildcards.cell].signature, "profile": GRID.profile}

@@ -11,6 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+# The packages above the experiments. Keys of stored results count every module but theirs, so
+# that what one of them defines counts by its own file.
+LATER = ("probes", "plots", "book")
+_COUNTED = re.compile(rf"builtins|saliency_sanity\.(?!({'|'.join(LATER)})\b)")
+
 
 def weights_hash(model: nn.Module) -> str:
     """Twelve hexadecimal digits that identify every parameter and buffer of ``model``."""
@@ -41,8 +46,8 @@ def source_digest(thing: object) -> str:
 
     Of the whole file it stands in, for it may call what stands beside it; of a function also what
     it has enclosed, of compositions and partial functions also that of their parts. Empty for None
-    and for what this library defines. Raises ValueError for code that cannot be read, and
-    for enclosed values that have no name of their own.
+    and for what this library defines, its later packages apart. Raises ValueError for code that
+    cannot be read, and for enclosed values that have no name of their own.
     """
     parts = [part for part in _sources(thing, set()) if part]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:12] if parts else ""
@@ -60,7 +65,7 @@ def _sources(thing: object, seen: set[int]) -> Iterator[bytes]:
     else:
         home = thing if inspect.isfunction(thing) or inspect.isclass(thing) else type(thing)
         inner = []
-        if not home.__module__.startswith(("saliency_sanity.", "builtins")):
+        if not _COUNTED.match(home.__module__):
             yield _source(home)
         if inspect.isfunction(thing):
             # Two functions of one name, in one file: their line and what they have enclosed.

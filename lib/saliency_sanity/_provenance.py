@@ -24,9 +24,6 @@ PACKAGES = (
     "papermill",
 )
 
-# A notebook imports the library first, so this is when its work began.
-_LOADED = datetime.now(UTC)
-
 
 def provenance(
     *,
@@ -49,7 +46,7 @@ def provenance(
     device
         A torch device or its name; None describes the processor.
     started
-        When the work began, with its time zone; by default when the library was loaded.
+        When the work began, with its time zone; None where nobody knows, nor how long it took.
     extra
         Anything else worth keeping, by name.
 
@@ -58,8 +55,7 @@ def provenance(
     ValueError
         ``started`` has no time zone.
     """
-    began = _LOADED if started is None else started
-    if began.tzinfo is None:
+    if started is not None and started.tzinfo is None:
         raise ValueError("started: the time has no zone; use datetime.now(UTC)")
     return {
         "package": _version("saliency-sanity"),
@@ -72,8 +68,8 @@ def provenance(
         "threads": _threads(),
         "parameters": dict(parameters or {}),
         "seeds": [int(seed) for seed in seeds],
-        "started": began.isoformat(timespec="seconds"),
-        "seconds": round((datetime.now(UTC) - began).total_seconds(), 1),
+        "started": started and started.isoformat(timespec="seconds"),
+        "seconds": started and round((datetime.now(UTC) - started).total_seconds(), 1),
         **extra,
     }
 

@@ -18,9 +18,18 @@ def reading(method: str, metric: str, interval: tuple[float, float], **more) -> 
     """A row of a table of readings, its verdict held against the margin."""
     low, high = interval
     verdict = "below" if high < MARGIN else "above" if low > MARGIN else "inconclusive"
-    reason = f"the interval holds the margin {MARGIN:g}; one seed" * (verdict == "inconclusive")
+    obstacle = "margin_inside" if verdict == "inconclusive" else ""
     row = {"method": method, "metric": metric, "kappa": (low + high) / 2, "low": low, "high": high}
-    return row | {"verdict": verdict, "reason": reason, "margin": MARGIN} | more
+    return (
+        row
+        | {
+            "verdict": verdict,
+            "obstacle": obstacle,
+            "notes": "one_network",
+            "margin": MARGIN,
+        }
+        | more
+    )
 
 
 def staged(method: str, metric: str, **stages: tuple[float, float]) -> list[dict]:

@@ -1,12 +1,12 @@
 """Networks and comparisons that several test files need."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from saliency_sanity import Classifier, Scaling, load_model
 from saliency_sanity._random import generator
 from torch import Tensor, nn
+
+from benchmarks._inception import calibrate
 
 SCALING = Scaling((0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
 
@@ -62,22 +62,6 @@ def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
     return network
 
 
-@torch.no_grad()
-def calibrate(network: nn.Module, size: int, images: int = 8) -> nn.Module:
-    """Give batch norms the statistics of noise images: gradients get a sane size."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    kept = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    network(draw(images, 3, size, size, seed=99))
-    for norm, momentum in zip(norms, kept, strict=True):
-        norm.momentum = momentum
-        norm.eval()
-    return network
-
-
 def small(
     dtype: torch.dtype = torch.float32, seed: int = 0, kind: type[SmallNet] = SmallNet
 ) -> Classifier:
@@ -89,22 +73,3 @@ def small(
 
 def random_classifier(name: str, size: int) -> Classifier:
     return calibrate(load_model(name, "none", device="cpu"), size)
-
-
-class _Rectified(nn.Module):
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.conv, self.bn, self.relu = block.conv, block.bn, nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.bn(self.conv(x)))
-
-
-def with_relu_modules(inception: nn.Module) -> nn.Module:
-    """A copy of torchvision's Inception v3 that rectifies through modules."""
-    twin = copy.deepcopy(inception)
-    for parent in list(twin.modules()):
-        for name, child in parent.named_children():
-            if type(child).__name__ == "BasicConv2d":
-                setattr(parent, name, _Rectified(child))
-    return twin

@@ -75,15 +75,15 @@ def test_known_answers_and_a_run_that_lost_half_of_its_results(checkout, tmp_pat
     rows = last.set_index(["method", "metric"])
     assert rows.loc[("gradient_x_input", "spearman_abs"), "verdict"] == "above"
     assert rows.loc[("input_x_noise", "spearman_abs"), "verdict"] == "above"
-    assert rows.loc[("competitive noise", "spearman_abs"), "verdict"] == "below"
+    assert rows.loc[("competitive_noise", "spearman_abs"), "verdict"] == "below"
     assert claims["noise passes, too"] == "reproduced"
     # Without ε in the way, LRP is gradient ⊙ input, and so are their survivors.
     counts = survival[survival["quantity"] == "survivors"].pivot(
         index="position", columns="method", values="value"
     )
-    product, relevance = counts["competitive gradient_x_input"], counts["competitive lrp_epsilon"]
+    product, relevance = counts["competitive_gradient_x_input"], counts["competitive_lrp_epsilon"]
     assert relevance.to_numpy() == pytest.approx(product.to_numpy(), rel=0.02)
-    assert counts["competitive noise"].to_numpy() == pytest.approx(survival_null(10), rel=0.1)
+    assert counts["competitive_noise"].to_numpy() == pytest.approx(survival_null(10), rel=0.1)
     assert product.iloc[-1] == pytest.approx(survival_null(10), rel=0.25)
     for path in sorted((tmp_path / "results/store").rglob("*.safetensors"))[::2]:
         path.unlink()
@@ -97,7 +97,7 @@ def test_few_labels_compete_and_nothing_is_said_of_exact_chance(checkout, tmp_pa
     _, survival, claims, said = run(tmp_path / "results", top=3, pairs=0)
     assert not any("by chance" in id or "random labels" in id for id in claims)
     assert "none with permuted labels" in said
-    noise = survival[survival["method"] == "competitive noise"]
+    noise = survival[survival["method"] == "competitive_noise"]
     noise = noise[noise["quantity"] == "survivors"]["value"]
     assert noise.to_numpy() == pytest.approx(survival_null(3), rel=0.1)
 
@@ -108,8 +108,8 @@ def test_a_method_that_does_not_apply_is_left_out_with_its_twin(checkout, tmp_pa
         tmp_path / "results", **parameters, image_count=3, top=2, pairs=0, stage_limit=2
     )
     assert "left out: LRP-ε" in said
-    assert "competitive lrp_epsilon" not in set(survival["method"])
-    assert "competitive gradient_x_input" in set(survival["method"])
+    assert "competitive_lrp_epsilon" not in set(survival["method"])
+    assert "competitive_gradient_x_input" in set(survival["method"])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ LOCK = {
     canonicalize_name(name): version
     for name, _, version in (line.partition("==") for line in LOCK_LINES)
 }
-LIBRARY = sorted((ROOT / "lib").glob("saliency_sanity/**/*.py"))
+PACKAGE = ROOT / "lib/saliency_sanity"
+LIBRARY = sorted(PACKAGE.glob("**/*.py"))
 
 STRIP = (
     "--keep-id",
@@ -50,8 +52,16 @@ def tracked() -> list[Path]:
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    lines = PROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]]
-    return [Requirement(line) for line in lines]
+    """What the core and these extras bring; an extra may name others of this package."""
+    found = [Requirement(line) for line in PROJECT["dependencies"]]
+    for extra in extras:
+        for item in map(Requirement, EXTRAS[extra]):
+            found += requirements(*item.extras) if item.name == PROJECT["name"] else [item]
+    return list(dict.fromkeys(found))
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
 
 
 def extras_of(line: str) -> set[str]:
@@ -114,7 +124,9 @@ def test_conda_installs_every_extra_within_the_same_lock():
     constraint, project = block["pip"]
     assert constraint == "-c requirements.lock"
     assert project.startswith("-e .[")
-    assert extras_of(project) == set(EXTRAS)
+    named = extras_of(project)
+    assert named <= set(EXTRAS)
+    assert set(requirements(*named)) == set(requirements(*EXTRAS))
 
 
 def test_make_installs_extras_that_exist_within_the_same_lock():
@@ -127,6 +139,7 @@ def test_make_installs_extras_that_exist_within_the_same_lock():
 
 
 def imported(path: Path) -> set[str]:
+    """Packages of others that a module names, wherever in it it does."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -136,27 +149,55 @@ def imported(path: Path) -> set[str]:
     return {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
-def test_every_import_of_the_library_is_a_declared_dependency(path):
-    declared = {canonicalize_name(item.name) for item in requirements("book")}
-    sources = importlib.metadata.packages_distributions()
+# The extra that brings what a package imports; those not named here are the core's.
+EXTRA_OF = {
+    "subjects": "subjects",
+    "experiments": "subjects",
+    "probes": "subjects",
+    "plots": "book",
+}
+EXTRA_OF |= {"_schema.py": "subjects", "book": "book", "__main__.py": "book"}
+EXTRA_OF |= dict.fromkeys(("attribution/lrp.py", "attribution/canonization.py"), "lrp")
+
+
+def extra_of(path: Path) -> list[str]:
+    place = path.relative_to(PACKAGE)
+    found = (EXTRA_OF.get(part.as_posix()) for part in (place, *place.parents))
+    return [extra for extra in found if extra]
+
+
+@cache
+def distributions() -> dict[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def test_the_core_needs_no_notebook_machinery():
+    assert {item.name for item in requirements()} == {
+        *("torch", "numpy", "scipy", "scikit-image", "pandas", "tqdm"),
+        "lazy-loader",  # which scikit-image brings too
+    }
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=module_of)
+def test_every_import_is_declared_in_the_core_or_the_extra_of_its_package(path):
+    declared = {canonicalize_name(item.name) for item in requirements(*extra_of(path))}
+    if extra_of(path) == ["book"]:
+        declared |= {"sphinx", "docutils"}  # which Jupyter Book brings as it can bear them
     for module in imported(path) - {"saliency_sanity"}:
-        names = {canonicalize_name(name) for name in sources.get(module, [])}
-        # Jupyter Book brings Sphinx and docutils in the versions it can bear.
-        assert names & (declared | {"sphinx", "docutils"}), f"{path.name} imports {module}"
+        names = {canonicalize_name(name) for name in distributions().get(module, [])}
+        assert names & declared, f"{module_of(path)} imports {module}"
 
 
 CORE = ("networks", "attribution", "similarity", "verdict", "randomization")
 
 
 def test_the_core_can_be_read_in_one_sitting():
-    package = ROOT / "lib/saliency_sanity"
-    files = [path for path in LIBRARY if path.relative_to(package).parts[0] in CORE]
+    files = [path for path in LIBRARY if path.relative_to(PACKAGE).parts[0] in CORE]
     assert files
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) < 5000
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LIBRARY, ids=module_of)
 def test_a_module_is_named_after_what_is_in_it(path):
     assert path.stem not in ("utils", "util", "helpers", "common", "misc")
 

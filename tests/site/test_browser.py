@@ -1,6 +1,5 @@
 """The site as a reader meets it: every page in a headless Chromium, from disk and over http."""
 
-import contextlib
 import functools
 import http.server
 import re
@@ -11,11 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from made.places import ROOT
-from saliency_sanity.book.cli import main
+from made.site import PROFILE, smoke_site
 from saliency_sanity.book.runs.cases import all_copies
-from saliency_sanity.book.runs.profiles import profile_copies, profile_networks
-from saliency_sanity.book.runs.runner import run_notebook
 from saliency_sanity.book.site import build as book
 from saliency_sanity.book.site.build import heavy_pages
 
@@ -30,42 +28,24 @@ FLAGS = [
     "--disable-sync",
 ]
 PHONE, DESK = 390, 1280
-PROFILE = "smoke"
 PAGES = [*book.toc_files(book.profile_pages(ROOT, PROFILE)[0]), "genindex", "search"]
+NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
+# One of each kind: with formulae, with claims and figures, by autodoc, and by Sphinx alone.
+KINDS = ["book/index", "book/methods", "notebooks/01_edge_detectors", "book/api", "search"]
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None,
-        reason="chromium is not installed (Debian, Ubuntu: apt-get install chromium)",
-    ),
-]
+NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
+WITH_FORMULAE, WITH_CLAIMS = "book/methods", "notebooks/01_edge_detectors"
+WITH_WIDE_TABLES = (WITH_FORMULAE, WITH_CLAIMS)
+# One of each kind; the last two by autodoc and by Sphinx alone.
+KINDS = ["book/index", WITH_FORMULAE, WITH_CLAIMS, "book/api", "search"]
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site():
     """The book built from its notebooks, which ran in profile smoke."""
-    root = tmp_path_factory.mktemp("book")
-    for name in ("book", "config", "examples", "notebooks"):
-        shutil.copytree(ROOT / name, root / name)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, root)
-    copies = profile_copies(PROFILE, root / "config", root / "notebooks")
-    needed = profile_networks(PROFILE, root / "config", root / "notebooks", copies)
-    with contextlib.chdir(root):
-        for recipe in needed.values():
-            words = [recipe.key, "--profile", PROFILE, "-p", "seed", str(recipe.seed), "--quiet"]
-            assert main(["train", *words]) == 0
-        for copy, case in copies.items():
-            run_notebook(
-                root / "notebooks" / f"{case.notebook}.ipynb",
-                root / "build/stage/notebooks" / f"{copy}.ipynb",
-                profile=PROFILE,
-                case=case.name or None,
-                progress=False,
-            )
-    return book.build(profile=PROFILE, root=root).parent
+    return smoke_site()
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +65,8 @@ def served(site):
 
 @pytest.fixture(scope="module")
 def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (Debian, Ubuntu: apt-get install chromium)")
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -126,6 +108,7 @@ class Visit:
         self.context.close()
 
 
+@pytest.mark.browser
 def test_root_leads_to_the_landing_page(browser, site, served):
     for address in (f"{served}/", (site / "index.html").as_uri()):
         visit = Visit(browser, address)
@@ -134,20 +117,19 @@ def test_root_leads_to_the_landing_page(browser, site, served):
             assert "Saliency Sanity" in page.title()
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("way", ["http", "file"])
-def test_loads_without_a_failure_and_without_leaving_the_site(browser, site, served, way, name):
-    start = served if way == "http" else site.as_uri()
-    visit = Visit(browser, f"{start}/{name}.html")
-    with visit as page:
-        page.wait_for_load_state("networkidle")
-        assert visit.failures == []
-        assert visit.console == []
-        own = (urlsplit(start).scheme, urlsplit(start).netloc)
-        left = [url for url in visit.requests if urlsplit(url)[:2] not in (own, ("data", ""))]
-        assert left == []
-        if way == "file":
-            assert [url for url in visit.requests if not url.startswith((start, "data:"))] == []
+# What is asked of a page while it is open
+
+
+def assert_whole(visit, start):
+    """It has loaded everything, all of it from the site, and nothing was complained of."""
+    visit.page.wait_for_load_state("networkidle")
+    assert visit.failures == []
+    assert visit.console == []
+    own = (urlsplit(start).scheme, urlsplit(start).netloc)
+    left = [url for url in visit.requests if urlsplit(url)[:2] not in (own, ("data", ""))]
+    assert left == []
+    if own[0] == "file":
+        assert [url for url in visit.requests if not url.startswith((start, "data:"))] == []
 
 
 OVERFLOW = """() => {
@@ -173,15 +155,9 @@ CLIPPED = """() => [...document.querySelectorAll('.bd-article *')].filter(node =
   }).map(node => node.outerHTML.slice(0, 120))"""
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_the_screen(browser, served, scheme, name):
-    with Visit(browser, f"{served}/{name}.html", PHONE, scheme) as page:
-        assert page.evaluate("document.documentElement.dataset.theme") == scheme
-        for width in (PHONE, DESK):
-            page.set_viewport_size({"width": width, "height": 844})
-            assert page.evaluate(OVERFLOW) == []
-            assert page.evaluate(CLIPPED) == []
+def assert_fits(page):
+    assert page.evaluate(OVERFLOW) == []
+    assert page.evaluate(CLIPPED) == []
 
 
 # Pixels that an inch of each figure has on the screen, and where a tap on it leads.
@@ -194,16 +170,14 @@ FIGURES = """() => [...document.querySelectorAll('.bd-article figure a.image-ref
                  file: node.parentElement.href, shown: node.src}))"""
 
 
-@pytest.mark.parametrize("name", [page for page in PAGES if page.startswith("notebooks/")])
-def test_a_phone_shows_figures_in_letters_that_can_be_read(browser, served, name):
-    with Visit(browser, f"{served}/{name}.html", PHONE) as page:
-        figures = page.evaluate(FIGURES)
-        assert len(figures) == page.locator(".bd-article img:not([src^=data])").count()
-        for figure in figures:
-            assert figure["inch"] == pytest.approx(82, abs=0.5)  # seven points: eight pixels
-            assert figure["scrolls"] == figure["wide"]
-            assert ("Scroll" in figure["hint"]) == figure["wide"]
-            assert figure["file"] == figure["shown"]
+def assert_letters_of_figures_can_be_read(page):
+    figures = page.evaluate(FIGURES)
+    assert len(figures) == page.locator(".bd-article img:not([src^=data])").count()
+    for figure in figures:
+        assert figure["inch"] == pytest.approx(82, abs=0.5)  # seven points: eight pixels
+        assert figure["scrolls"] == figure["wide"]
+        assert ("Scroll" in figure["hint"]) == figure["wide"]
+        assert figure["file"] == figure["shown"]
 
 
 WIDE_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.claims)')]
@@ -217,40 +191,18 @@ WIDE_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.cla
   })"""
 
 
-@pytest.mark.parametrize("name", ["book/methods", "notebooks/01_edge_detectors"])
-def test_names_stay_in_view_while_a_table_scrolls(browser, served, name):
-    with Visit(browser, f"{served}/{name}.html", PHONE) as page:
-        places = page.evaluate(WIDE_TABLES)
-        assert places
-        assert all(abs(place) < 20 for place in places)
+def assert_names_stay_in_view_while_a_table_scrolls(page):
+    places = page.evaluate(WIDE_TABLES)
+    assert places
+    assert all(abs(place) < 20 for place in places)
 
 
-@pytest.mark.parametrize("name", ["notebooks/01_edge_detectors"])
-def test_a_claim_is_a_card_on_a_phone(browser, served, name):
-    with Visit(browser, f"{served}/{name}.html", PHONE) as page:
-        box = page.locator(".claims-scroll")
-        assert box.evaluate("node => node.scrollWidth <= node.clientWidth")
-        heads = page.evaluate("""() => [3, 4, 5].map(n => getComputedStyle(
-          document.querySelector(`.claims tbody td:nth-child(${n})`), '::before').content)""")
-        assert heads == ['"Paper said: "', '"We got: "', '"Chance: "']
-
-
-@pytest.mark.parametrize("name", PAGES[:-2])
-def test_a_page_ends_in_its_verdict_and_leads_to_the_next(browser, served, name):
-    with Visit(browser, f"{served}/{name}.html") as page:
-        leads = page.locator(".bd-article .next-page a")
-        links = [link.get_attribute("href") for link in leads.all()]
-        onward = page.locator(".prev-next-footer a.right-next")
-        assert links == [link.get_attribute("href") for link in onward.all()]
-        assert len(links) == (name != PAGES[-3])
-        if name.startswith("notebooks/"):
-            assert page.locator(".bd-article h2").last.inner_text().startswith("The verdict")
-            said = page.locator("section:has(> h2):last-of-type .cell_output strong").first
-            assert re.search(r"\d", said.inner_text())
-
-
-def test_no_page_is_too_heavy(site):
-    assert heavy_pages(site, PAGES) == []
+def assert_a_claim_is_a_card(page):
+    box = page.locator(".claims-scroll")
+    assert box.evaluate("node => node.scrollWidth <= node.clientWidth")
+    heads = page.evaluate("""() => [3, 4, 5].map(n => getComputedStyle(
+      document.querySelector(`.claims tbody td:nth-child(${n})`), '::before').content)""")
+    assert heads == ['"Paper said: "', '"We got: "', '"Chance: "']
 
 
 CONTRAST = """(selector) => {
@@ -274,61 +226,117 @@ CONTRAST = """(selector) => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+def assert_figures_and_captions(page):
+    for picture in page.locator(".bd-article img").all():
+        words = (picture.get_attribute("alt") or "").strip()
+        source = Path(urlsplit(picture.get_attribute("src")).path)
+        assert len(words.split()) > 3, source
+        assert urlsplit(picture.get_attribute("src")).scheme == "data" or (source.stem not in words)
+        assert not re.search(r"\.(png|svg|jpe?g)$", words)
+        assert picture.evaluate("node => node.complete && node.naturalWidth > 1"), source
+        assert picture.evaluate("node => node.closest('figure figcaption, figure') !== null")
+    for figure in page.locator(".bd-article figure").all():
+        caption = figure.locator("figcaption .caption-text")
+        assert len(caption.inner_text().split()) > 5
+    readable = page.evaluate(CONTRAST, "figcaption p, figcaption span, table caption, .verdict")
+    assert all(ratio >= 4.5 for ratio in readable)
+
+
+def assert_formulae_are_rendered(page):
+    assert page.locator(".bd-article .math:not(:has(mjx-container))").count() == 0
+    assert page.locator("mjx-merror").count() == 0
+
+
+def assert_can_be_read(page):
+    """On a phone and, last, on a desk."""
+    for width in (PHONE, DESK):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert_fits(page)
+    assert_figures_and_captions(page)
+
+
+# Visits
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("name", PAGES)
-def test_figures_and_captions(browser, served, name, scheme):
-    with Visit(browser, f"{served}/{name}.html", scheme=scheme) as page:
-        for picture in page.locator(".bd-article img").all():
-            words = (picture.get_attribute("alt") or "").strip()
-            source = Path(urlsplit(picture.get_attribute("src")).path)
-            assert len(words.split()) > 3, source
-            assert urlsplit(picture.get_attribute("src")).scheme == "data" or (
-                source.stem not in words
-            )
-            assert not re.search(r"\.(png|svg|jpe?g)$", words)
-            assert picture.evaluate("node => node.complete && node.naturalWidth > 1"), source
-            assert picture.evaluate("node => node.closest('figure figcaption, figure') !== null")
-        for figure in page.locator(".bd-article figure").all():
-            caption = figure.locator("figcaption .caption-text")
-            assert len(caption.inner_text().split()) > 5
-        readable = page.evaluate(CONTRAST, "figcaption p, figcaption span, table caption, .verdict")
-        assert all(ratio >= 4.5 for ratio in readable)
+def test_a_page_is_whole_and_can_be_read(browser, served, name):
+    visit = Visit(browser, f"{served}/{name}.html", PHONE)
+    with visit as page:
+        assert_whole(visit, served)
+        assert page.evaluate("document.documentElement.dataset.theme") == "light"
+        assert_formulae_are_rendered(page)
+        if name in NOTEBOOKS:
+            assert_letters_of_figures_can_be_read(page)
+        if name in WITH_WIDE_TABLES:
+            assert_names_stay_in_view_while_a_table_scrolls(page)
+        if name == WITH_CLAIMS:
+            assert_a_claim_is_a_card(page)
+        if name == WITH_FORMULAE:
+            assert page.locator(".bd-article .math").count() > 10
+        assert_can_be_read(page)
 
 
-def test_every_formula_is_rendered(browser, site):
-    with Visit(browser, (site / "book/methods.html").as_uri()) as page:
-        formulae = page.locator(".bd-article .math")
-        assert formulae.count() > 10
-        assert page.locator(".bd-article .math:not(:has(mjx-container))").count() == 0
-        assert page.locator("mjx-merror").count() == 0
-    with Visit(browser, (site / "book/verdicts.html").as_uri()) as page:
-        assert page.locator(".bd-article .math:not(:has(mjx-container))").count() == 0
-        assert page.locator("mjx-merror").count() == 0
+@pytest.mark.browser
+@pytest.mark.parametrize("name", KINDS)
+def test_it_can_be_read_in_the_dark(browser, served, name):
+    with Visit(browser, f"{served}/{name}.html", PHONE, "dark") as page:
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert_can_be_read(page)
 
 
-@pytest.mark.parametrize("name", [page for page in PAGES if page.startswith("notebooks/")])
-def test_launch_buttons_name_the_committed_source(browser, served, name):
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["repository"]
-    copies = all_copies(ROOT / "notebooks")
-    source = f"notebooks/{copies[Path(name).name].notebook}.ipynb"
-    path = f"{urlsplit(repository['url']).path}/blob/{repository['branch']}/{source}"
-    with Visit(browser, f"{served}/{name}.html") as page:
-        links = [link.get_attribute("href") for link in page.locator("header a, a.btn").all()]
-    assert any(
-        link and link.startswith("https://colab.research.google.com") and path in link
-        for link in links
-    )
-    assert any(
-        link and link.startswith("https://mybinder.org") and link.endswith(source) for link in links
-    )
-    assert (ROOT / source).is_file()
+@pytest.mark.browser
+@pytest.mark.parametrize("name", KINDS)
+def test_it_is_whole_from_a_disk(browser, site, name):
+    visit = Visit(browser, f"{site.as_uri()}/{name}.html")
+    with visit as page:
+        assert_whole(visit, site.as_uri())
+        assert_formulae_are_rendered(page)
 
 
+@pytest.mark.browser
 def test_the_phone_menu_opens(browser, served):
     with Visit(browser, f"{served}/book/index.html", PHONE) as page:
         page.locator("button.primary-toggle:visible, label.sidebar-toggle:visible").first.click()
         page.get_by_role("link", name="Methods", exact=True).first.click()
         page.wait_for_url("**/book/methods.html")
+
+
+# Pages as files
+
+
+def article(site, name):
+    return BeautifulSoup((site / f"{name}.html").read_text("utf8"), "html.parser")
+
+
+@pytest.mark.parametrize("name", PAGES[:-2])
+def test_a_page_ends_in_its_verdict_and_leads_to_the_next(site, name):
+    page = article(site, name)
+    links = [link["href"] for link in page.select(".bd-article .next-page a")]
+    assert links == [link["href"] for link in page.select(".prev-next-footer a.right-next")]
+    assert len(links) == (name != PAGES[-3])
+    if name in NOTEBOOKS:
+        assert page.select(".bd-article h2")[-1].get_text().startswith("The verdict")
+        said = page.select_one("section:has(> h2):last-of-type .cell_output strong")
+        assert re.search(r"\d", said.get_text())
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_launch_buttons_name_the_committed_source(site, name):
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["repository"]
+    copies = all_copies(ROOT / "notebooks")
+    source = f"notebooks/{copies[Path(name).name].notebook}.ipynb"
+    path = f"{urlsplit(repository['url']).path}/blob/{repository['branch']}/{source}"
+    links = [link.get("href", "") for link in article(site, name).select("header a, a.btn")]
+    assert any(
+        link.startswith("https://colab.research.google.com") and path in link for link in links
+    )
+    assert any(link.startswith("https://mybinder.org") and link.endswith(source) for link in links)
+    assert (ROOT / source).is_file()
+
+
+def test_no_page_is_too_heavy(site):
+    assert heavy_pages(site, PAGES) == []
 
 
 def test_no_machine_path_in_the_site(site):

@@ -1,6 +1,8 @@
 """Staging, building and the generated pages, on a copy of the tree with stand-in notebooks."""
 
 import base64
+import contextlib
+import io
 import math
 import re
 import shutil
@@ -10,6 +12,7 @@ import nbformat
 import pytest
 import torch
 import yaml
+from made.checkouts import copied
 from made.places import ROOT
 from saliency_sanity.attribution.catalogue import CATALOGUE
 from saliency_sanity.book.runs.cases import Case
@@ -67,16 +70,9 @@ def put(notebook: nbformat.NotebookNode, path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-@pytest.fixture
-def tree(tmp_path):
+def plant(root: Path) -> Path:
     """The repository's book with stand-ins for its executed notebooks."""
-    root = tmp_path / "tree"
-    shutil.copytree(ROOT / "book", root / "book")
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, root)
-    if (ROOT / "notebooks" / "cases.yaml").exists():
-        (root / "notebooks").mkdir()
-        shutil.copy(ROOT / "notebooks" / "cases.yaml", root / "notebooks")
+    copied(root, "book", "_config.yml", "_toc.yml", "notebooks/cases.yaml")
     for figure in book.LANDING:
         path = root / "results" / figure
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,15 +85,12 @@ def tree(tmp_path):
     return root
 
 
-@pytest.fixture
-def cased(tree):
+def plant_cases(tree: Path) -> Path:
     """A notebook with three cases beside the others, one of which runs in profile paper only."""
     cases = {name: {"title": name.title()} for name in ("apples", "pears")}
     cases["plums"] = {"title": "Plums", "profiles": ["paper"]}
     path = tree / "notebooks" / "cases.yaml"
-    path.parent.mkdir(exist_ok=True)
-    others = yaml.safe_load(path.read_text()) if path.exists() else {}
-    path.write_text(yaml.safe_dump(others | {"99_fruit": cases}))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"99_fruit": cases}))
     toc = yaml.safe_load((tree / "_toc.yml").read_text())
     files = [{"file": f"notebooks/99_fruit-{name}"} for name in cases]
     toc["parts"].append({"caption": "Fruit", "chapters": [files[0] | {"sections": files[1:]}]})
@@ -112,6 +105,16 @@ def cased(tree):
         executed.cells[1].metadata["mystnb"] = {"figure": figure}
         put(marked(executed, case), tree / "build/stage/notebooks" / f"{case.copy}.ipynb")
     return tree
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return plant(tmp_path / "tree")
+
+
+@pytest.fixture
+def cased(tree):
+    return plant_cases(tree)
 
 
 def stage(root: Path, profile: str = "quick") -> list[str]:
@@ -244,29 +247,6 @@ def test_refuses_a_case_of_other_code(cased):
         stage(cased)
 
 
-@pytest.mark.slow
-def test_the_pages_of_cases_lead_to_the_one_source(cased):
-    """And define no label twice, else the build would fail."""
-    site = book.build(root=cased).parent
-    assert not (site / "notebooks/99_fruit-plums.html").exists()
-    for name in ("apples", "pears"):
-        page = (site / f"notebooks/99_fruit-{name}.html").read_text("utf8")
-        links = re.findall(r'href="([^"]*99_fruit[^"]*\.ipynb[^"]*)"', page)
-        away = {link for link in links if link.startswith("http")}
-        assert {link.split("/")[2] for link in away} == {
-            "colab.research.google.com",
-            "mybinder.org",
-        }
-        assert all(link.endswith("/notebooks/99_fruit.ipynb") for link in away)
-        assert f"../_sources/notebooks/99_fruit-{name}.ipynb" in links
-        assert f"99_fruit: {name.title()}" in page
-        assert f'id="bowl-{name}"' in page
-        assert f'href="#bowl-{name}"' in page
-        assert f'href="#basket-{name}"' in page
-    plain = (site / "notebooks/01_edge_detectors.html").read_text("utf8")
-    assert "main/notebooks/01_edge_detectors.ipynb" in plain
-
-
 @pytest.mark.parametrize(("figure", "notebook"), book.LANDING.items())
 def test_refuses_without_a_picture_of_the_landing_page(tree, figure, notebook):
     (tree / "results" / figure).unlink()
@@ -296,8 +276,8 @@ def test_refuses_a_folder_that_is_no_repository(tmp_path):
 @pytest.mark.slow
 def test_a_warning_stops_the_build_and_keeps_the_previous_site(tree):
     site = previous_site(tree)
-    page = tree / "book/bibliography.md"
-    page.write_text(page.read_text() + "\n[](no_such_page.md)\n")
+    (tree / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    (tree / "book/index.md").write_text("# Small\n\n[](no_such_page.md)\n")
     with pytest.raises(book.BookError, match="no_such_page"):
         book.build(root=tree)
     assert [path.name for path in site.iterdir()] == ["index.html"]
@@ -306,19 +286,52 @@ def test_a_warning_stops_the_build_and_keeps_the_previous_site(tree):
     assert not list((tree / "build").glob(".*")), "temporary folders are left"
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A tree with cases whose site has been built, and what was said."""
+    root = plant_cases(plant(tmp_path_factory.mktemp("built")))
+    (previous_site(root) / "old.html").write_text("old")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        index = book.build(root=root)
+    assert index == root / "build/html/index.html"
+    return root, said.getvalue()
+
+
 @pytest.mark.slow
-def test_the_site_replaces_the_previous_one(tree, capsys):
-    site = previous_site(tree)
-    (site / "old.html").write_text("old")
-    index = book.build(root=tree)
-    assert index == site / "index.html"
-    assert str(index) in capsys.readouterr().out
+def test_the_site_replaces_the_previous_one(built):
+    root, said = built
+    site = root / "build/html"
+    assert str(site / "index.html") in said
     assert not (site / "old.html").exists()
-    assert not list((tree / "build").glob(".*")), "temporary folders are left"
+    assert not list((root / "build").glob(".*")), "temporary folders are left"
     methods = (site / "book/methods.html").read_text("utf8")
     for card in CATALOGUE.values():
         assert card.title in methods
-    assert str(tree) not in "".join(path.read_text("utf8") for path in site.rglob("*.html"))
+    assert str(root) not in "".join(path.read_text("utf8") for path in site.rglob("*.html"))
+
+
+@pytest.mark.slow
+def test_the_pages_of_cases_lead_to_the_one_source(built):
+    """And define no label twice, else the build would fail."""
+    site = built[0] / "build/html"
+    assert not (site / "notebooks/99_fruit-plums.html").exists()
+    for name in ("apples", "pears"):
+        page = (site / f"notebooks/99_fruit-{name}.html").read_text("utf8")
+        links = re.findall(r'href="([^"]*99_fruit[^"]*\.ipynb[^"]*)"', page)
+        away = {link for link in links if link.startswith("http")}
+        assert {link.split("/")[2] for link in away} == {
+            "colab.research.google.com",
+            "mybinder.org",
+        }
+        assert all(link.endswith("/notebooks/99_fruit.ipynb") for link in away)
+        assert f"../_sources/notebooks/99_fruit-{name}.ipynb" in links
+        assert f"99_fruit: {name.title()}" in page
+        assert f'id="bowl-{name}"' in page
+        assert f'href="#bowl-{name}"' in page
+        assert f'href="#basket-{name}"' in page
+    plain = (site / "notebooks/01_edge_detectors.html").read_text("utf8")
+    assert "main/notebooks/01_edge_detectors.ipynb" in plain
 
 
 def test_success_without_pages_is_a_failure(tmp_path):

@@ -1,69 +1,28 @@
 """A grid from the file to its summary: run, resumed, cut off, and beside plain papermill."""
 
+import contextlib
+import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pandas as pd
-import pytest
-import yaml
-from made.notebooks import notebook, outputs, tag
-from made.places import ROOT
-from saliency_sanity.book.cli import main
-
-RUN = [sys.executable, "-m", "saliency_sanity", "grid", "grids/small.yaml", "--cores", "2"]
-
-pytestmark = pytest.mark.slow
-
-PARAMETERS = """\
-count: int = 3  # rows
-rate: float = 0.5  # scale
-name: str = "plain"
-results: str = "results"
-"""
-WRITES = """\
-from pathlib import Path
 import numpy as np
 import pandas as pd
+import pytest
+from made.checkouts import copied, library
+from made.grids import NO_NUMBERS, NUMBERS, grid_checkout, shards_checkout, write_grid
+from made.notebooks import outputs
+from saliency_sanity.book.cli import main
 
-if name == "bad":
-    raise ValueError("no such thing")
-while name == "slow" and not Path("go").exists():
-    time.sleep(0.1)
-(Path(results) / "tables").mkdir(parents=True, exist_ok=True)
-values = rate * np.random.default_rng(count).normal(size=count)
-table = pd.DataFrame({"draw": range(count), "value": values})
-table.to_parquet(Path(results) / "tables" / "one.parquet")
-store = Path(results) / "store"
-store.mkdir(exist_ok=True)
-(store / name).touch()
-"""
-GRID = {"notebook": "one", "parameters": {"rate": 2}, "grid": {"count": [1, 2]}}
+WORDS = ["grid", "grids/small.yaml", "--cores", "2"]
+RUN = [sys.executable, "-m", "saliency_sanity", *WORDS]
 
-
-def plant(folder: Path, **content) -> Path:
-    """A checkout with one notebook, a grid, and this workflow."""
-    notebook(folder / "notebooks" / "one.ipynb", "import time", WRITES, parameters=PARAMETERS)
-    shutil.copytree(ROOT / "workflow", folder / "workflow")
-    shutil.copyfile(ROOT / "requirements.lock", folder / "requirements.lock")
-    (folder / "_config.yml").write_text("title: small\n")
-    library = folder / "lib" / "saliency_sanity"
-    for module in ("similarity/prepare.py", "book/grid/summary.py"):
-        (library / module).parent.mkdir(parents=True)
-        (library / module).write_text("one = 1\n")
-    (folder / "grids").mkdir()
-    return write(folder, **content)
-
-
-def write(folder: Path, **content) -> Path:
-    (folder / "grids" / "small.yaml").write_text(yaml.safe_dump(GRID | content, sort_keys=False))
-    return folder
+pytestmark = pytest.mark.slow
 
 
 def grid(folder: Path, *words: str) -> subprocess.CompletedProcess:
@@ -71,11 +30,21 @@ def grid(folder: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+def told(folder: Path, *words: str) -> str:
+    """What a dry run prints."""
+    said = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said):
+        assert main([*WORDS, "--dry-run", *words]) == 0
+    return said.getvalue()
+
+
+def states(said: str) -> dict[str, str]:
+    """What it says of each cell."""
+    return dict(re.findall(r"^  (one\S*): (.+)$", said, flags=re.MULTILINE))
+
+
 def planned(folder: Path) -> dict[str, str]:
-    """What a dry run says of each cell."""
-    said = grid(folder, "--dry-run")
-    assert said.returncode == 0, said.stderr
-    return dict(re.findall(r"^  (one\S*): (.+)$", said.stdout, flags=re.MULTILINE))
+    return states(told(folder))
 
 
 def noted(folder: Path, unfinished: int) -> None:
@@ -92,7 +61,7 @@ def summary(folder: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-    folder = plant(tmp_path_factory.mktemp("tree"))
+    folder = grid_checkout(tmp_path_factory.mktemp("tree"))
     said = grid(folder)
     assert said.returncode == 0, said.stderr
     assert "2 of 2 cells done" in said.stdout
@@ -115,44 +84,38 @@ def test_a_grid_leaves_notebooks_tables_and_one_summary(tree):
 
 
 def test_only_what_a_change_touches_runs_again(tree):
-    library = tree / "lib" / "saliency_sanity"
-    assert set(planned(tree).values()) == {"done"}
-    assert "2 cells of one, 2 done, 0 to run" in grid(tree).stdout
-
-    write(tree, grid={"count": [1, 4]})
-    assert planned(tree) == {"one-count=1": "done", "one-count=4": "to run"}
-    write(tree, cases={"far": {"rate": 9}, "near": {"rate": 2}})
-    assert set(planned(tree).values()) == {"to run"}, "other names"
-    write(tree, parameters={"rate": 3})
+    write_grid(tree, parameters={"rate": 3})
     assert set(planned(tree).values()) == {"to run again: parameters changed"}
-    write(tree)
-    (library / "book/grid/summary.py").write_text("one = 2\n")
-    assert set(planned(tree).values()) == {"done"}, "how tables are joined is no reason"
-    (library / "similarity/prepare.py").write_text("one = 2\n")
-    changed = "to run again: notebook, networks, library or own files changed"
-    assert set(planned(tree).values()) == {changed}
-    (library / "similarity/prepare.py").write_text("one = 1\n")
+    write_grid(tree)
+    library(tree, NO_NUMBERS, "one = 2\n")
     record = tree / "results/grids/small/records/one-count=2.json"
     record.rename(tree / "kept.json")
-    assert planned(tree) == {"one-count=1": "done", "one-count=2": "to run"}
+    found = planned(tree)
+    assert found["one-count=1"] == "done", "how tables are joined is no reason"
+    assert found["one-count=2"] == "to run", "its results are gone"
     (tree / "kept.json").rename(record)
-    assert set(planned(tree).values()) == {"done"}
+    library(tree, NUMBERS, "one = 2\n")
+    changed = "to run again: notebook, networks, library or own files changed"
+    assert set(planned(tree).values()) == {changed}
+    library(tree, NUMBERS)
+    assert "2 cells of one, 2 done, 0 to run" in grid(tree).stdout
 
 
-def test_the_estimate_comes_from_the_runs_that_were(tree):
-    write(tree, grid={"count": [1, 4, 5]})
-    said = grid(tree, "--dry-run").stdout
-    write(tree)
+def test_new_cells_run_beside_the_others_and_their_time_comes_from_the_runs_that_were(tree):
+    write_grid(tree, grid={"count": [1, 4, 5]})
+    said = told(tree)
+    write_grid(tree)
+    assert states(said) == {"one-count=1": "done", "one-count=4": "to run", "one-count=5": "to run"}
     seconds = [
         json.loads(path.read_text())["seconds"]
         for path in (tree / "results/grids/small/records").iterdir()
     ]
-    (told,) = re.findall(r"Roughly (\d+) s with 2 at a time", said)
-    assert min(seconds) - 1 <= int(told) <= max(seconds) + 1
+    (guess,) = re.findall(r"Roughly (\d+) s with 2 at a time", said)
+    assert min(seconds) - 1 <= int(guess) <= max(seconds) + 1
 
 
 def test_a_failing_cell_is_named_and_stops_no_other(tmp_path):
-    folder = plant(tmp_path, grid={"name": ["bad", "plain"]})
+    folder = grid_checkout(tmp_path, grid={"name": ["bad", "plain"]})
     said = grid(folder)
     assert said.returncode == 1
     assert "unknown, this notebook has not run here yet" in said.stdout
@@ -178,9 +141,8 @@ def test_a_failing_cell_is_named_and_stops_no_other(tmp_path):
     assert failure["cell"] == "one-name=plain"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_what_was_finished_when_it_was_stopped_is_kept(tmp_path, number):
-    folder = plant(tmp_path, grid={"name": ["plain", "slow"]})
+def test_what_was_finished_when_it_was_stopped_is_kept(tmp_path):
+    folder = grid_checkout(tmp_path, grid={"name": ["plain", "slow"]})
     first = subprocess.Popen(
         RUN,
         cwd=folder,
@@ -198,10 +160,8 @@ def test_what_was_finished_when_it_was_stopped_is_kept(tmp_path, number):
     noted(folder, 3)
     again = grid(folder)
     assert (again.returncode, "'small' is being run already" in again.stderr) == (2, True)
-    os.killpg(first.pid, number)
-    if number == signal.SIGINT:
-        assert first.wait(timeout=60) == 130
-    first.wait()
+    os.killpg(first.pid, signal.SIGINT)
+    assert first.wait(timeout=60) == 130
     finished = (records / "one-name=plain.json").stat().st_mtime_ns
     assert not (records / "one-name=slow.json").exists()
 
@@ -216,26 +176,20 @@ def test_what_was_finished_when_it_was_stopped_is_kept(tmp_path, number):
     assert table["value"].iloc[:3].tolist() == table["value"].iloc[3:].tolist()
 
 
-def test_plain_papermill_in_a_loop_gives_the_same_numbers(tree):
-    loop = """
-        for count in 1 2; do
-            papermill --kernel python3 notebooks/one.ipynb loop-$count.ipynb \
-                -p rate 2 -p count $count -p results loop-$count
-        done
-    """
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def test_plain_papermill_gives_the_same_numbers(tree):
+    papermill = Path(sys.executable).with_name("papermill")
+    values = ["-p", "rate", "2", "-p", "count", "2", "-p", "results", "plain"]
     subprocess.run(
-        loop, shell=True, cwd=tree, env=os.environ | {"PATH": path}, check=True, capture_output=True
-    )
-    found = pd.concat(
-        [pd.read_parquet(tree / f"loop-{count}" / "tables" / "one.parquet") for count in (1, 2)],
-        ignore_index=True,
-    )
-    pd.testing.assert_frame_equal(found, summary(tree)[["draw", "value"]], check_exact=True)
+        [papermill, "--kernel", "python3", "notebooks/one.ipynb", "plain.ipynb", *values],
+        cwd=tree, check=True, capture_output=True,
+    )  # fmt: skip
+    found = pd.read_parquet(tree / "plain" / "tables" / "one.parquet")
+    rows = summary(tree).query("cell == 'one-count=2'")[["draw", "value"]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, rows, check_exact=True)
 
 
 def test_one_cell_can_be_run_without_snakemake(tmp_path, monkeypatch, capsys):
-    folder = plant(tmp_path)
+    folder = grid_checkout(tmp_path)
     monkeypatch.chdir(folder / "grids")
     assert main(["grid", "small.yaml", "--cell", "one-count=2", "--threads", "1"]) == 0
     assert "one-count=2: done in" in capsys.readouterr().out
@@ -247,8 +201,6 @@ def test_one_cell_can_be_run_without_snakemake(tmp_path, monkeypatch, capsys):
 
 
 def test_more_words_reach_snakemake(tree):
-    said = grid(tree, "--dry-run", "--", "--forceall")
-    assert "0 done, 2 to run" in said.stdout
     (tree / "place").mkdir()
     (tree / "place" / "config.yaml").write_text("cores: 2\nforceall: true\n")
     words = [*RUN[:-2], "--dry-run", "--snakemake-profile", "place"]
@@ -261,53 +213,12 @@ def test_more_words_reach_snakemake(tree):
     assert "--no-such-option" in said.stderr
 
 
-SHARDS = """\
-if shard:
-    if name == "bad" and shard == "2/2" and not Path("mended").exists():
-        raise ValueError("no such map")
-    while name == "slow" and shard == "2/2" and not Path("go").exists():
-        time.sleep(0.1)
-    store = Path(results) / "store"
-    (store / f"{name}-{shard.replace('/', 'of')}").touch()
-"""
-
-
-def plant_shards(folder: Path, **content) -> Path:
-    """The same with shards of each cell."""
-    plant(folder, shards=2, **content)
-    source = folder / "notebooks" / "one.ipynb"
-    declared = PARAMETERS + 'block: int = 4\nshard: str = ""\n'
-    first = "import time\nfrom pathlib import Path"
-    notebook(source, first, SHARDS, WRITES.replace('"bad"', '"worse"'), parameters=declared)
-    tag(source, 2, "shard")
-    return folder
-
-
-def test_shards_come_first_and_leave_the_cell_as_it_is(tree, tmp_path):
-    folder = plant_shards(tmp_path)
-    said = grid(folder)
-    assert said.returncode == 0, said.stderr
-    assert "2 cells of one in 2 shards each, 0 done, 2 to run" in said.stdout
-    pd.testing.assert_frame_equal(summary(folder), summary(tree), check_exact=True)
-    store = folder / "results" / "store"
-    assert {path.name for path in store.iterdir()} == {"plain", "plain-1of2", "plain-2of2"}
-    shards = folder / "results/grids/small/shards/one-count=1"
-    record = json.loads((shards / "1of2.json").read_text())
-    assert record["parameters"]["shard"] == "1/2"
-    assert "to_parquet" not in (shards / "1of2.ipynb").read_text()
-    assert not (shards / "1of2").exists()
-    assert set(planned(folder).values()) == {"done"}
-
-    write(folder, shards=2, parameters={"rate": 3})
-    assert set(planned(folder).values()) == {"to run again: parameters changed"}
-    write(folder, shards=2, grid={"count": [1, 4]})
-    assert planned(folder) == {"one-count=1": "done", "one-count=4": "to run"}
-
-
 def test_a_failing_shard_is_the_failure_of_its_cell_and_of_no_other(tmp_path):
-    folder = plant_shards(tmp_path, grid={"name": ["bad", "plain"]})
+    """Shards come first, what they have done is kept, and they leave the cell as it is."""
+    folder = shards_checkout(tmp_path, grid={"name": ["bad", "plain"]})
     said = grid(folder)
     assert said.returncode == 1
+    assert "2 cells of one in 2 shards each, 0 done, 2 to run" in said.stdout
     last = said.stderr.strip().splitlines()[-1]
     assert last.startswith("  one-name=bad: shard 2/2: notebook one.ipynb failed in cell 3: Value")
     assert "no such map [results/grids/small/shards/one-name=bad/2of2.log.ipynb]" in last
@@ -319,11 +230,27 @@ def test_a_failing_shard_is_the_failure_of_its_cell_and_of_no_other(tmp_path):
     assert said.returncode == 0, said.stderr
     assert "2 cells of one in 2 shards each, 1 done, 1 to run" in said.stdout
     assert (shards / "1of2.json").stat().st_mtime_ns == done, "only what failed runs again"
-    assert set(summary(folder)["name"]) == {"bad", "plain"}
+
+    store = folder / "results" / "store"
+    parts = {f"{name}-{shard}of2" for name in ("bad", "plain") for shard in (1, 2)}
+    assert {path.name for path in store.iterdir()} == {"bad", "plain"} | parts
+    record = json.loads((shards / "1of2.json").read_text())
+    assert record["parameters"]["shard"] == "1/2"
+    assert "to_parquet" not in (shards / "1of2.ipynb").read_text()
+    assert not (shards / "1of2").exists()
+    table = summary(folder)
+    assert table["name"].tolist() == ["bad"] * 3 + ["plain"] * 3
+    values = 2 * np.random.default_rng(3).normal(size=3)  # those of a cell without shards
+    assert table["value"].tolist() == [*values, *values]
+
+    write_grid(folder, shards=2, parameters={"rate": 3}, grid={"name": ["plain"]})
+    assert planned(folder) == {"one-name=plain": "to run again: parameters changed"}
+    write_grid(folder, shards=2, grid={"name": ["bad", "other"]})
+    assert planned(folder) == {"one-name=bad": "done", "one-name=other": "to run"}
 
 
 def test_shards_that_were_finished_when_all_was_killed_are_kept(tmp_path):
-    folder = plant_shards(tmp_path, grid={"name": ["slow"]})
+    folder = shards_checkout(tmp_path, grid={"name": ["slow"]})
     first = subprocess.Popen(
         RUN, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -347,7 +274,7 @@ def test_shards_that_were_finished_when_all_was_killed_are_kept(tmp_path):
 
 
 def test_a_shard_can_be_run_without_snakemake(tmp_path, monkeypatch, capsys):
-    folder = plant_shards(tmp_path)
+    folder = shards_checkout(tmp_path)
     monkeypatch.chdir(folder)
     words = ["grid", "grids/small.yaml", "--shard", "2/2"]
     assert main([*words, "--cell", "one-count=2"]) == 0
@@ -371,8 +298,8 @@ REAL = {
 def test_the_cascade_in_shards_gives_the_same_tables(tmp_path):
     tables, parts = [], []
     for shards in (1, 2):
-        folder = plant(tmp_path / str(shards), **REAL, shards=shards)
-        shutil.copy(ROOT / "notebooks" / f"{REAL['notebook']}.ipynb", folder / "notebooks")
+        folder = grid_checkout(tmp_path / str(shards), **REAL, shards=shards)
+        copied(folder, f"notebooks/{REAL['notebook']}.ipynb")
         said = grid(folder)
         assert said.returncode == 0, said.stderr
         files = sorted((folder / "results/grids/small/results").glob("*/tables/*.parquet"))

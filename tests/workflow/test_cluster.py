@@ -11,14 +11,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from made.checkouts import copied
+from made.grids import grid_checkout, write_grid
 from made.places import ROOT
-from test_batch import plant
 
 GRID = [sys.executable, "-m", "saliency_sanity", "grid", "grids/small.yaml"]
 NEEDED = ("slurmctld", "slurmd", "munged")
 PATH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 SMALL = {
     "notebook": "02_cascading_randomization",
@@ -31,19 +32,15 @@ SMALL = {
         "garments": {"images": "fashion_mnist"},
         "lost": {"images": "path/to/nowhere"},
     },
+    "grid": {},
 }
 
 
-def small_checkout(folder: Path, **content) -> Path:
+def whole_checkout(folder: Path, **content) -> Path:
     """What a run needs of this repository, and a grid of two cells, the last of which fails."""
-    for name in ("notebooks", "config", "data", "workflow", "profiles", "lib"):
-        shutil.copytree(ROOT / name, folder / name)
-    for name in ("_config.yml", "requirements.lock"):
-        shutil.copyfile(ROOT / name, folder / name)
-    (folder / "grids").mkdir()
-    grid = yaml.safe_dump(SMALL | content, sort_keys=False)
-    (folder / "grids" / "small.yaml").write_text(grid)
-    return folder
+    copied(folder, "notebooks", "config", "data", "workflow", "profiles", "lib")
+    copied(folder, "_config.yml", "requirements.lock")
+    return write_grid(folder, **SMALL | content)
 
 
 def run(folder: Path, *words: str, beside: tuple[str, ...] = (), **variables: str) -> str:
@@ -91,9 +88,9 @@ def assert_same_tables(found: Path, local: Path) -> None:
 )
 def test_the_tables_of_a_slurm_run_are_those_of_a_local_one(tmp_path):
     """On the cluster two jobs make the maps of each cell and a third the table, here it is one."""
-    local = small_checkout(tmp_path / "local")
+    local = whole_checkout(tmp_path / "local")
     run(local, "--cores", "2")
-    slurm = small_checkout(tmp_path / "slurm", shards=2)
+    slurm = whole_checkout(tmp_path / "slurm", shards=2)
     said = run(
         slurm,
         *("--snakemake-profile", "profiles/slurm", "--", "--slurm-status-command", "squeue"),
@@ -116,11 +113,11 @@ def test_the_tables_of_a_slurm_run_are_those_of_a_local_one(tmp_path):
 )
 def test_the_kubernetes_scripts_start_jobs_and_see_how_they_end(tmp_path):
     """No cluster is needed, and none is shown to work: kubectl is a stand-in."""
-    local = plant(tmp_path / "local", grid={"name": ["bad", "plain"]})
+    local = grid_checkout(tmp_path / "local", grid={"name": ["bad", "plain"]})
     run(local, "--cores", "1")
 
-    pods = plant(tmp_path / "pods", grid={"name": ["bad", "plain"]})
-    shutil.copytree(ROOT / "profiles", pods / "profiles")
+    pods = grid_checkout(tmp_path / "pods", grid={"name": ["bad", "plain"]})
+    copied(pods, "profiles")
     kubectl, jobs = tmp_path / "bin" / "kubectl", tmp_path / "jobs"
     for folder in (kubectl.parent, jobs):
         folder.mkdir()

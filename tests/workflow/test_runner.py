@@ -477,7 +477,10 @@ def test_without_a_profile_the_recipe_is_its_own(tmp_path, trained):
         (["cnn", "-p", "epoch", "1"], "train cnn: unknown parameter 'epoch'. Nearest: epochs"),
         (["cnn", "-p", "seed", "x"], "parameter 'seed' is declared as int"),
         (["cnn", "-p", "seed", "1", "-p", "seed", "2"], "'seed' is given twice"),
-        (["cnn", "-p", "epochs", "0"], "train cnn: epochs 0.0 must be positive"),
+        (
+            ["cnn", "-p", "epochs", "0"],
+            "train cnn: 'epochs' must be a positive and finite number",
+        ),
         (["cnn", "-p", "source", "nowhere"], "nowhere"),
         (["cnn-permutd"], "unknown network to train 'cnn-permutd'. Nearest: cnn-permuted"),
         (["cnn-permuted", "--profile", "tiny"], "unknown network 'cnn-permuted'. Valid: cnn."),
@@ -486,7 +489,10 @@ def test_without_a_profile_the_recipe_is_its_own(tmp_path, trained):
         (["cnn-permuted", "-p", "images", "1"], "permutation of 1 labels with seed 0 leaves all"),
         (["cnn", "-p", "images", "10001"], "10001 pictures asked for"),
         (["cnn", "-p", "dataset", "mnits"], "unknown dataset 'mnits'. Nearest: mnist"),
-        (["cnn", "-p", "seed", "-1"], "train cnn: seed -1 must be 0 or positive"),
+        (
+            ["cnn", "-p", "seed", "-1"],
+            "cnn: 'seed' must be 0 or a positive whole number, not -1",
+        ),
         (["cnn", "-p", "source", "broken/idx"], "train-images-idx3-ubyte.gz is damaged"),
         (["cnn", "-p", "source", "empty/idx"], "has neither train-images-idx3-ubyte.gz nor"),
         (["cnn", "-p", "source", "gone/idx"], "folder gone/idx of idx files does not exist"),

@@ -1,6 +1,7 @@
+"""The book's workflow on a small checkout: what runs, what runs again, what survives a failure."""
+
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from made.checkouts import copied, library, small_checkout
 from made.notebooks import cases, notebook, outputs, profile, text
 from made.places import ROOT
+from saliency_sanity._errors import InputError
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.parameters import check_parameters, read_parameters
 from saliency_sanity.book.runs.profiles import (
@@ -22,24 +25,24 @@ from saliency_sanity.subjects.training.checkpoints import read_record
 
 CONFIG = ROOT / "config"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PREPARE, STYLE, RUNNER = "similarity/prepare", "plots/style", "book/runs/runner"
+GRIDS, SITE, TRAINING = "book/grid/run", "book/site/build", "subjects/training/loop"
+LIBRARY = (PREPARE, STYLE, RUNNER, GRIDS, SITE, TRAINING)
 
 pytestmark = pytest.mark.slow
 
 
 def plant(folder: Path) -> Path:
     """A repository with two small notebooks, this workflow, and a book from before."""
-    notebook(folder / "notebooks" / "one.ipynb", "print('one', count)")
-    notebook(folder / "notebooks" / "two.ipynb", "print('two', count)")
+    # What a notebook imports counts, whether or not the line is reached.
+    both = "if count < 0:\n    from saliency_sanity.similarity import prepare"
+    chart = f"{both}\n    import saliency_sanity.plots.style"
+    notebook(folder / "notebooks" / "one.ipynb", f"{chart}\nprint('one', count)")
+    notebook(folder / "notebooks" / "two.ipynb", f"{both}\nprint('two', count)")
     profile(folder / "config", "quick", one={"count": 1}, two={"count": 2})
-    for name in ("Makefile", "requirements.lock"):
-        shutil.copyfile(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "workflow", folder / "workflow")
-    (folder / "_config.yml").write_text("title: small\n")
+    small_checkout(folder, *LIBRARY)
+    copied(folder, "Makefile")
     (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
-    for module in ("similarity/prepare", "book/site/build"):
-        path = folder / "lib" / "saliency_sanity" / f"{module}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("one = 1\n")
     (folder / "build" / "html").mkdir(parents=True)
     (folder / "build" / "html" / "index.html").write_text("the previous book")
     return folder
@@ -51,20 +54,69 @@ def snakemake(folder: Path, *words: str, profile: str = "quick") -> subprocess.C
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def planned(folder: Path, goal: str = "notebooks") -> set[str]:
+def planned(folder: Path) -> set[str]:
     """Names of the copies and networks that a dry run would make."""
-    said = snakemake(folder, "--dry-run", goal)
+    said = snakemake(folder, "--dry-run", "notebooks")
     assert said.returncode == 0, said.stderr
     made = re.findall(r"^ +output: ([^\s,]+)", said.stdout + said.stderr, flags=re.MULTILINE)
     return {Path(path).stem for path in made}
 
 
+CASED = 'count: int = 3\nname: str = "plain"\ncase: str = ""\npairs: int = 1\n'
+TINY = {"images": 20, "batch": 20, "epochs": 1}
+
+
+def write_cases(folder: Path, **changed) -> None:
+    photos = {"title": "Photographs", "parameters": {"name": "mine.own:method"}}
+    mlp = {"title": "MLP", "needs": ["mlp"], "parameters": {"name": "mlp"}}
+    paper = {"title": "At full scale", "needs": ["mlp"], "profiles": ["paper"]}
+    pairs = {"title": "Pairs", "needs": ["mlp", "mlp-permuted"], "replicates": "pairs"}
+    three = {"mlp": mlp, "photos": photos, "paper": paper, "pairs": pairs}
+    for name, entry in changed.items():
+        three[name] = three[name] | entry
+    cases(folder / "notebooks", all={"after": "all"}, three=three)
+
+
+def write_profile(folder: Path, pairs: int = 1, one: int = 1, **recipe) -> None:
+    entries = {"one": {"count": one}, "two": {"count": 2}, "three": {"count": 4}, "all": {}}
+    entries["three-photos"] = {"count": 5}
+    entries["three-pairs"] = {"pairs": pairs}
+    networks = {"mlp": TINY, "mlp-permuted": TINY | recipe}
+    profile(folder / "config", "quick", networks=networks, **entries)
+    profile(folder / "config", "paper", networks=networks, one={}, two={}, three={}, all={})
+
+
+def plant_cases(folder: Path) -> Path:
+    """A third notebook with cases, one in paper only and two that need networks; one after all."""
+    plant(folder)
+    source = notebook(
+        folder / "notebooks" / "three.ipynb",
+        "from pathlib import Path\nmodel = Path('results/models/mlp-fashion_mnist.safetensors')",
+        "print(case, name, count, model.is_file())",
+        parameters=CASED,
+    )
+    text(source, "# Three")
+    read = "from pathlib import Path\nstaged = Path('build/stage/notebooks')"
+    there = "print(sorted(path.stem for path in staged.glob('*.ipynb')))"
+    notebook(folder / "notebooks" / "all.ipynb", read, there)
+    own = folder / "mine" / "own.py"
+    own.parent.mkdir()
+    own.write_text("one = 1\n")
+    write_cases(folder)
+    write_profile(folder)
+    return folder
+
+
+COPIES = ["one", "three-mlp", "three-pairs", "three-photos", "two"]
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-    """Both notebooks have run, at the same time."""
-    folder = plant(tmp_path_factory.mktemp("tree"))
+    """All of its networks are trained and its notebooks have run."""
+    folder = plant_cases(tmp_path_factory.mktemp("tree"))
     said = snakemake(folder, "notebooks")
     assert said.returncode == 0, said.stderr
+    assert "train mlp" in said.stdout + said.stderr, "nothing is seen of the training"
     return folder
 
 
@@ -72,48 +124,103 @@ def test_the_notebooks_run_in_the_profile_into_the_staged_tree(tree):
     staged = tree / "build" / "stage" / "notebooks"
     assert outputs(staged / "one.ipynb") == "one 1\n"
     assert outputs(staged / "two.ipynb") == "two 2\n"
-    assert (tree / "results" / "runs" / "one.json").is_file()
+    assert outputs(staged / "three-mlp.ipynb") == "mlp mlp 4 True\n"
+    assert outputs(staged / "three-photos.ipynb").startswith("photos mine.own:method 5 ")
+    assert sorted(path.stem for path in staged.glob("*.ipynb")) == sorted([*COPIES, "all"])
+    assert {path.stem for path in (tree / "results" / "runs").iterdir()} == {*COPIES, "all"}
 
 
-def test_only_what_a_change_touches_runs_again(tree):
-    library = tree / "lib" / "saliency_sanity"
-    profile(tree / "config", "quick", one={"count": 5}, two={"count": 2})
-    (library / "book/site/build.py").write_text("one = 2\n")
-    assert planned(tree) == {"one"}, "its scale changed; how the site is drawn is no reason"
-    profile(tree / "config", "quick", one={"count": 1}, two={"count": 2})
-    (library / "similarity/prepare.py").write_text("one = 2\n")
-    assert planned(tree) == {"one", "two"}
-    (library / "similarity/prepare.py").write_text("one = 1\n")
-    record = tree / "results" / "runs" / "two.json"
-    record.rename(tree / "kept.json")
-    assert planned(tree) == {"two"}, "its results are gone"
-    (tree / "kept.json").rename(record)
-    assert planned(tree) == set()
+def test_what_is_after_all_others_runs_last(tree):
+    assert outputs(tree / "build" / "stage" / "notebooks" / "all.ipynb") == f"{COPIES}\n"
 
 
-def test_a_failing_notebook_is_named_and_loses_nothing(tmp_path):
-    folder = plant(tmp_path)
-    staged = folder / "build" / "stage" / "notebooks" / "two.ipynb"
-    staged.parent.mkdir(parents=True)
-    staged.write_text("the previous copy")
-    notebook(folder / "notebooks" / "two.ipynb", "raise ValueError('no such thing')")
-    said = snakemake(folder, "--keep-going")
+def test_networks_are_trained_for_the_cases_that_need_them(tree):
+    models = tree / "results" / "models"
+    kinds = {"mlp-fashion_mnist": "true", "mlp-fashion_mnist-permuted": "permuted"}
+    assert {path.stem for path in models.iterdir()} == set(kinds)
+    records = {stem: read_record(models / f"{stem}.safetensors") for stem in kinds}
+    for stem, labels in kinds.items():
+        assert (records[stem]["labels"], records[stem]["seeds"]) == (labels, [0])
+        assert records[stem]["images"] == TINY["images"]
+    assert len({record["weights_hash"] for record in records.values()}) == 2
+    assert "train mlp" in (tree / "build" / "logs" / "train-mlp-fashion_mnist.log").read_text()
+
+
+@pytest.fixture
+def changed(tree):
+    """The tree, and afterwards what a test may have changed is as it was."""
+    yield tree
+    write_cases(tree)
+    write_profile(tree)
+    for module in LIBRARY:
+        library(tree, module)
+    (tree / "mine" / "own.py").write_text("one = 1\n")
+
+
+# Each of several changes at once has its own consequence; what has none of them stays.
+
+
+def test_scale_recipe_and_own_file_touch_their_copies_only(changed):
+    write_profile(changed, one=5, batch=10)
+    (changed / "mine" / "own.py").write_text("one = 2\n")
+    for module in (GRIDS, SITE):  # how grids run and the site is drawn is no reason
+        library(changed, module, "one = 2\n")
+    network = {"mlp-fashion_mnist-permuted", "three-pairs"}
+    assert planned(changed) == {"one", *network, "three-photos", "all"}
+
+
+def test_title_values_replicates_and_a_chart_touch_their_copies_only(changed):
+    library(changed, STYLE, "one = 2\n")
+    write_profile(changed, pairs=2)
+    write_cases(changed, photos={"parameters": {"name": "pictures"}}, mlp={"title": "Perceptron"})
+    record = changed / "results" / "runs" / "two.json"
+    record.rename(changed / "kept.json")
+    found = planned(changed)
+    (changed / "kept.json").rename(record)
+    networks = {"mlp-fashion_mnist-1", "mlp-fashion_mnist-permuted-1"}
+    assert found == {*networks, "three-pairs", "three-photos", "three-mlp", *("one", "two", "all")}
+
+
+def test_an_edit_of_a_module_touches_what_imports_it_or_was_trained_by_it(changed):
+    write_cases(changed, paper={"profiles": []})
+    library(changed, PREPARE, "one = 2\n")
+    library(changed, TRAINING, "one = 2\n")
+    networks = {"mlp-fashion_mnist", "mlp-fashion_mnist-permuted"}
+    trained = {"three-mlp", "three-pairs", "three-paper"}
+    assert planned(changed) == {"one", "two", *networks, *trained, "all"}
+
+
+def test_an_edit_of_the_runner_touches_every_copy_and_no_network(changed):
+    write_cases(changed, paper={"profiles": []})
+    library(changed, RUNNER, "one = 2\n")
+    assert planned(changed) == {*COPIES, "three-paper", "all"}, "its network is there"
+
+
+def test_another_copy_touches_what_is_after_all_others(tree):
+    """As after a run by hand."""
+    staged = tree / "build" / "stage" / "notebooks"
+    before = (staged / "two.ipynb").read_text()
+    (staged / "two.ipynb").write_text(before + "\n")
+    assert planned(tree) == {"all"}, "and nothing else, for all is as it was"
+    (staged / "two.ipynb").write_text(before)
+    os.utime(staged / "all.ipynb")
+
+
+def test_a_failing_notebook_is_named_and_loses_nothing(tree):
+    staged = tree / "build" / "stage" / "notebooks" / "two.ipynb"
+    before = staged.read_bytes()
+    write_profile(tree, one=5)
+    notebook(tree / "notebooks" / "two.ipynb", "raise ValueError('no such thing')")
+    said = snakemake(tree, "--keep-going")
     assert said.returncode != 0
     assert "two.ipynb failed in cell 2: ValueError: no such thing" in said.stderr
-    assert (folder / "build" / "html" / "index.html").read_text() == "the previous book"
-    assert staged.read_text() == "the previous copy"
-    kept = folder / "build" / "logs" / "two.ipynb"
+    assert (tree / "build" / "html" / "index.html").read_text() == "the previous book"
+    assert staged.read_bytes() == before
+    kept = tree / "build" / "logs" / "two.ipynb"
     assert "build/logs/two.ipynb" in said.stderr
     assert "injected-parameters" in kept.read_text()
-    assert (staged.parent / "one.ipynb").is_file(), "the other notebook finishes"
-    assert planned(folder) == {"two"}
-
-
-def test_a_book_that_cannot_be_built_leaves_the_previous_one(tree):
-    said = snakemake(tree, "all")
-    assert said.returncode != 0
-    assert "error: " in said.stderr
-    assert (tree / "build" / "html" / "index.html").read_text() == "the previous book"
+    assert outputs(staged.with_name("one.ipynb")) == "one 5\n", "the other notebook finishes"
+    assert planned(tree) == {"two", "all"}
 
 
 def test_bad_input_is_told_before_anything_runs(tmp_path):
@@ -125,143 +232,27 @@ def test_bad_input_is_told_before_anything_runs(tmp_path):
     assert not (folder / "build" / "logs").exists()
 
 
-CASED = 'count: int = 3\nname: str = "plain"\ncase: str = ""\npairs: int = 1\n'
-PAIRS = [f"cnn-fashion_mnist{labels}{seed}" for labels in ("", "-permuted") for seed in ("", "-1")]
-TINY = {"images": 20, "batch": 20, "epochs": 1}
-
-
-@pytest.fixture(scope="module")
-def cased(tmp_path_factory) -> Path:
-    """A third notebook with cases, one of which needs a network and one runs in paper only."""
-    folder = plant(tmp_path_factory.mktemp("cased"))
-    source = notebook(
-        folder / "notebooks" / "three.ipynb",
-        "from pathlib import Path\nmodel = Path('results/models/mlp-fashion_mnist.safetensors')",
-        "print(case, name, count, model.is_file())",
-        parameters=CASED,
-    )
-    text(source, "# Three")
-    write_cases(folder)
-    write_profile(folder)
-    said = snakemake(folder, "notebooks")
-    assert said.returncode == 0, said.stderr
-    assert "train mlp" in said.stdout + said.stderr, "nothing is seen of the training"
-    return folder
-
-
-def write_cases(folder: Path, **changed) -> None:
-    photos = {"title": "Photographs", "parameters": {"name": "photos"}}
-    mlp = {"title": "MLP", "needs": ["mlp"], "parameters": {"name": "mlp"}}
-    paper = {"title": "At full scale", "needs": ["cnn"], "profiles": ["paper"]}
-    pairs = {"title": "Pairs", "needs": ["cnn", "cnn-permuted"], "replicates": "pairs"}
-    three = {"mlp": mlp, "photos": photos, "paper": paper, "pairs": pairs}
-    for name, entry in changed.items():
-        three[name] = three[name] | entry
-    cases(folder / "notebooks", three=three)
-
-
-def write_profile(folder: Path, pairs: int = 2, **recipe) -> None:
-    entries = {"one": {"count": 1}, "two": {"count": 2}, "three": {"count": 4}}
-    entries["three-photos"] = {"count": 5}
-    entries["three-pairs"] = {"pairs": pairs}
-    networks = {"mlp": TINY | recipe, "cnn": TINY, "cnn-permuted": TINY}
-    profile(folder / "config", "quick", networks=networks, **entries)
-    profile(folder / "config", "paper", networks=networks, one={}, two={}, three={})
-
-
-def test_networks_are_trained_for_the_cases_that_need_them(cased):
-    staged = cased / "build" / "stage" / "notebooks"
-    assert outputs(staged / "three-mlp.ipynb") == "mlp mlp 4 True\n"
-    assert outputs(staged / "three-photos.ipynb").startswith("photos photos 5 ")
-    assert {path.stem for path in staged.glob("*.ipynb")} == {
-        *("one", "two", "three-mlp", "three-photos", "three-pairs")
-    }
-    models = cased / "results" / "models"
-    assert {path.name for path in models.iterdir()} == {
-        f"{stem}.safetensors" for stem in ("mlp-fashion_mnist", *PAIRS)
-    }
-    assert read_record(models / "mlp-fashion_mnist.safetensors")["images"] == TINY["images"]
-    hashes = set()
-    for stem in PAIRS:
-        record = read_record(models / f"{stem}.safetensors")
-        labels = "permuted" if "-permuted" in stem else "true"
-        assert (record["labels"], record["seeds"]) == (labels, [int(stem.endswith("-1"))])
-        hashes.add(record["weights_hash"])
-    assert len(hashes) == 4
-    assert "train mlp" in (cased / "build" / "logs" / "train-mlp-fashion_mnist.log").read_text()
-    assert (cased / "results" / "runs" / "three-mlp.json").is_file()
-
-
-def test_only_the_cases_that_a_change_touches_run_again(cased):
-    assert planned(cased) == set()
-    write_profile(cased, batch=10)
-    assert planned(cased) == {"mlp-fashion_mnist", "three-mlp"}
-    write_profile(cased, pairs=3)
-    assert planned(cased) == {
-        *("cnn-fashion_mnist-2", "cnn-fashion_mnist-permuted-2", "three-pairs")
-    }
-    write_profile(cased)
-    write_cases(cased, photos={"parameters": {"name": "pictures"}})
-    assert planned(cased) == {"three-photos"}
-    write_cases(cased, mlp={"title": "Perceptron"})
-    assert planned(cased) == {"three-mlp"}
-    write_cases(cased, paper={"profiles": []})
-    assert planned(cased) == {"three-paper"}, "it needs a network that is there"
-    write_cases(cased)
-    assert planned(cased) == set()
-
-
-def test_a_copy_runs_again_when_the_file_of_the_method_that_it_names_changes(cased):
-    own = cased / "mine" / "own.py"
-    own.parent.mkdir()
-    own.write_text("one = 1\n")
-    write_cases(cased, photos={"parameters": {"name": "mine.own:method"}})
-    goal = "build/stage/notebooks/three-photos.ipynb"
-    assert snakemake(cased, goal).returncode == 0
-    assert planned(cased) == set()
-    own.write_text("one = 2\n")
-    assert planned(cased) == {"three-photos"}
+def asked(folder: Path) -> None:
+    """What the workflow asks before anything runs."""
+    copies = profile_copies("quick", folder / "config", folder / "notebooks")
+    profile_networks("quick", folder / "config", folder / "notebooks", copies)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda folder: write_cases(folder, mlp={"needs": ["mpl"]}), "unknown network 'mpl'"),
-        (lambda folder: write_profile(folder, epoch=1), "quick', mlp: unknown parameter 'epoch'"),
-        (lambda folder: write_profile(folder, seed=1), "quick', mlp: 'seed' is not the profile's"),
+        (lambda folder: write_profile(folder, epoch=1), "permuted: unknown parameter 'epoch'"),
+        (lambda folder: write_profile(folder, seed=1), "permuted: 'seed' is not the profile's"),
         (lambda folder: write_profile(folder, pairs=0), "'pairs' of three takes 0 networks"),
         (lambda folder: write_cases(folder, mlp={"titel": "x"}), "unknown key 'titel'"),
     ],
 )
-def test_bad_cases_and_recipes_are_told_before_anything_runs(cased, change, says):
-    change(cased)
-    said = snakemake(cased, "--dry-run", "notebooks")
-    write_cases(cased)
-    write_profile(cased)
-    assert said.returncode != 0
-    assert says in said.stderr
-    assert "Traceback" not in said.stderr
-
-
-def test_what_is_after_all_others_runs_last_and_after_each_of_them(tmp_path):
-    folder = plant(tmp_path)
-    read = "from pathlib import Path\nstaged = Path('build/stage/notebooks')"
-    there = "print(sorted(path.name for path in staged.glob('*.ipynb')))"
-    notebook(folder / "notebooks" / "all.ipynb", read, there)
-    (folder / "notebooks" / "cases.yaml").write_text("all: {after: all}\n")
-    profile(folder / "config", "quick", all={}, one={"count": 1}, two={"count": 2})
-    said = snakemake(folder, "notebooks")
-    assert said.returncode == 0, said.stderr
-    staged = folder / "build" / "stage" / "notebooks"
-    assert outputs(staged / "all.ipynb") == "['one.ipynb', 'two.ipynb']\n"
-    assert planned(folder) == set()
-    before = (staged / "two.ipynb").read_text()
-    (staged / "two.ipynb").write_text(before + "\n")
-    assert planned(folder) == {"all"}, "another copy is there, as after a run by hand"
-    (staged / "two.ipynb").write_text(before)
-    os.utime(staged / "all.ipynb")
-    profile(folder / "config", "quick", all={}, one={"count": 5}, two={"count": 2})
-    assert planned(folder) == {"one", "all"}
+def test_bad_cases_and_recipes_are_refused(tmp_path, change, says):
+    folder = plant_cases(tmp_path)
+    change(folder)
+    with pytest.raises(InputError, match=says):
+        asked(folder)
 
 
 def test_after_a_kill_make_goes_on_with_what_is_missing(tmp_path):
@@ -294,6 +285,9 @@ def test_after_a_kill_make_goes_on_with_what_is_missing(tmp_path):
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
     # The small repository has no page to build, so the last step fails; the notebooks do not.
+    assert said.returncode != 0
+    assert "error: " in said.stderr
+    assert (folder / "build" / "html" / "index.html").read_text() == "the previous book"
     assert "going on from what it had finished" in said.stdout
     assert outputs(one.with_name("two.ipynb")) == "two 2\n"
     assert one.stat().st_mtime_ns == finished, "what was finished does not run again"

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._extras import need
 from saliency_sanity.attribution.base import recording
 from saliency_sanity.networks.compat import ensure_torchvision
 from saliency_sanity.networks.framed import FramedConv2d
 
+need("layer-wise relevance propagation", "lrp", "zennit")
 ensure_torchvision()
 
 from zennit.canonizers import SequentialMergeBatchNorm  # noqa: E402

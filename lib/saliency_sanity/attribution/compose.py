@@ -42,12 +42,7 @@ def stream(
 
 
 def explained(
-    method: Attribution,
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    copies: int,
-    perturb: Perturb,
+    method: Attribution, model: nn.Module, x: Tensor, target: Tensor, copies: int, perturb: Perturb
 ) -> Iterator[tuple[int, slice, Tensor]]:
     """Explain the perturbed versions; yields (copy, images, maps of those)."""
     for runs, inputs in stream(x, copies, perturb):
@@ -156,8 +151,25 @@ def quadrature(rule: str, steps: int) -> tuple[list[float], list[float]]:
     return points.tolist(), weights.tolist()
 
 
+class _Average:
+    """The mean of a map over copies of the input: those, with weights, that ``copies`` gives."""
+
+    method: Attribution
+
+    def copies(self, model: nn.Module, x: Tensor) -> tuple[Perturb, list[float]]:
+        """How copies are made of the images, and the weight of each copy."""
+        raise NotImplementedError
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        """Explain ``target`` for ``x``."""
+        with attributing(model, x, target):
+            perturb, weights = self.copies(model, x)
+            maps = explained(self.method, model, x, target, len(weights), perturb)
+            return weighted(maps, weights, len(x))
+
+
 @dataclass(frozen=True)
-class PathAverage:
+class PathAverage(_Average):
     """Average a map along the straight path from a baseline to the input.
 
     With ``TimesInput`` of the same baseline around it this is integrated gradients, equations 1
@@ -187,13 +199,6 @@ class PathAverage:
             return start + points[step] * (part - start)
 
         return perturb, weights
-
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
-        """Explain ``target`` for ``x``."""
-        with attributing(model, x, target):
-            perturb, weights = self.copies(model, x)
-            maps = explained(self.method, model, x, target, self.steps, perturb)
-            return weighted(maps, weights, len(x))
 
 
 @dataclass(frozen=True)
@@ -233,19 +238,12 @@ class _Noisy:
 
 
 @dataclass(frozen=True)
-class NoiseAverage(_Noisy):
+class NoiseAverage(_Noisy, _Average):
     """SmoothGrad: the signed mean of a map over noisy copies of the input.
 
     [smilkov2017smoothgrad]; defaults of [adebayo2018code]: 50 samples, noise 0.15, no squaring,
     no noise-free sample among them.
     """
-
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
-        """Explain ``target`` for ``x``."""
-        with attributing(model, x, target):
-            perturb, weights = self.copies(model, x)
-            maps = explained(self.method, model, x, target, self.samples, perturb)
-            return weighted(maps, weights, len(x))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from saliency_sanity._errors import NotApplicable, known
+from saliency_sanity._extras import need
 from saliency_sanity.attribution.base import (
     attributing,
     check_target,
@@ -23,17 +24,13 @@ from saliency_sanity.attribution.base import (
     recording,
     select,
 )
-from saliency_sanity.attribution.canonization import (
-    LINEAR,
-    canonical,
-    changes,
-    compare,
-)
+from saliency_sanity.attribution.canonization import LINEAR, canonical, changes, compare
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.compat import ensure_torchvision
 
+need("layer-wise relevance propagation", "lrp", "zennit")
 ensure_torchvision()
 
 from zennit.core import Hook  # noqa: E402

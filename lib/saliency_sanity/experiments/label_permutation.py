@@ -1,7 +1,7 @@
 """Maps of networks trained on true and on permuted labels: how far they agree, beside what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -190,14 +190,14 @@ class Agreed:
         for method, metric in dict.fromkeys(key[:2] for key in self.matrices):
             across = self.matrices[method, metric, ACROSS]
             own = read(across, **settings)
-            row = {"method": method, "metric": metric} | asdict(own) | {"words": own.words()}
+            row = {"method": method, "metric": metric} | own.row() | {"words": own.words()}
             references = {
                 "true": self.matrices[method, metric, TRUE],
                 "permuted": self.matrices[method, metric, PERMUTED],
                 "noise": self.matrices.get((CONTROL, metric, ACROSS), ()),
             }
             for reference, prior in references.items():
-                beside = asdict(read(across, prior, **settings) if len(prior) else own)
+                beside = vars(read(across, prior, **settings) if len(prior) else own)
                 row |= {f"{reference}_{short}": beside[it] for short, it in _REFERENCE.items()}
             rows.append(row)
         return pd.DataFrame(rows)

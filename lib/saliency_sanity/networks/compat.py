@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from saliency_sanity._extras import need
+
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _OPERATORS = ("nms", "qnms")
 
@@ -24,14 +26,13 @@ def ensure_torchvision() -> bool:
     loads (a matching build) and nothing was touched. Detection operators such as ``ops.nms`` stay
     unusable in the first case; classifiers do not need them.
 
-    Raises ImportError when torchvision is not installed.
+    Raises ImportError when torchvision is not installed, and names the extra that brings it.
     """
     global _library
     if _library is not None:
         return True
+    need("this network", "subjects", "torchvision")
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        raise ImportError("torchvision is not installed; run: pip install torchvision")
     binaries = sorted(Path(spec.origin).parent.glob("_C*"))
     try:
         for binary in binaries:

@@ -13,6 +13,7 @@ from saliency_sanity.plots.layout import (
     chosen_names,
     legend,
 )
+from saliency_sanity.probes.survival import QUANTITY_TITLES
 
 # Okabe and Ito's, and a marker each, so that neither is needed alone.
 _LINES = (
@@ -55,7 +56,8 @@ def survival_chart(
         layout="constrained",
     )
     for axes, quantity in zip(grid.flat, quantities, strict=False):
-        axes.set_title(quantity[:1].upper() + quantity[1:], fontsize=SMALL + 2)
+        title = QUANTITY_TITLES.get(quantity, quantity)
+        axes.set_title(title[:1].upper() + title[1:], fontsize=SMALL + 2)
         if quantity in nulls:
             axes.axhline(nulls[quantity], color="#000000", lw=1.2, ls=":", label="chance")
         for method in styles:

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from saliency_sanity.plots.layout import SMALL, chosen_names, legend
 from saliency_sanity.plots.ranking import label_rows, metric_panels, ranked
 from saliency_sanity.plots.style import CHANCE, VERDICTS
-from saliency_sanity.verdict.reading import RANDOMIZATION_WORDS
-from saliency_sanity.verdict.wording import kappa_text
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, kappa_text
 
 _ROW = 0.36  # inches: two lines of text
 _BAND, _BAR, _SLIM, _APART = 0.9, 0.34, 0.17, 0.29  # of a row's height

@@ -21,7 +21,7 @@ from saliency_sanity.plots.layout import (
     stages_of,
 )
 from saliency_sanity.plots.style import CHANCE, VERDICTS
-from saliency_sanity.verdict.reading import RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 PRIOR = "#009e73"
 INTERVAL = "#56b4e9"

@@ -13,7 +13,7 @@ from saliency_sanity.similarity.rank import Pearson, PixelSpearman, Ranks
 from saliency_sanity.verdict.bootstrap import interval
 from saliency_sanity.verdict.reading import Reading, read, table
 
-LIKENESS, KEPT = "input likeness", "input likeness, E ≠ 0"
+LIKENESS, KEPT = "input_likeness", "input_likeness_not_zero"
 INPUT_WORDS = {"below": "does not follow the input", "above": "follows the input"}
 
 LEAST_IMAGES = 5  # for the tails of an interval of 95 %, as verdict.read wants them

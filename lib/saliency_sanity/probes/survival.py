@@ -8,6 +8,7 @@ from torch import Tensor
 
 from saliency_sanity.experiments.outcome import ORIGINAL, Outcome
 from saliency_sanity.verdict.bootstrap import interval
+from saliency_sanity.verdict.wording import METRIC_TITLES
 
 
 def survivors(maps: Tensor) -> Tensor:
@@ -37,6 +38,12 @@ def overlap_null(share: float) -> float:
     return share / (2 - share)
 
 
+QUANTITY_TITLES = {
+    "survivors": "survivors",
+    "mass_kept": "mass kept",
+    "overlap": "overlap",
+    "spearman_union": METRIC_TITLES["spearman_union"],
+}
 STATISTICS = {"survivors": survivors, "mass": mass}
 
 
@@ -47,13 +54,13 @@ def survival_table(
 
     ``outcome`` of an experiment with ``STATISTICS``; ``bases`` names for each competitive method
     the one whose maps compete. ``survivors`` is their share of the coordinates where the base is
-    not zero, ``mass kept`` the share of the base's absolute attribution; ``value`` with its
+    not zero, ``mass_kept`` the share of the base's absolute attribution; ``value`` with its
     interval over networks and images, ``low`` to ``high``. Position 0 is the trained network.
     """
     rows = []
     for method, base in bases.items():
         kept = {}
-        for quantity, statistic in {"survivors": "survivors", "mass kept": "mass"}.items():
+        for quantity, statistic in {"survivors": "survivors", "mass_kept": "mass"}.items():
             own, whole = (outcome.statistics[name, statistic] for name in (method, base))
             with np.errstate(invalid="ignore", divide="ignore"):
                 kept[quantity] = own / whole

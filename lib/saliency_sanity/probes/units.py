@@ -196,7 +196,7 @@ def _shifted(layer: nn.Module, a: Tensor, b: Tensor) -> nn.Module:
     return FramedConv2d(layer, padding, (-b / a).to(weight))
 
 
-MOVED = "same map after the change"
+MOVED = "same_map"
 UNCHANGED = 0.999  # kappa from which on two maps are the same up to rounding
 # Drawn from the weights, which the units change: another map says nothing of them.
 _DRAWN = ("noise", "input_x_noise")

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,9 +12,12 @@ from saliency_sanity._errors import unknown
 from saliency_sanity._random import generator
 from saliency_sanity.similarity.metrics import similarity_matrix
 
-SAME = "input × noise, same picture"
-OTHER = "input × noise, other picture"
-NOISE = "noise"
+SAME, OTHER, NOISE = "product_same_picture", "product_other_picture", "noise"
+MAPS_TITLES = {
+    SAME: "input × noise, same picture",
+    OTHER: "input × noise, other picture",
+    NOISE: "noise",
+}
 
 
 def _gaussian(shape: Sequence[int], key: torch.Generator) -> Tensor:
@@ -129,37 +130,3 @@ def null_means(table: pd.DataFrame) -> pd.DataFrame:
     means = means[list(dict.fromkeys(table["metric"]))]
     rank = {value: i for values in order.values() for i, value in enumerate(values)}
     return means.sort_index(key=lambda level: level.map(rank))
-
-
-# Okabe and Ito's colours; the marker says the same.
-_STYLE = {NOISE: ("#000000", "o"), OTHER: ("#0072b2", "D"), SAME: ("#d55e00", "s")}
-
-
-def null_figure(table: pd.DataFrame, columns: int = 2) -> Figure:
-    """Draw a ``null_table``: a panel a metric, mean as marker, bar from lowest to highest value."""
-    metrics = list(dict.fromkeys(table["metric"]))
-    marginals = [name for name in MARGINALS if name in set(table["marginal"])]
-    lines = -(-len(metrics) // columns)
-    figure, grid = plt.subplots(
-        lines, columns, figsize=(4.2 * columns, 1.9 * lines + 0.6), sharex=True, sharey=True,
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for axes, metric in zip(grid.flat, metrics, strict=False):
-        chosen = table[table["metric"] == metric]
-        for shift, (maps, (colour, marker)) in zip((-0.24, 0, 0.24), _STYLE.items(), strict=True):
-            values = chosen[chosen["maps"] == maps].groupby("marginal")["value"]
-            summary = values.agg(["min", "mean", "max"]).reindex(marginals)
-            at = [i + shift for i in range(len(marginals))]
-            axes.hlines(at, summary["min"], summary["max"], color=colour, lw=2.5, alpha=0.6)
-            axes.plot(summary["mean"], at, marker, color=colour, ms=6, label=maps)
-        axes.set_title(metric)
-        axes.axvline(0, color="#555555", lw=1)
-        axes.set(yticks=range(len(marginals)), yticklabels=marginals, xlim=(-0.15, 1.02))
-        axes.grid(visible=False, axis="y")
-    for axes in grid.flat[len(metrics) :]:
-        axes.set_visible(False)
-    figure.supxlabel("similarity of unrelated maps (1: the same map)", fontsize="medium")
-    grid[0, 0].invert_yaxis()
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure

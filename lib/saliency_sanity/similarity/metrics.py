@@ -7,9 +7,11 @@
 does and what the paper's text says, which differ.
 """
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import resources
 from typing import Protocol
 
 import torch
@@ -139,74 +141,38 @@ def metric(name: str, preset: str = "reference-code") -> Metric:
 
 
 _ranked = partial(Metric, describe=(Ranks(),), compare=Pearson())
-
-METRICS: dict[str, MetricCard] = {
-    card.name: card
-    for card in (
-        MetricCard(
-            name="spearman_abs",
-            title="Rank correlation of absolute values",
-            formula=r"\rho = \mathrm{corr}\bigl(\mathrm{rank}\,|E|, \mathrm{rank}\,|E'|\bigr)",
-            summary="Do both maps put the same pixels first, whichever sign they give them? Blind "
-            "to every increasing transformation. Two maps multiplied by the same input agree in "
-            "part whatever they are multiplied with, and almost wholly where the input is mostly "
-            "zero.",
-            sources=("adebayo2018sanity", "adebayo2018code", "spearman1904proof"),
-            signed=False,
-            # Scaling a map does not change its ranks, but rounding in the scaling may tie some.
-            presets={
-                "reference-code": _ranked(Prepare("absolute", clip=99.0)),
-                "paper": _ranked(Prepare("absolute")),
-            },
+_PRESETS = {
+    # Scaling a map does not change its ranks, but rounding in the scaling may tie some.
+    "spearman_abs": {
+        "reference-code": _ranked(Prepare("absolute", clip=99.0)),
+        "paper": _ranked(Prepare("absolute")),
+    },
+    "spearman_signed": {
+        "reference-code": _ranked(Prepare("signed", clip=99.0)),
+        "paper": _ranked(Prepare("signed")),
+    },
+    "ssim": {
+        "reference-code": Metric(
+            Prepare("each", scale="unit"), (), Ssim(Gaussian(1.5), data_range=2.0)
         ),
-        MetricCard(
-            name="spearman_signed",
-            title="Rank correlation with signs",
-            formula=r"\rho = \mathrm{corr}\bigl(\mathrm{rank}\,E, \mathrm{rank}\,E'\bigr)",
-            summary="Evidence for and evidence against the class are opposite ends of the order. "
-            "Near zero for maps that share only where they are large.",
-            sources=("adebayo2018sanity", "adebayo2018code", "spearman1904proof"),
-            signed=True,
-            presets={
-                "reference-code": _ranked(Prepare("signed", clip=99.0)),
-                "paper": _ranked(Prepare("signed")),
-            },
-        ),
-        MetricCard(
-            name="ssim",
-            title="Structural similarity",
-            formula=r"\mathrm{SSIM} = \Bigl\langle \frac{(2\mu_x\mu_y + C_1)(2\sigma_{xy} + C_2)}"
-            r"{(\mu_x^2+\mu_y^2+C_1)(\sigma_x^2+\sigma_y^2+C_2)} \Bigr\rangle,"
-            r"\quad C_i = (k_i R)^2",
-            summary="Local means, contrasts and correlations in a small window. The constants "
-            "rest on the assumed span R: where a few large values leave the rest of a scaled map "
-            "nearly flat, they dominate, and unrelated maps come out alike.",
-            sources=("wang2004image", "adebayo2018sanity", "adebayo2018code"),
-            signed=True,
-            presets={
-                "reference-code": Metric(
-                    Prepare("each", scale="unit"), (), Ssim(Gaussian(1.5), data_range=2.0)
-                ),
-                "paper": Metric(
-                    Prepare("each", scale="signed"), (), Ssim(Uniform(5), data_range=2.0)
-                ),
-            },
-        ),
-        MetricCard(
-            name="hog",
-            title="Correlation of edge histograms",
-            formula=r"\mathrm{corr}\bigl(\mathrm{HOG}(E), \mathrm{HOG}(E')\bigr)",
-            summary="In every cell of 16 x 16 pixels, how strong edges of each direction are. "
-            "Compares the drawing, not the shading: the negative of a whole map scores as the map "
-            "itself, while flipping signs pixel by pixel changes the drawing.",
-            sources=("dalal2005histograms", "adebayo2018sanity", "adebayo2018code"),
-            signed=True,
-            presets={
-                "reference-code": Metric(
-                    Prepare("each", scale="unit"), (Hog(), Ranks()), Pearson()
-                ),
-                "paper": Metric(Prepare("each", scale="signed"), (Hog(),), Pearson()),
-            },
-        ),
-    )
+        "paper": Metric(Prepare("each", scale="signed"), (), Ssim(Uniform(5), data_range=2.0)),
+    },
+    "hog": {
+        "reference-code": Metric(Prepare("each", scale="unit"), (Hog(), Ranks()), Pearson()),
+        "paper": Metric(Prepare("each", scale="signed"), (Hog(),), Pearson()),
+    },
 }
+
+
+def _read() -> dict[str, MetricCard]:
+    file = resources.files(__package__) / "cards.toml"
+    texts = tomllib.loads(file.read_text(encoding="utf-8"))
+    return {
+        name: MetricCard(
+            **texts[name] | {"sources": tuple(texts[name]["sources"])}, name=name, presets=presets
+        )
+        for name, presets in _PRESETS.items()
+    }
+
+
+METRICS = _read()

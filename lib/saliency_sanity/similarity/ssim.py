@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 
-from saliency_sanity.similarity.prepare import (
-    Array,
-    namespace,
-    per_image,
-    with_channels,
-)
+from saliency_sanity.similarity.prepare import Array, namespace, per_image, with_channels
 
 _BAND = 8  # outputs of one matrix product; small ones stay clear of BLAS's own threads
 _HELD = 16  # maps whose statistics are held while the others pass by

@@ -2,4 +2,12 @@
 
 import lazy_loader
 
+from saliency_sanity._extras import need
+
+need(
+    "a network or pictures",
+    "subjects",
+    *("huggingface_hub", "pydantic", "safetensors", "timm", "torchvision"),
+)
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

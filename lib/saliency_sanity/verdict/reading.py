@@ -10,22 +10,15 @@ chance. One number compares across metrics,
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from saliency_sanity.verdict.bootstrap import (
-    Corrected,
-    corrected,
-    draws,
-    mean,
-    quantiles,
-)
-
-RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
-EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
+from saliency_sanity.verdict.bootstrap import Corrected, corrected, draws, mean, quantiles
+from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, reasons, verdict_words
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
 _LEAST_DEFINED = 0.95  # share of resamples that must have a kappa
@@ -41,6 +34,7 @@ class Reading:
     similarities: how far pictures differ, not how well the means are known. `excess` is kappa less
     the kappa of the prior.
     `images` counts those whose own similarity is defined. Without a prior its fields are NaN.
+    `obstacle` says why the verdict is open, None where there is one.
     """
 
     similarity: float
@@ -70,14 +64,15 @@ class Reading:
     margin: float
     confidence: float
     verdict: str
-    reason: str
+    obstacle: Obstacle | None
+    notes: tuple[Note, ...]
 
     def __str__(self) -> str:
         held = f"{self.verdict} the margin {self.margin:g}"
         return (
             f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, kappa {self.kappa:.2f} "
             f"({self.low:.2f} to {self.high:.2f}): "
-            + (f"inconclusive ({self.reason})" if self.verdict == "inconclusive" else held)
+            + (f"inconclusive ({reasons(self.row())})" if self.verdict == "inconclusive" else held)
         )
 
     @property
@@ -86,16 +81,13 @@ class Reading:
         return self.excess_high < self.margin
 
     def words(self, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
-        """The verdict in words, and why if there is none.
+        """The verdict in words, and why if there is none; see ``wording.verdict_words``."""
+        return verdict_words(self.row(), words)
 
-        `words` names what lies below and above the margin; see `EDGE_WORDS` for edge likeness.
-        """
-        if self.verdict == "inconclusive":
-            return f"inconclusive ({self.reason})"
-        said = words[self.verdict]
-        if self.verdict == "above" and self.explained_by_prior:
-            said += "; input and architecture explain it"
-        return said
+    def row(self) -> dict[str, float | int | str]:
+        """The fields as a table has them: obstacle and notes are plain text, empty for none."""
+        plain = {"obstacle": self.obstacle.value if self.obstacle else ""}
+        return vars(self) | plain | {"notes": " ".join(map(str, self.notes))}
 
 
 def read(
@@ -118,8 +110,8 @@ def read(
 
     The verdict is "below" or "above" if the interval lies on one side of the margin, else
     "inconclusive"; also if images are too few for the interval's tails (5 are needed for 95 %), if
-    too many entries are undefined, or if chance leaves the similarity no room. `reason` says which,
-    and with one network also that the interval covers images only.
+    too many entries are undefined, or if chance leaves the similarity no room. `obstacle` says
+    which, and `notes` that with one network the interval covers images only.
     Raises ValueError for other shapes, or a margin, confidence or number of resamples out of range.
     """
     _check_settings(margin, confidence, resamples, seed)
@@ -140,13 +132,15 @@ def read(
         before = _read_prior(prior, values, generator, image_weights, point, drawn, tails)
 
     defined = int(np.isfinite(diagonal).any(axis=0).sum())
-    reason = _obstacle(defined, images, point.chance[0], drawn.kappa, confidence)
+    obstacle = _obstacle(defined, point.chance[0], drawn.kappa, confidence)
     verdict = "inconclusive"
-    if not reason:
+    notes: list[Note] = []
+    if obstacle is None:
         verdict = "below" if high < margin else "above" if low > margin else "inconclusive"
-        notes = [f"the interval holds the margin {margin:g}"] * (verdict == "inconclusive")
-        notes += ["one seed: the interval covers images only"] * (seeds == 1)
-        reason = "; ".join(notes)
+        obstacle = Obstacle.MARGIN_INSIDE if verdict == "inconclusive" else None
+        notes += [Note(NoteKind.ONE_NETWORK)] * (seeds == 1)
+    elif obstacle is Obstacle.FEW_IMAGES and defined < images:
+        notes.append(Note(NoteKind.OF_IMAGES, images))
     undefined, undefined_diagonal = (int(np.isnan(part).sum()) for part in (values, diagonal))
     return Reading(
         similarity=float(point.similarity[0]),
@@ -165,14 +159,15 @@ def read(
         margin=margin,
         confidence=confidence,
         verdict=verdict,
-        reason=reason,
+        obstacle=obstacle,
+        notes=tuple(notes),
         **before,
     )
 
 
 def table(readings: Mapping[object, Reading], index: str | Sequence[str] = "what") -> pd.DataFrame:
     """Readings by name as a table, one row each; `index` names the parts of names (tuples)."""
-    rows = [asdict(reading) | {"words": reading.words()} for reading in readings.values()]
+    rows = [reading.row() | {"words": reading.words()} for reading in readings.values()]
     names = [index] if isinstance(index, str) else list(index)
     keys = [key if isinstance(key, tuple) else (key,) for key in readings]
     for key in keys:
@@ -203,6 +198,7 @@ def cascade(readings: Mapping[str, Reading]) -> Cascade:
     return Cascade(area, first)
 
 
+# In their order, the number of pairs last.
 _PRIOR_FIELDS = tuple(
     name for name in Reading.__annotations__ if name.startswith(("prior_", "excess"))
 )
@@ -225,40 +221,27 @@ def _read_prior(
     pairs, images = prior.shape[:2]
     prior_drawn = corrected(prior, image_weights, draws(generator, len(image_weights), pairs))
     prior_point = corrected(prior, np.ones((1, images)), np.ones((1, pairs)))
-    own = mean(np.diagonal(prior, axis1=1, axis2=2), axis=0)
-    band_low, band_high = quantiles(own, tails)
-    prior_low, prior_high = quantiles(prior_drawn.kappa, tails)
-    excess_low, excess_high = quantiles(drawn.kappa - prior_drawn.kappa, tails)
-    return {
-        "prior_similarity": float(prior_point.similarity[0]),
-        "prior_band_low": band_low,
-        "prior_band_high": band_high,
-        "prior_chance": float(prior_point.chance[0]),
-        "prior_kappa": float(prior_point.kappa[0]),
-        "prior_low": prior_low,
-        "prior_high": prior_high,
-        "excess": float(point.kappa[0] - prior_point.kappa[0]),
-        "excess_low": excess_low,
-        "excess_high": excess_high,
-        "prior_seeds": pairs,
-    }
+    own, kappa = mean(np.diagonal(prior, axis1=1, axis2=2), axis=0), prior_point.kappa[0]
+    values = (
+        *(prior_point.similarity[0], *quantiles(own, tails)),
+        *(prior_point.chance[0], kappa, *quantiles(prior_drawn.kappa, tails)),
+        *(point.kappa[0] - kappa, *quantiles(drawn.kappa - prior_drawn.kappa, tails)),
+    )
+    return dict(zip(_PRIOR_FIELDS, [*map(float, values), pairs], strict=True))
 
 
-def _obstacle(
-    defined: int, images: int, chance: float, kappas: np.ndarray, confidence: float
-) -> str:
-    """Why no verdict is possible, or nothing."""
+def _obstacle(defined: int, chance: float, kappa: np.ndarray, confidence: float) -> Obstacle | None:
+    """Why no verdict is possible whatever the margin, or None."""
     # A tail needs at least one of the distinct ways to draw images with replacement.
     if defined < 2 or math.comb(2 * defined - 1, defined) * (1 - confidence) < 2:
-        lost = f" of {images}" if defined < images else ""
-        return f"too few images: {defined}{lost} with a defined similarity"
+        return Obstacle.FEW_IMAGES
     if not math.isfinite(chance):
-        return "chance is undefined: no defined similarity between different images"
+        return Obstacle.CHANCE_UNDEFINED
     if 1 - chance < _LEAST_ROOM:
-        return f"chance is {chance:.3f}: the metric cannot tell maps apart"
-    if np.isfinite(kappas).mean() < _LEAST_DEFINED:
-        return "too many undefined similarities for an interval"
-    return ""
+        return Obstacle.NO_ROOM
+    if np.isfinite(kappa).mean() < _LEAST_DEFINED:
+        return Obstacle.UNDEFINED_SIMILARITIES
+    return None
 
 
 def chance_of_images(values: np.ndarray) -> np.ndarray:

@@ -7,10 +7,57 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import unknown
-from saliency_sanity.verdict.reading import (
-    RANDOMIZATION_WORDS,
-    Reading,
-)
+from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_of
+
+RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
+EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
+
+_OBSTACLES = {
+    Obstacle.FEW_IMAGES: "too few images: {images}{of} with a defined similarity",
+    Obstacle.CHANCE_UNDEFINED: (
+        "chance is undefined: no defined similarity between different images"
+    ),
+    Obstacle.NO_ROOM: "chance is {chance:.3f}: the metric cannot tell maps apart",
+    Obstacle.UNDEFINED_SIMILARITIES: "too many undefined similarities for an interval",
+    Obstacle.MARGIN_INSIDE: "the interval holds the margin {margin:g}",
+    Obstacle.LINE_INSIDE: "the interval holds {line:g}",
+    Obstacle.NOT_MEMORIZED: "the permuted labels were not memorized",
+}
+
+
+def why(row: Mapping) -> str:
+    """Why a verdict is open, in words; empty where it is not.
+
+    ``row`` is one of a table, or ``Reading.row()``. Raises ValueError for an unknown obstacle or
+    note.
+    """
+    obstacle = Obstacle.of(row["obstacle"])
+    if obstacle is None:
+        return ""
+    of = "".join(f" of {note.count}" for note in notes_of(row["notes"]) if note.count)
+    return _OBSTACLES[obstacle].format(**row, of=of)
+
+
+def reasons(row: Mapping) -> str:
+    """Why a verdict is open, and what else is to be known of a row, as in ``why``."""
+    once = Note(NoteKind.ONE_NETWORK) in notes_of(row["notes"])
+    note = "one seed: the interval covers images only" * once
+    return "; ".join(filter(None, [why(row), note]))
+
+
+def verdict_words(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
+    """A row's verdict in words, and why if there is none.
+
+    ``words`` names what lies below and above the margin; see ``EDGE_WORDS`` for edge likeness.
+    """
+    if row["verdict"] == "inconclusive":
+        return f"inconclusive ({reasons(row)})"
+    return words[row["verdict"]] + "; input and architecture explain it" * _explained(row)
+
+
+def _explained(row: Mapping) -> bool:
+    """Whether what is above the margin is so with input and architecture alone."""
+    return row["verdict"] == "above" and row["excess_high"] < row["margin"]
 
 
 def summary(
@@ -22,18 +69,7 @@ def summary(
     a defined similarity are counted where there are any.
     """
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
-    shown = pd.DataFrame(
-        {
-            head: rows["method"],
-            "verdict": [words.get(row["verdict"]) or _open(row) for _, row in rows.iterrows()],
-            "kappa (95 % interval)": [kappa_text(row) for _, row in rows.iterrows()],
-            "similarity": rows["similarity"].map(rounded),
-            "chance": rows["chance"].map(rounded),
-        }
-    )
-    if rows["undefined_diagonal"].any():
-        shown["undefined maps"] = rows["undefined_diagonal"]
-    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    return _styled(_shown(rows, words).rename(columns={"method": head}), rows)
 
 
 def verdict_table(
@@ -55,7 +91,18 @@ def verdict_table(
         raise ValueError(unknown("metric", metric, readings["metric"].unique()))
     rows = rows[rows["position"] == rows["position"].max()]
     rows = rows.sort_values("kappa", ascending=False)
-    shown = pd.DataFrame(
+    shown = _shown(rows, words)
+    if rows["prior_similarity"].notna().any():
+        shown["prior's kappa"] = rows["prior_kappa"].map(rounded)
+    if cascades is not None:
+        own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
+        shown["area under kappa"] = own["area"].map(rounded).tolist()
+        shown["first below the margin"] = own["first_below"].fillna("never").tolist()
+    return _styled(shown, rows)
+
+
+def _shown(rows: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "method": rows["method"],
             "verdict": [said(row, words) for _, row in rows.iterrows()],
@@ -64,12 +111,9 @@ def verdict_table(
             "chance": rows["chance"].map(rounded),
         }
     )
-    if rows["prior_similarity"].notna().any():
-        shown["prior's kappa"] = rows["prior_kappa"].map(rounded)
-    if cascades is not None:
-        own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
-        shown["area under kappa"] = own["area"].map(rounded).tolist()
-        shown["first below the margin"] = own["first_below"].fillna("never").tolist()
+
+
+def _styled(shown: pd.DataFrame, rows: pd.DataFrame) -> Styler:
     if rows["undefined_diagonal"].any():
         shown["undefined maps"] = rows["undefined_diagonal"]
     return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
@@ -77,26 +121,14 @@ def verdict_table(
 
 def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
     """A reading's verdict in words; "(prior)" where input and architecture explain it."""
-    reading = Reading(**{name: row[name] for name in Reading.__annotations__})
-    if reading.verdict == "inconclusive":
-        return _open(row)
-    explained = reading.verdict == "above" and reading.explained_by_prior
-    return words[reading.verdict] + " (prior)" * explained
-
-
-def _open(row: Mapping) -> str:
-    # Of several reasons the first is the one that decides.
-    return f"inconclusive: {row['reason'].partition(';')[0]}"
+    if row["verdict"] == "inconclusive":
+        return f"inconclusive: {why(row)}"
+    return words[row["verdict"]] + " (prior)" * _explained(row)
 
 
 def rounded(value: float) -> str:
     """Two decimals, no minus before a zero, and a dash for what is undefined."""
     return "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
-
-
-def holds_margin(reading: Mapping) -> bool:
-    """Whether the interval shows by itself that a verdict is open."""
-    return reading["low"] <= reading["margin"] <= reading["high"]
 
 
 def kappa_text(reading: Mapping) -> str:
@@ -122,22 +154,25 @@ def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
 
 def _cell(row: Mapping) -> str:
     text = f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
-    if row["verdict"] == "inconclusive" and not holds_margin(row):
-        text += f" ({row['reason'].partition(';')[0]})"
+    if row["verdict"] == "inconclusive" and not row["low"] <= row["margin"] <= row["high"]:
+        text += f" ({why(row)})"
     return text
 
 
 METRIC_TITLES = {
     "spearman_abs": "rank correlation, absolute",
     "spearman_signed": "rank correlation, signed",
-    "spearman_abs, not zero": "rank correlation, absolute, x ≠ 0",
-    "spearman_signed, not zero": "rank correlation, signed, x ≠ 0",
+    "spearman_abs_not_zero": "rank correlation, absolute, x ≠ 0",
+    "spearman_signed_not_zero": "rank correlation, signed, x ≠ 0",
     "ssim": "SSIM",
     "hog": "HOG correlation",
+    "spearman_union": "ranks where either is kept",
+    "input_likeness": "input likeness",
+    "input_likeness_not_zero": "input likeness, E ≠ 0",
 }
 
 
 def settled(reading: Mapping) -> bool:
     """Whether the interval may be held against any line: nothing but the margin kept it open."""
-    # Of several reasons the first is the one that decides.
-    return reading["verdict"] != "inconclusive" or reading["reason"].startswith("the interval")
+    held = (Obstacle.MARGIN_INSIDE, Obstacle.LINE_INSIDE)
+    return reading["verdict"] != "inconclusive" or Obstacle.of(reading["obstacle"]) in held

@@ -3,12 +3,14 @@
 import captum.attr
 import pytest
 import torch
-from made.networks import draw, relative, with_relu_modules
+from made.networks import draw, relative
 from saliency_sanity import resolve
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.compose import Product
 from saliency_sanity.attribution.gradcam import GradCAM
 from saliency_sanity.attribution.named import guided_backprop
+
+from benchmarks._inception import with_relu_modules
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU:UserWarning"),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from made.places import ROOT
 from saliency_sanity import Classifier
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import (
+    LATER,
     describe,
     named,
     source_digest,
@@ -35,6 +37,7 @@ from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.catalogue import resolve
 from saliency_sanity.attribution.compose import Rectified, TimesInput
 from saliency_sanity.attribution.rectifiers import Guided
+from saliency_sanity.book.chapters.page import check_shown
 from saliency_sanity.experiments import keys
 from saliency_sanity.experiments.outcome import cascades, stage_table
 from saliency_sanity.experiments.store import Store
@@ -234,18 +237,30 @@ def test_code_of_the_library_is_in_the_key(tmp_path, counting, monkeypatch):
 
 def test_every_module_that_can_change_numbers_is_in_the_key(monkeypatch, tmp_path):
     monkeypatch.setattr(keys, "_LIBRARY", tmp_path)
-    for place in ("_random.py", "attribution/base.py", "plots/style.py", "book/site/build.py"):
+    later = ("probes/regions.py", "plots/style.py", "book/site/build.py")
+    for place in ("_random.py", "attribution/base.py", *later):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("one = 1\n")
     before = keys.code()
-    for place in ("plots/style.py", "book/site/build.py"):
+    for place in later:
         (tmp_path / place).write_text("one = 2\n")
         assert keys.code() == before, place
-    for place in ("_random.py", "attribution/base.py", "attribution/new.py", "later/one.py"):
+    for place in ("_random.py", "attribution/base.py", "attribution/new.py", "new/one.py"):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         (tmp_path / place).write_text("one = 3\n")
         assert keys.code() != before, place
         before = keys.code()
+
+
+def test_the_packages_that_no_key_counts_are_those_above_the_experiments():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert set(LATER) == set(layers[: layers.index("experiments")])
+
+
+def test_what_a_later_package_defines_counts_by_its_own_file():
+    assert source_digest(resolve("gradient")) == ""
+    assert source_digest(check_shown) != ""
 
 
 OWN = """

@@ -10,8 +10,9 @@ from saliency_sanity import resolve
 from saliency_sanity.experiments.comparison import check_map, compare, explain
 from saliency_sanity.experiments.outcome import cascades, stage_table
 from saliency_sanity.similarity.metrics import metric
-from saliency_sanity.verdict.reading import EDGE_WORDS, read
+from saliency_sanity.verdict.reading import read
 from saliency_sanity.verdict.wording import (
+    EDGE_WORDS,
     kappa_text,
     rounded,
     summary,

@@ -54,6 +54,6 @@ def test_schemas_are_declared_only_where_the_native_library_does_not_load(monkey
 
 def test_missing_torchvision_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(shim, "_library", None)
-    monkeypatch.setattr(shim.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install torchvision"):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ImportError, match=r"pip install 'saliency-sanity\[subjects\]'"):
         shim.ensure_torchvision()

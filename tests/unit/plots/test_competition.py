@@ -56,6 +56,14 @@ def test_lines_are_the_values_and_chance_is_a_level():
     assert names == ["original", "top", "bottom"]
 
 
+def test_quantities_are_headed_by_their_titles():
+    quantities = ["survivors", "mass_kept", "overlap", "spearman_union", "my_own"]
+    one = table().query("quantity == 'survivors'")
+    figure = survival_chart(pd.concat([one.assign(quantity=name) for name in quantities]), {})
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    assert titles == ["Survivors", "Mass kept", "Overlap", "Ranks where either is kept", "My_own"]
+
+
 def test_more_methods_than_can_be_told_apart_are_refused():
     rows = pd.concat([table().assign(method=f"{i}") for i in range(7)])
     with pytest.raises(ValueError, match="7 lines in one panel; 6 can be told apart"):

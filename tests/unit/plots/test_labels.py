@@ -14,7 +14,7 @@ from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.reading import read, table
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text
 
-METRICS = ["spearman_abs", "spearman_signed, not zero", "ssim"]
+METRICS = ["spearman_abs", "spearman_signed_not_zero", "ssim"]
 CONTROLS = ["Input ⊙ noise"]
 MARGIN = 0.1
 # Kappa of the method, and of the control: below, above it, about as much, both.

@@ -12,7 +12,7 @@ from saliency_sanity.plots.maps import map_grid, show_map
 from saliency_sanity.plots.ranking import kappa_ranking, similarity_beside_chance
 from saliency_sanity.plots.style import save
 from saliency_sanity.similarity.metrics import metric
-from saliency_sanity.verdict.reading import EDGE_WORDS
+from saliency_sanity.verdict.wording import EDGE_WORDS
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Noise of named distributions, and the table of what metrics say of unrelated maps."""
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from saliency_sanity.probes.unrelated import (
@@ -9,7 +8,6 @@ from saliency_sanity.probes.unrelated import (
     OTHER,
     SAME,
     noise,
-    null_figure,
     null_means,
     null_table,
     product_matrix,
@@ -127,16 +125,3 @@ def test_means_are_those_of_the_rows():
     assert list(means.index) == [(m, n) for m in (NOISE, OTHER, SAME) for n in MARGINALS]
     rows = table.query("maps == @SAME and marginal == 'laplace' and metric == 'b'")
     assert means.loc[(SAME, "laplace"), "b"] == pytest.approx(rows["value"].mean(), rel=1e-12)
-
-
-def test_figure_shows_every_mean():
-    table = null_table(sparse_pictures(), {"a": absolute_rank, "b": signed_rank}, draws=1)
-    figure = null_figure(table)
-    means = null_means(table)
-    try:
-        for axes in figure.axes[:2]:
-            shown = {line.get_label(): line.get_xdata() for line in axes.lines}
-            for maps in (NOISE, OTHER, SAME):
-                assert list(shown[maps]) == pytest.approx(list(means.loc[maps, axes.get_title()]))
-    finally:
-        plt.close(figure)

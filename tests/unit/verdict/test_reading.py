@@ -1,17 +1,12 @@
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 from saliency_sanity.similarity.metrics import metric
-from saliency_sanity.verdict.reading import (
-    EDGE_WORDS,
-    Cascade,
-    cascade,
-    read,
-    table,
-)
+from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
+from saliency_sanity.verdict.reading import Cascade, cascade, read, table
+from saliency_sanity.verdict.wording import EDGE_WORDS, reasons, why
 
 
 def population(seed, *, images=20, seeds=4, kappa=0.3, chance=0.2, between_seeds=0.02):
@@ -30,7 +25,7 @@ def population(seed, *, images=20, seeds=4, kappa=0.3, chance=0.2, between_seeds
 
 
 def fields(reading):
-    return np.array([x for x in dataclasses.astuple(reading) if not isinstance(x, str)], float)
+    return np.array([x for x in reading.row().values() if not isinstance(x, str)], float)
 
 
 def noise(*shape, seed):
@@ -134,7 +129,8 @@ def test_a_template_shared_by_all_pictures_is_inconclusive():
     reading = read(metric("spearman_signed", "paper").matrix(maps, maps))
     assert reading.similarity == pytest.approx(1)
     assert reading.verdict == "inconclusive"
-    assert "chance is" in reading.reason
+    assert reading.obstacle is Obstacle.NO_ROOM
+    assert "chance is" in why(reading.row())
     assert "inconclusive (chance is" in reading.words()
 
 
@@ -151,7 +147,8 @@ def test_too_few_images_are_inconclusive(images):
     values[:, np.arange(images), np.arange(images)] = 1.0
     reading = read(values)
     assert reading.verdict == "inconclusive"
-    assert f"too few images: {images}" in reading.reason
+    assert reading.obstacle is Obstacle.FEW_IMAGES
+    assert why(reading.row()) == f"too few images: {images} with a defined similarity"
     assert not np.isinf(fields(reading)).any()
 
 
@@ -184,8 +181,9 @@ def test_networks_are_drawn_too():
     one = read(values.mean(axis=0))
     assert one.high - one.low < 1e-9
     assert one.kappa == pytest.approx(many.kappa)
-    assert one.reason == "one seed: the interval covers images only"
-    assert many.reason == ""
+    assert (one.obstacle, one.notes) == (None, (Note(NoteKind.ONE_NETWORK),))
+    assert reasons(one.row()) == "one seed: the interval covers images only"
+    assert (many.obstacle, many.notes, reasons(many.row())) == (None, (), "")
 
 
 def test_the_same_seed_gives_the_same_reading_and_the_prior_does_not_disturb_it():
@@ -237,7 +235,8 @@ def test_nothing_defined_is_inconclusive():
     for values in (np.full((2, 8, 8), np.nan), np.where(np.eye(8), 0.5, np.nan)):
         reading = read(values)
         assert reading.verdict == "inconclusive"
-        assert reading.reason
+        assert reading.obstacle
+        assert why(reading.row())
         assert math.isnan(reading.kappa)
     assert (reading.similarity, reading.similarity_low, reading.similarity_high) == (0.5, 0.5, 0.5)
     nothing = read(np.full((2, 8, 8), np.nan))
@@ -248,7 +247,12 @@ def test_nothing_defined_is_inconclusive():
 def test_few_defined_among_many_are_too_few():
     values = population(0, images=20, kappa=1.0)
     values[:, np.arange(3, 20), np.arange(3, 20)] = np.nan
-    assert read(values).reason == "too few images: 3 of 20 with a defined similarity"
+    reading = read(values)
+    assert (reading.obstacle, reading.notes) == (
+        Obstacle.FEW_IMAGES,
+        (Note(NoteKind.OF_IMAGES, 20),),
+    )
+    assert why(reading.row()) == "too few images: 3 of 20 with a defined similarity"
 
 
 def test_settings_move_the_verdict():

@@ -9,7 +9,7 @@ from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded
 
 _PAPER = "Gupta and Arora 2019, abstract"
 _OURS = "this book"
-_METRICS = ("spearman_abs", "spearman_abs, not zero")
+_METRICS = ("spearman_abs", "spearman_abs_not_zero")
 # How far a share of survivors may lie from chance and still be called chance.
 _NEAR = 0.1
 
@@ -47,7 +47,7 @@ def competition_claims(
                 _passes(claims, tested, (twin, base), titles, metric, "random labels", margin)
     for twin in twins if all_compete else ():
         _at_chance(claims, survival, twin, titles, share)
-    if "competitive noise" in set(last["method"]):
+    if "competitive_noise" in set(last["method"]):
         _noise(claims, last, titles, margin)
 
 
@@ -123,7 +123,7 @@ def _at_chance(
 def _noise(
     claims: ClaimTable, last: pd.DataFrame, titles: Mapping[str, str], margin: float
 ) -> None:
-    rows = last[(last["method"] == "competitive noise") & last["metric"].isin(_METRICS)]
+    rows = last[(last["method"] == "competitive_noise") & last["metric"].isin(_METRICS)]
     parts = [f"{METRIC_TITLES[row['metric']]} {kappa_text(row)}" for _, row in rows.iterrows()]
     below = set(rows["verdict"]) == {"below"}
     claims.add(
@@ -131,7 +131,7 @@ def _noise(
         "Noise for every label, in competition with itself, passes as well and explains nothing.",
         source=_OURS,
         paper_said="–",
-        measured=f"{titles['competitive noise']}, kappa: {'; '.join(parts)}",
+        measured=f"{titles['competitive_noise']}, kappa: {'; '.join(parts)}",
         chance="kappa 0",
         verdict="reproduced" if below else "inconclusive",
         reason=f"reproduced if every interval lies below kappa {margin:g}",

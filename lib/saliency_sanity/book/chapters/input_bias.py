@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from saliency_sanity.book.chapters.claims import Claim, ClaimTable, judge
 from saliency_sanity.probes.input_size import LEAST_IMAGES
 from saliency_sanity.probes.units import UNCHANGED, gap
-from saliency_sanity.verdict.wording import kappa_text, rounded
+from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded
 
 RECT, MODIFIED = "rectgrad", "modified_rectgrad"
 
@@ -196,7 +196,7 @@ def following_claims(
             verdict = "not reproduced"
         made.append(
             claims.add(
-                f"a strong input bias, by {by}",
+                f"a strong input bias, by {METRIC_TITLES.get(by, by)}",
                 "RectGrad's map follows the size of the input; without the product it does so "
                 "less.",
                 source=_PAPER,

@@ -75,7 +75,7 @@ class Page:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How similarities are read: margin, resamples and seed of ``verdict.read``."""
+        """Margin, resamples and seed of ``verdict.read``, which say how similarities are read."""
         return {"margin": self.margin, "resamples": self.resamples, "seed": self.seed}
 
     @cached_property
@@ -129,7 +129,7 @@ def nonzero_pixels(x: Tensor) -> Tensor | None:
 def nonzero_metrics(where: Tensor) -> dict[str, PixelSpearman]:
     """The rank correlations over the pixels that are not zero."""
     return {
-        f"spearman_{kind}, not zero": PixelSpearman(where, signed=signed)
+        f"spearman_{kind}_not_zero": PixelSpearman(where, signed=signed)
         for kind, signed in (("abs", False), ("signed", True))
     }
 

@@ -177,7 +177,7 @@ def engine(grid: Grid, cores: int | None, words: Sequence[str] = ()) -> list[str
     if not WORKFLOW.is_file():
         raise InputError(f"no {WORKFLOW} here; run the command in a checkout of the repository")
     if importlib.util.find_spec("snakemake") is None:
-        raise InputError("Snakemake is not installed; pip install -e '.[workflow]'")
+        raise InputError("Snakemake is not installed; pip install 'saliency-sanity[workflow]'")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW)]
     # One run at a time is what the lock of this grid sees to, and it ends with its process.
     command += ["--nolock", "--rerun-incomplete", "--keep-going"]

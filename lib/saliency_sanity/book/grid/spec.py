@@ -9,23 +9,54 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import Field, field_validator, model_validator
 
 from saliency_sanity._errors import InputError, unknown
+from saliency_sanity._schema import Strict, Values, checked
 from saliency_sanity.book.grid.cell import Cell, cell_name, distinct
 from saliency_sanity.book.runs.cases import PARAMETER, Case, read_cases
 from saliency_sanity.book.runs.parameters import SHARD, check_parameters, read_parameters
 from saliency_sanity.book.runs.profiles import check_recipe, profile_parameters, profile_recipe
+from saliency_sanity.book.runs.yaml_file import read_yaml
 
 FOLDER = Path("results/grids")
 
-_KEYS = ("notebook", "profile", "threads", "shards", "parameters", "grid", "cases")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _STEM = re.compile(r"\w[\w.-]*", re.ASCII)
 # What the runner sets for each cell.
 _OURS = ("results", PARAMETER, SHARD)
+
+
+_Count = Annotated[int, Field(strict=True, ge=1)]
+_MAPS = "map names to values"
+
+
+class _File(Strict):
+    """A grid as its file has it."""
+
+    notebook: str = Field(description="name what is run")
+    profile: str | None = Field(None, description="name a file of config/")
+    threads: _Count = Field(1, description="be a whole number from 1 on")
+    shards: _Count = Field(1, description="be a whole number from 1 on")
+    parameters: Values = Field({}, description=_MAPS)
+    grid: Values = Field({}, description=_MAPS)
+    cases: Values = Field({}, description=_MAPS)
+
+    @field_validator("cases", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return dict.fromkeys(map(str, value)) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _varied(self) -> _File:
+        if not self.grid and not self.cases:
+            raise ValueError(
+                "neither 'grid' (name: [values]) nor 'cases' says what to vary; "
+                "a single run is: python -m saliency_sanity run"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -111,9 +142,9 @@ def read_grid(file: str | Path) -> Grid:
     file = Path(file)
     content = _content(file)
     notebooks = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-    if content["notebook"] not in notebooks:
-        raise InputError(f"{file.name}: {unknown('notebook', content['notebook'], notebooks)}")
-    source = Path("notebooks") / f"{content['notebook']}.ipynb"
+    if content.notebook not in notebooks:
+        raise InputError(f"{file.name}: {unknown('notebook', content.notebook, notebooks)}")
+    source = Path("notebooks") / f"{content.notebook}.ipynb"
     declared = read_parameters(source)
     if "results" not in declared:
         raise InputError(
@@ -121,34 +152,34 @@ def read_grid(file: str | Path) -> Grid:
             "each other's; add 'results: str = \"results\"' and write its tables there"
         )
     check = partial(_checked, declared)
-    shared = check(content["parameters"], f"{file.name}, parameters")
-    axes = _axes(content["grid"], declared, shared, file.name)
+    shared = check(content.parameters, f"{file.name}, parameters")
+    axes = _axes(content.grid, declared, shared, file.name)
     cells = []
-    for label, (case, own) in _cases(content["cases"], source, file.name).items():
+    for label, (case, own) in _cases(content.cases, source, file.name).items():
         where = f"{file.name}, case {label!r}"
         own = check(own, where)
         for name in own.keys() & axes.keys():
             raise InputError(f"{where}: {name!r} is varied by 'grid' already; set it in one place")
         below = {name: item.default for name, item in declared.items()}
         below |= case.values(source) if case else {}
-        if content["profile"] is not None:
-            below |= profile_parameters(content["profile"], "config", source, case)
+        if content.profile is not None:
+            below |= profile_parameters(content.profile, "config", source, case)
         for values in product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
             given = shared | own | point
             full = {key: value for key, value in (below | given).items() if key not in _OURS}
             cells.append(Cell(cell_name(source.stem, label, point), label, case, given, full))
     varied = dict.fromkeys(axes)
-    for entry in content["cases"].values():
+    for entry in content.cases.values():
         varied |= dict.fromkeys(entry or {})
-    cells = _networks(distinct(cells, file.name), source, content["profile"], file.name)
-    profile, threads, shards = content["profile"], content["threads"], content["shards"]
+    cells = _networks(distinct(cells, file.name), source, content.profile, file.name)
+    profile, threads, shards = content.profile, content.threads, content.shards
     if shards > 1:
         _sharded(cells, declared, f"{file.name}: 'shards' is {shards}, but")
     return Grid(file, source, profile, threads, shards, tuple(varied), tuple(cells))
 
 
-def _content(file: Path) -> dict[str, Any]:
+def _content(file: Path) -> _File:
     if not file.is_file():
         near = sorted(path.name for path in file.parent.glob("*.yaml"))
         raise InputError(unknown("grid", file.name, near) + f" (looked for {str(file)!r})")
@@ -156,34 +187,7 @@ def _content(file: Path) -> dict[str, Any]:
         raise InputError(
             f"{file.name!r} gives its name to a folder; use letters, digits, _, - and . only"
         )
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file.name} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or "notebook" not in content:
-        raise InputError(f"{file.name}: the key 'notebook' is missing; it names what is run")
-    for key in content:
-        if key not in _KEYS:
-            raise InputError(f"{file.name}: {unknown('key', key, _KEYS)}")
-    if isinstance(content.get("cases"), list):
-        content["cases"] = dict.fromkeys(map(str, content["cases"]))
-    for key in ("parameters", "grid", "cases"):
-        content[key] = content.get(key) or {}
-        if not isinstance(content[key], dict):
-            raise InputError(f"{file.name}: {key!r} must map names to values, not {content[key]!r}")
-    if not content["grid"] and not content["cases"]:
-        raise InputError(
-            f"{file.name}: neither 'grid' (name: [values]) nor 'cases' says what to vary; "
-            "a single run is: python -m saliency_sanity run"
-        )
-    content.setdefault("profile", None)
-    for key in ("threads", "shards"):
-        number = content.setdefault(key, 1)
-        if type(number) is not int or number < 1:
-            raise InputError(
-                f"{file.name}: {key!r} must be a whole number from 1 on, not {number!r}"
-            )
-    return content
+    return checked(_File, read_yaml(file), file.name)
 
 
 def _sharded(cells: Sequence[Cell], declared: Mapping, where: str) -> None:

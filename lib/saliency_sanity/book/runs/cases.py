@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from saliency_sanity._errors import InputError, unknown
+from saliency_sanity._schema import Strict, Values, checked
 from saliency_sanity.book.runs.parameters import check_parameters, read_parameters
+from saliency_sanity.book.runs.yaml_file import read_yaml
 
 FILE = "cases.yaml"
 # A notebook that declares this parameter is told which case it runs, to name its files by.
@@ -21,8 +23,41 @@ PROFILE = "profile"
 # What stands beside a notebook's cases, and its one value.
 _AFTER, _ALL = "after", "all"
 
-_KEYS = ("title", "needs", "replicates", "profiles", "parameters")
 _NAME = re.compile(r"[a-z0-9_]+")
+
+
+class _Entry(Strict):
+    """A case as the file has it."""
+
+    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        description="say in some words what it shows"
+    )
+    needs: tuple[str, ...] = Field((), description="be a list of names")
+    replicates: str = Field(
+        "",
+        description="be the name of the parameter that says how many of the networks in 'needs' "
+        "there are",
+    )
+    profiles: tuple[str, ...] = Field((), description="be a list of names")
+    parameters: Values = Field({}, description="map names to values")
+
+    @field_validator("replicates")
+    @classmethod
+    def _of_networks(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("needs", True):
+            valid = cls.model_fields["replicates"].description
+            raise ValueError(f"'replicates' must {valid}, not {value!r} with needs []")
+        return value
+
+    @field_validator("parameters")
+    @classmethod
+    def _not_the_runners(cls, values: dict) -> dict:
+        if {PARAMETER, PROFILE} & values.keys():
+            raise ValueError(
+                f"'parameters' must map names to values, {PARAMETER!r} and {PROFILE!r} not among "
+                "them: the runner sets those"
+            )
+        return values
 
 
 @dataclass(frozen=True)
@@ -138,10 +173,7 @@ def _read(folder: str | Path) -> dict[str, dict[str, Case]]:
     path = Path(folder) / FILE
     if not path.exists():
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{FILE} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not all(
         isinstance(cases, dict) and cases for cases in content.values()
     ):
@@ -214,29 +246,4 @@ def _case(notebook: Any, name: Any, entry: Any, after_all: bool) -> Case:
     where = f"{FILE}: case {name!r} of {notebook}"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(f"{where}: a case's name has small letters, digits and _ only")
-    if not isinstance(entry, dict):
-        raise InputError(f"{where} must map {', '.join(_KEYS)} to their values")
-    for key in entry:
-        if key not in _KEYS:
-            raise InputError(f"{where}: {unknown('key', key, _KEYS)}")
-    title, parameters = entry.get("title"), entry.get("parameters") or {}
-    if not isinstance(title, str) or not title.strip():
-        raise InputError(f"{where}: 'title' is missing; say in some words what it shows")
-    for key in ("needs", "profiles"):
-        value = entry.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{where}: {key!r} must be a list of names, not {value!r}")
-    replicates = entry.get("replicates", "")
-    if not isinstance(replicates, str) or (replicates and not entry.get("needs")):
-        raise InputError(
-            f"{where}: 'replicates' must be the name of the parameter that says how many of the "
-            f"networks in 'needs' there are, not {replicates!r} with needs "
-            f"{entry.get('needs', [])}"
-        )
-    if not isinstance(parameters, dict) or {PARAMETER, PROFILE} & parameters.keys():
-        raise InputError(
-            f"{where}: 'parameters' must map names to values, {PARAMETER!r} and {PROFILE!r} not "
-            "among them: the runner sets those"
-        )
-    needs, profiles = tuple(entry.get("needs", [])), tuple(entry.get("profiles", []))
-    return Case(notebook, name, title.strip(), needs, replicates, profiles, parameters, after_all)
+    return Case(notebook, name, after_all=after_all, **dict(checked(_Entry, entry, where)))

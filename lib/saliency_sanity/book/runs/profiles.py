@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-import yaml
+from pydantic import Field
 
 from saliency_sanity._errors import InputError, unknown
+from saliency_sanity._schema import Strict, Values, checked
 from saliency_sanity.book.runs.cases import (
     PARAMETER,
     PROFILE,
@@ -17,17 +18,27 @@ from saliency_sanity.book.runs.cases import (
     all_copies,
 )
 from saliency_sanity.book.runs.parameters import Parameter, check_parameters, read_parameters
+from saliency_sanity.book.runs.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from saliency_sanity.subjects.training.recipe import Recipe
 
-
-_KEYS = ("notebooks", "networks")
 # What of a recipe belongs elsewhere, and where.
 _NOT_HERE = {
     "seed": "a case's 'replicates' says how many networks there are, with seeds 0, 1, …",
     "labels": "name the entry NETWORK-permuted for permuted labels",
 }
+
+
+class _File(Strict):
+    """A profile as its file has it."""
+
+    notebooks: dict[Any, Values] = Field(
+        description="map each of the notebooks to its values (name: value)"
+    )
+    networks: dict[Any, Values] = Field(
+        {}, description="map each of the networks to its values (name: value)"
+    )
 
 
 @dataclass(frozen=True)
@@ -72,28 +83,8 @@ def read_profile(name: str, folder: str | Path) -> Profile:
     if name not in names:
         raise InputError(unknown("profile", name, names))
     path = Path(folder) / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"profile {name!r} ({path.name}) is not YAML: {said}") from error
-    if not isinstance(content, dict) or "notebooks" not in content:
-        raise InputError(f"profile {name!r} ({path.name}): the key 'notebooks' is missing")
-    for key in content:
-        if key not in _KEYS:
-            raise InputError(f"profile {name!r}: {unknown('key', key, _KEYS)}")
-    tables = {}
-    for key in _KEYS:
-        entries = content.get(key) or {}
-        if not isinstance(entries, dict) or not all(
-            values is None or isinstance(values, dict) for values in entries.values()
-        ):
-            raise InputError(
-                f"profile {name!r} ({path.name}): {key!r} must map each of the {key} to "
-                "its values (name: value)"
-            )
-        tables[key] = {entry: dict(values or {}) for entry, values in entries.items()}
-    return Profile(**tables)
+    where = f"profile {name!r} ({path.name})"
+    return Profile(**dict(checked(_File, read_yaml(path, where), where)))
 
 
 def profile_parameters(
@@ -264,16 +255,18 @@ def check_recipe(
     try:
         named = split_key(network)
         recipe = Recipe(**named) if base is None else base
-        declared = {
-            field.name: Parameter(
-                field.name, types[field.name].__name__, getattr(recipe, field.name), ""
-            )
-            for field in fields(recipe)
-            if field.name != "network"
-        }
-        recipe = replace(recipe, **check_parameters(declared, given, where))
-    except InputError:
-        raise
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+    declared = {
+        field.name: Parameter(
+            field.name, types[field.name].__name__, getattr(recipe, field.name), ""
+        )
+        for field in fields(recipe)
+        if field.name != "network"
+    }
+    values = check_parameters(declared, given, where)
+    try:
+        recipe = replace(recipe, **values)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error
     if named["labels"] != "true" and recipe.labels != named["labels"]:

@@ -50,7 +50,7 @@ class ProvenanceBox:
     Attributes
     ----------
     content
-        What :func:`provenance` returned.
+        What :func:`~saliency_sanity._provenance.provenance` returned.
     """
 
     def __init__(self, content: Mapping[str, Any]):
@@ -102,9 +102,9 @@ def provenance_box(content: Mapping[str, Any] | None = None, **parts: Any) -> Pr
     Parameters
     ----------
     content
-        What :func:`provenance` returned; None calls it with ``parts``.
+        What :func:`~saliency_sanity._provenance.provenance` returned; None calls it with ``parts``.
     parts
-        Arguments of :func:`provenance`.
+        Arguments of :func:`~saliency_sanity._provenance.provenance`.
 
     Raises
     ------

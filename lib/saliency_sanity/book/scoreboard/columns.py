@@ -7,7 +7,7 @@ from saliency_sanity._errors import unknown
 from saliency_sanity.book.runs.cases import Case
 from saliency_sanity.probes.input_size import INPUT_WORDS, KEPT
 from saliency_sanity.probes.units import MOVED, UNCHANGED
-from saliency_sanity.verdict.reading import EDGE_WORDS, RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import EDGE_WORDS, RANDOMIZATION_WORDS
 
 UNIT_WORDS = {"below": "another map", "above": "the same map"}
 

@@ -10,10 +10,11 @@ from saliency_sanity._files import read_table
 from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title
 from saliency_sanity.book.scoreboard.columns import CHECKS, Check, Source
 from saliency_sanity.randomization.blocks import WHOLE
-from saliency_sanity.verdict.wording import settled
+from saliency_sanity.verdict.obstacle import Obstacle
+from saliency_sanity.verdict.wording import settled, why
 
 # The page on competition names a competitive twin by its base; the catalogue has these.
-TWIN = "competitive "
+TWIN = "competitive_"
 TWINS = {
     f"{TWIN}gradient_x_input": "cgi",
     f"{TWIN}integrated_gradients": "competitive_ig",
@@ -22,7 +23,7 @@ TWINS = {
 
 COLUMNS = (
     *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
-    *("reason", "stage", "page", "link"),
+    *("obstacle", "stage", "page", "link"),
 )
 # Of several blocks that one counts which is noticed least.
 _SEVERITY = {"below": 0, "inconclusive": 1, "above": 2}
@@ -49,7 +50,8 @@ def read_scoreboard(
     Returns
     -------
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
-    is below, above or inconclusive, ``words`` what that means, ``standing`` as
+    is below, above or inconclusive, ``obstacle`` why it is open, ``words`` what that means,
+    ``standing`` as
     ``Check.standing`` says; ``page`` and ``link`` lead to what shows why. What was not measured
     has no row.
 
@@ -75,7 +77,8 @@ def read_scoreboard(
 
 def method_title(name: str) -> str:
     """What pages call a method of the scoreboard."""
-    return title(name.removeprefix(TWIN)) + ", competitive" * name.startswith(TWIN)
+    base = _base(name)
+    return title(base) + ", competitive" * (base != name)
 
 
 def in_order(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -85,7 +88,7 @@ def in_order(names: Sequence[str]) -> tuple[list[str], list[str]]:
         dict.fromkeys(names),
         key=lambda name: places.index(name) if name in places else len(places),
     )
-    controls = [name for name in names if is_control(name.removeprefix(TWIN))]
+    controls = [name for name in names if is_control(_base(name))]
     return [name for name in names if name not in controls], controls
 
 
@@ -103,6 +106,11 @@ def tally(table: pd.DataFrame, checks: Sequence[Check] = CHECKS) -> dict[str, in
         "unwanted": sum("unwanted" in found for found in standings),
     }
     return {"methods": len(methods), "open": len(methods) - sum(counts.values())} | counts
+
+
+def _base(name: str) -> str:
+    """What competes in a twin that the catalogue does not have; else the method itself."""
+    return name if name in CATALOGUE else name.removeprefix(TWIN)
 
 
 def _missing(missing: Sequence[Source], folder: Path, profile: str) -> str:
@@ -139,9 +147,10 @@ def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
             f"{source.file}: {unknown('metric', check.metric, readings['metric'].unique())}"
         )
     judged = [_judged(row, check) for row in own.to_dict("records")]
-    verdicts, reasons = zip(*judged, strict=True)
+    verdicts, obstacles = zip(*judged, strict=True)
     methods = own["method"].replace(TWINS)
-    own = _chosen(own.assign(method=methods, verdict=verdicts, reason=reasons), check)
+    own = own.assign(method=methods, verdict=verdicts, obstacle=obstacles, line=check.line)
+    own = _chosen(own, check)
     twice = own.loc[own["method"].duplicated(), "method"].tolist()
     if twice:
         raise ValueError(f"{source.file}: {twice[0]!r} has several readings of {check.metric}")
@@ -152,14 +161,12 @@ def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
 def _judged(row: Mapping, check: Check) -> tuple[str, str]:
     """The verdict and why it is open."""
     if check.line is None or not settled(row):
-        # Of several reasons the first is the one that decides.
-        reason = row["reason"].partition(";")[0]
-        return row["verdict"], reason if row["verdict"] == "inconclusive" else ""
+        return row["verdict"], row["obstacle"]
     if row["low"] >= check.line:
         return "above", ""
     if row["high"] < check.line:
         return "below", ""
-    return "inconclusive", f"the interval holds {check.line:g}"
+    return "inconclusive", Obstacle.LINE_INSIDE.value
 
 
 def _chosen(readings: pd.DataFrame, check: Check) -> pd.DataFrame:
@@ -177,10 +184,10 @@ def _chosen(readings: pd.DataFrame, check: Check) -> pd.DataFrame:
 def _row(row: Mapping, check: Check, source: Source) -> dict:
     verdict = row["verdict"]
     return {
-        **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "reason")},
+        **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "obstacle")},
         "check": check.key,
         "standing": check.standing(verdict),
-        "words": check.words.get(verdict) or f"inconclusive: {row['reason']}",
+        "words": check.words.get(verdict) or f"inconclusive: {why(row)}",
         "stage": row.get("stage", "") if check.single else "",
         "page": source.copy,
         "link": source.link,

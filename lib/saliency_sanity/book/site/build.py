@@ -14,10 +14,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import yaml
-
 from saliency_sanity.book.runs.cases import Case, read_cases
 from saliency_sanity.book.runs.stamp import METADATA_KEY
+from saliency_sanity.book.runs.yaml_file import read_yaml, write_yaml
 from saliency_sanity.book.site.pages import write_pages
 
 LIMIT = 3_000_000  # bytes
@@ -84,7 +83,7 @@ class BookError(RuntimeError):
 def read_toc(toc: Path) -> dict:
     """A table of contents as its file has it. Raises BookError when the file is missing."""
     try:
-        return yaml.safe_load(toc.read_text(encoding="utf8"))
+        return read_yaml(toc)
     except FileNotFoundError:
         raise BookError(
             f"{toc} is missing: build the book from the root of the repository, "
@@ -260,11 +259,10 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
     shutil.copyfile(mathjax(), script)
     write_pages(book)
 
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))
+    config = read_yaml(root / "_config.yml")
     config["parse"]["myst_substitutions"]["profile"] = profile
-    (stage / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf8")
-    text = yaml.safe_dump(toc, sort_keys=False, allow_unicode=True)
-    (stage / "_toc.yml").write_text(text, encoding="utf8")
+    write_yaml(config, stage / "_config.yml")
+    write_yaml(toc, stage / "_toc.yml")
 
     for page in pages:
         if not any((stage / f"{page}{suffix}").is_file() for suffix in (".md", ".ipynb")):
@@ -330,7 +328,7 @@ def build(
     the one the notebooks ran in; the landing page states it. The build goes to a temporary folder
     beside ``site`` and replaces it only when whole: after an error the previous site is as it was.
     Every Sphinx warning is an error, a page that is too heavy a warning. Raises BookError;
-    InputError for cases that cannot be read.
+    InputError for YAML that cannot be read.
     """
     root = Path(root).resolve()
     stage, site, results = root / stage, root / site, root / results

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from docutils import nodes
 from PIL import Image
 
+from saliency_sanity.book.runs.yaml_file import read_yaml
 from saliency_sanity.book.site.build import read_toc, toc_files
 
 STORY = Path("book/story.yml")
@@ -20,7 +20,7 @@ PHONE = 4.3
 
 def read_leads(path: Path) -> dict[str, str]:
     """The sentence that leads to each page, by page, from a file such as ``book/story.yml``."""
-    return yaml.safe_load(path.read_text(encoding="utf8"))
+    return read_yaml(path)
 
 
 def lead_on(page: str, pages: Sequence[str], leads: Mapping[str, str]) -> str:

@@ -2,13 +2,17 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, Field
 from torch import nn
 
-from saliency_sanity._errors import unknown
+from saliency_sanity._errors import known, unknown
+from saliency_sanity._schema import Strict, checked
 from saliency_sanity.subjects.datasets import CLASS_NAMES
 from saliency_sanity.subjects.small_networks import TRAINABLE
 
@@ -44,18 +48,48 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 _PERMUTED = "permuted"
-_CHOICES = {
-    "dataset": tuple(CLASS_NAMES),
-    "labels": ("true", _PERMUTED),
-    "optimizer": ("adam", "adamw", "sgd"),
-    "schedule": ("constant", "one-cycle"),
-    "augmentation": ("none", "flip-shift"),
-}
+_LABELS = ("true", _PERMUTED)
 
 # One name for each: seed 0 is left out and no seed starts with a zero.
 _WEIGHTS = re.compile(
     rf"(?P<dataset>{'|'.join(CLASS_NAMES)})(?P<labels>-{_PERMUTED})?(-(?P<seed>[1-9][0-9]*))?"
 )
+
+
+def _one_of(kind: str, valid: Iterable[str]) -> Any:
+    """The type of a text that is among the valid ones."""
+    return Annotated[str, BeforeValidator(partial(known, kind, valid=tuple(valid)))]
+
+
+# Nothing is bent: a text is no number, and a truth value none either.
+_Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+_NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+_From0 = Annotated[int, Field(strict=True, ge=0)]
+_From1 = Annotated[int, Field(strict=True, ge=1)]
+_POSITIVE, _COUNT = "be a positive and finite number", "be a positive whole number"
+
+
+class _Checked(Strict):
+    """What the values of a recipe have to be."""
+
+    network: _one_of("network to train", TRAINABLE)
+    dataset: _one_of("dataset", CLASS_NAMES)
+    source: str = Field(description="be a text")
+    images: _From0 = Field(description="be a positive whole number, or 0 for all")
+    labels: _one_of("labels", _LABELS)
+    epochs: _Positive = Field(description=_POSITIVE)
+    batch: _From1 = Field(description=_COUNT)
+    learning_rate: _Positive = Field(description=_POSITIVE)
+    weight_decay: _NotNegative = Field(description="be 0 or a positive and finite number")
+    optimizer: _one_of("optimizer", ("adam", "adamw", "sgd"))
+    schedule: _one_of("schedule", ("constant", "one-cycle"))
+    augmentation: _one_of("augmentation", ("none", "flip-shift"))
+    size: _From1 = Field(description=_COUNT)
+    target_accuracy: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
+        description="be a number from 0 to 1"
+    )
+    seed: _From0 = Field(description="be 0 or a positive whole number")
+
 
 # Part of the steps in which a one-cycle schedule rises, and where it starts from.
 _RISE, _START = 0.05, 0.04
@@ -94,35 +128,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        if self.network not in TRAINABLE:
-            raise ValueError(unknown("network to train", self.network, TRAINABLE))
+        known("network to train", self.network, TRAINABLE)
         own = {"size": TRAINABLE[self.network].size, **_DEFAULTS[self.network]}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                value = own[field.name]
-            if field.type is float and type(value) is int:
-                value = float(value)
-            if type(value) is not field.type:
-                raise ValueError(
-                    f"{field.name} {value!r} of the recipe is {type(value).__name__}, "
-                    f"not {field.type.__name__}"
-                )
-            object.__setattr__(self, field.name, value)
-        for name, valid in _CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(unknown(name, getattr(self, name), valid))
-        for name in ("epochs", "batch", "learning_rate", "size"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} {getattr(self, name)} must be positive and finite")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay {self.weight_decay} must be 0 or positive")
-        if self.seed < 0:
-            raise ValueError(f"seed {self.seed} must be 0 or positive")
-        if self.images < 0:
-            raise ValueError(f"images {self.images} must be positive, or 0 for all")
-        if not 0 <= self.target_accuracy <= 1:
-            raise ValueError(f"target_accuracy {self.target_accuracy} must lie in 0 to 1")
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        for name, value in checked(_Checked, own | given):
+            object.__setattr__(self, name, value)
 
     @property
     def key(self) -> str:
@@ -168,7 +178,7 @@ class Recipe:
 
 def network_keys() -> list[str]:
     """Names of the networks that can be trained, on true labels and on permuted ones."""
-    return [name + _suffix(labels) for name in TRAINABLE for labels in _CHOICES["labels"]]
+    return [name + _suffix(labels) for name in TRAINABLE for labels in _LABELS]
 
 
 def split_key(key: str) -> dict[str, str]:

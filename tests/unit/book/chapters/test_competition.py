@@ -4,12 +4,12 @@ from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.chapters.competition import competition_claims
 
 MARGIN, SHARE = 0.1, 0.2
-TWINS = {"competitive product": "product", "competitive noise": "noise"}
-TITLES = {"product": "Product", "competitive product": "Product, competitive"} | {
+TWINS = {"competitive_product": "product", "competitive_noise": "noise"}
+TITLES = {"product": "Product", "competitive_product": "Product, competitive"} | {
     "noise": "Noise",
-    "competitive noise": "Noise, competitive",
+    "competitive_noise": "Noise, competitive",
 }
-LEVELS = {"product": 0.8, "competitive product": 0.0, "noise": 0.0, "competitive noise": 0.0}
+LEVELS = {"product": 0.8, "competitive_product": 0.0, "noise": 0.0, "competitive_noise": 0.0}
 PASSES = "Product passes layer randomization by competition, by rank correlation, absolute"
 LABELS = "Product passes random labels by competition, by rank correlation, absolute"
 
@@ -42,7 +42,7 @@ def survival(after=0.2, wide=0.01):
     for position, (stage, value) in enumerate(values.items()):
         made.append(
             {
-                "method": "competitive product",
+                "method": "competitive_product",
                 "quantity": "survivors",
                 "stage": stage,
                 "position": position,
@@ -57,7 +57,7 @@ def survival(after=0.2, wide=0.01):
 def claimed(levels=None, relabelled=None, left=None, **settings):
     claims = ClaimTable("page")
     readings = pd.concat(
-        [rows(LEVELS | {"competitive product": 0.9}, 0), rows(LEVELS | (levels or {}))]
+        [rows(LEVELS | {"competitive_product": 0.9}, 0), rows(LEVELS | (levels or {}))]
     )
     competition_claims(
         claims,
@@ -77,10 +77,10 @@ def claimed(levels=None, relabelled=None, left=None, **settings):
     ("levels", "expected"),
     [
         ({}, "reproduced"),
-        ({"competitive product": 0.5}, "not reproduced"),
-        ({"competitive product": 0.1}, "inconclusive"),
+        ({"competitive_product": 0.5}, "not reproduced"),
+        ({"competitive_product": 0.1}, "inconclusive"),
         ({"product": 0.0}, "not tested"),
-        ({"product": 0.0, "competitive product": 0.5}, "not reproduced"),
+        ({"product": 0.0, "competitive_product": 0.5}, "not reproduced"),
         ({"product": 0.1}, "inconclusive"),
     ],
 )
@@ -90,7 +90,7 @@ def test_passing_is_read_at_the_last_stage(levels, expected):
 
 def test_labels_are_claims_of_their_own_where_there_are_such_networks():
     assert LABELS not in claimed()
-    found = claimed(relabelled=rows(LEVELS | {"competitive product": 0.6}))
+    found = claimed(relabelled=rows(LEVELS | {"competitive_product": 0.6}))
     assert found[LABELS].verdict == "not reproduced"
     assert found[PASSES].verdict == "reproduced"
     forgotten = claimed(relabelled=rows(LEVELS), memorized=False)[LABELS]
@@ -121,5 +121,5 @@ def test_chance_is_known_where_all_labels_compete_only():
 
 @pytest.mark.parametrize(("kappa", "expected"), [(0.0, "reproduced"), (0.5, "inconclusive")])
 def test_noise_passes_too(kappa, expected):
-    assert claimed({"competitive noise": kappa})["noise passes, too"].verdict == expected
+    assert claimed({"competitive_noise": kappa})["noise passes, too"].verdict == expected
     assert not any("Noise passes" in id for id in claimed())

@@ -4,19 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made.notebooks import PARAMETERS, notebook
+from made.grids import grid_here
 from saliency_sanity._files import write_json
 from saliency_sanity.book.grid.estimate import Estimate, estimate
-from saliency_sanity.book.grid.spec import Grid, read_grid
+from saliency_sanity.book.grid.spec import Grid
 
 
 @pytest.fixture
 def grid(tmp_path, monkeypatch) -> Grid:
     monkeypatch.chdir(tmp_path)
-    declared = PARAMETERS + 'results: str = "results"\n'
-    notebook(tmp_path / "notebooks" / "one.ipynb", parameters=declared)
-    Path("small.yaml").write_text("notebook: one\ngrid: {count: [1, 2], name: [a, b]}\n")
-    return read_grid("small.yaml")
+    return grid_here(grid={"count": [1, 2], "name": ["a", "b"]})
 
 
 def ran(path: str, seconds: float, notebook: str = "one.ipynb", day: int = 1, **parameters) -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made.notebooks import PARAMETERS, notebook
+from made.grids import grid_here
 from saliency_sanity.book.grid.failures import failure, forget
-from saliency_sanity.book.grid.spec import Grid, read_grid
+from saliency_sanity.book.grid.spec import Grid
 
 NAME = "one-count=1.5"
 SHARDS = Path("results/grids/small/shards") / NAME
@@ -16,10 +16,7 @@ SHARDS = Path("results/grids/small/shards") / NAME
 def grid(tmp_path, monkeypatch) -> Grid:
     """A grid with three shards a cell."""
     monkeypatch.chdir(tmp_path)
-    declared = PARAMETERS + 'results: str = "results"\nshard: str = ""\nblock: int = 1\n'
-    notebook(tmp_path / "notebooks" / "one.ipynb", parameters=declared)
-    Path("small.yaml").write_text("notebook: one\nshards: 3\ngrid: {count: [1]}\n")
-    return read_grid("small.yaml")
+    return grid_here('shard: str = ""\nblock: int = 1\n', shards=3, grid={"count": [1]})
 
 
 def left(path: Path, text: str = "") -> Path:

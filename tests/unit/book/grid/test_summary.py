@@ -1,24 +1,17 @@
 """The summary of a grid: whose rows these are, and which cells are not in it."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
-from made.notebooks import PARAMETERS, notebook
+from made.grids import grid_here
 from saliency_sanity._files import write_json
-from saliency_sanity.book.grid.spec import Grid, read_grid
+from saliency_sanity.book.grid.spec import Grid
 from saliency_sanity.book.grid.summary import gather, write_summary
 
 
 @pytest.fixture
 def grid(tmp_path, monkeypatch) -> Grid:
     monkeypatch.chdir(tmp_path)
-    declared = PARAMETERS + 'results: str = "results"\n'
-    notebook(tmp_path / "notebooks" / "one.ipynb", parameters=declared)
-    Path("small.yaml").write_text(
-        "notebook: one\ngrid: {count: [1, 2]}\ncases: {a: {sizes: [5]}, b: {rate: 2}}\n"
-    )
-    return read_grid("small.yaml")
+    return grid_here(grid={"count": [1, 2]}, cases={"a": {"sizes": [5]}, "b": {"rate": 2}})
 
 
 def done(grid: Grid, tables: dict[str, pd.DataFrame], **changed) -> None:
@@ -85,7 +78,7 @@ def test_results_of_other_parameters_are_not_taken(grid):
 
 
 def test_cells_with_unlike_tables_fit_together(grid):
-    """A network has no prior, a stage no reason: then a whole column is missing or empty."""
+    """A network has no prior, a stage no obstacle: then a whole column is missing or empty."""
     done(grid, {"one": TABLE})
     other = TABLE.assign(prior=[0.5, float("nan")], value=[1.0, 2.0])
     other.to_parquet(grid.path("results", grid.cells[0].name) / "tables" / "one.parquet")

@@ -215,7 +215,7 @@ def test_names_follow_the_data_that_a_profile_trains_on(trained):
         ({"cnn": {"seed": 1}}, r"profile 'quick', cnn: 'seed' is not .*'replicates' says"),
         ({"cnn": {"labels": "permuted"}}, r"'labels' is not .*name the entry NETWORK-permuted"),
         ({"cnn-permuted": {"labels": "true"}}, r"cnn-permuted: 'labels' is not the profile's"),
-        ({"mlp": {"epochs": 0}}, r"profile 'quick', mlp: epochs 0.0 must be positive"),
+        ({"mlp": {"epochs": 0}}, r"profile 'quick', mlp: 'epochs' must be a positive .* not 0.0"),
     ],
 )
 def test_every_network_of_a_profile_is_checked(trained, networks, says):
@@ -240,7 +240,7 @@ def test_no_networks_is_no_number_of_them(trained):
         ("mlp", r"profile 'tiny', mlp: unknown parameter 'epoch'\. Nearest: epochs"),
         ("inception_v3", r"parameter 'batch' is declared as int"),
         ("resnet", r"profile 'tiny', resnet: unknown network to train 'resnet'"),
-        ("cnn", r"profile 'tiny', cnn: epochs 0.0 must be positive"),
+        ("cnn", r"profile 'tiny', cnn: 'epochs' must be a positive .* not 0.0"),
     ],
 )
 def test_a_recipe_with_anything_else_is_refused(tmp_path, network, says):

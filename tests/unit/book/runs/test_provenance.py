@@ -61,6 +61,12 @@ def test_the_duration_counts_from_the_given_start():
         provenance(started=datetime(2026, 1, 1))
 
 
+def test_without_a_start_neither_start_nor_duration_is_told():
+    content = provenance()
+    assert (content["started"], content["seconds"]) == (None, None)
+    assert not {"Started", "Duration"} & dict(provenance_box(content).rows()).keys()
+
+
 def test_the_commit_is_that_of_the_checkout(checkout):
     found = module._commit_of(checkout / "module.py")
     assert found == {"id": git(checkout, "rev-parse", "HEAD"), "dirty": False}

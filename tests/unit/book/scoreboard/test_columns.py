@@ -17,7 +17,7 @@ from saliency_sanity.book.scoreboard.columns import (
     Source,
     checks_in,
 )
-from saliency_sanity.verdict.reading import EDGE_WORDS, RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import EDGE_WORDS, RANDOMIZATION_WORDS
 
 COPIES = all_copies(ROOT / "notebooks")
 SOURCES = list(dict.fromkeys(source for check in CHECKS for source in check.sources))

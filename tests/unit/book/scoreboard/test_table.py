@@ -23,7 +23,7 @@ from saliency_sanity.book.scoreboard.table import (
     tally,
 )
 from saliency_sanity.randomization.blocks import WHOLE
-from saliency_sanity.verdict.reading import RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 ONE = Source("02_a", "cnn", "verdicts")
 CASCADE = Check("cascade", "Random weights", "CNN", (ONE,), RANDOMIZATION_WORDS)
@@ -132,6 +132,16 @@ def test_twins_stand_under_the_catalogues_name(tmp_path):
     assert in_order(table.index)[1] == [f"{TWIN}noise"], "a control, although in no catalogue"
 
 
+def test_the_catalogues_own_competition_keeps_its_title():
+    """Its names begin as those of twins that the catalogue does not have."""
+    for key in TWINS.values():
+        assert method_title(key) == CATALOGUE[key].title
+    assert {key for key in TWINS.values() if key.startswith(TWIN)} == {
+        "competitive_ig",
+        "competitive_lrp",
+    }
+
+
 def test_methods_come_in_the_catalogues_order_and_controls_apart():
     given = ["noise", "my:own", "sobel", "gradient_x_input", "gradient", f"{TWIN}noise"]
     methods, controls = in_order(given)
@@ -149,9 +159,9 @@ def test_methods_come_in_the_catalogues_order_and_controls_apart():
         ((0.99, 1.0), {}, "inconclusive", "inconclusive: the interval holds 0.999"),
         (
             (0.9999, 1.0),
-            {"verdict": "inconclusive", "reason": "chance is 0.998: the metric cannot tell; one"},
+            {"verdict": "inconclusive", "obstacle": "no_room", "chance": 0.9981, "notes": ""},
             "inconclusive",
-            "inconclusive: chance is 0.998: the metric cannot tell",
+            "inconclusive: chance is 0.998: the metric cannot tell maps apart",
         ),
     ],
 )
@@ -162,6 +172,25 @@ def test_a_line_of_its_own_decides(tmp_path, interval, given, verdict, words):
     assert tuple(table.loc["gradient", ["verdict", "words"]]) == (verdict, words)
     standing = {"above": "wanted", "below": "unwanted", "inconclusive": "open"}
     assert table.loc["gradient", "standing"] == standing[verdict]
+    obstacle = given.get("obstacle", "line_inside") if verdict == "inconclusive" else ""
+    assert table.loc["gradient", "obstacle"] == obstacle
+
+
+def test_why_a_verdict_is_open_stands_as_key_and_in_words(tmp_path):
+    rows = [reading(name, "spearman_abs", OPEN, images=3) for name in ("gradient", "sobel")]
+    rows[1] |= {"obstacle": "few_images", "notes": "of_images:20"}
+    table = read(tmp_path, CASCADE, rows)
+    assert table["obstacle"].tolist() == ["margin_inside", "few_images"]
+    assert table["words"].tolist() == [
+        "inconclusive: the interval holds the margin 0.1",
+        "inconclusive: too few images: 3 of 20 with a defined similarity",
+    ]
+
+
+def test_an_obstacle_that_nobody_knows_is_refused(tmp_path):
+    rows = [reading("gradient", "spearman_abs", OPEN, obstacle="margin_inner")]
+    with pytest.raises(ValueError, match=r"unknown obstacle 'margin_inner'\. Nearest: margin_insi"):
+        read(tmp_path, CASCADE, rows)
 
 
 def test_a_metric_that_the_table_lacks_is_refused(tmp_path):

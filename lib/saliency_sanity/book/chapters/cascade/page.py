@@ -58,9 +58,9 @@ from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, verdict_
 _MULTIPLIED = ("gradient", "gradient_x_input", "integrated_gradients")
 _KINDS = {
     "spearman_abs": "absolute, all pixels",
-    "spearman_abs, not zero": "absolute, where the input is not zero",
+    "spearman_abs_not_zero": "absolute, where the input is not zero",
     "spearman_signed": "signed, all pixels",
-    "spearman_signed, not zero": "signed, where the input is not zero",
+    "spearman_signed_not_zero": "signed, where the input is not zero",
 }
 _SLIDER_BYTES = 400_000
 

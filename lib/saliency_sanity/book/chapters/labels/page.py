@@ -45,7 +45,6 @@ from saliency_sanity.subjects.models import load_replicates
 from saliency_sanity.subjects.training.accuracy import trainings
 from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
 
-_UNLEARNED = "the permuted labels were not memorized"
 # How accuracies are printed, by column.
 _FORMATS = {
     "pictures": "{:,}",
@@ -191,7 +190,7 @@ class Labels(Page):
 
     def _read(self, agreed: Agreed) -> pd.DataFrame:
         found = agreed.readings(**self.settings)
-        return found if self.learned else undecided(found, _UNLEARNED)
+        return found if self.learned else undecided(found)
 
     @cached_property
     def found(self) -> pd.DataFrame:

@@ -16,13 +16,13 @@ from saliency_sanity.book.chapters.labels.references import (
     no_more,
 )
 from saliency_sanity.experiments.label_permutation import CONTROL
-from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled
+from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled, why
 
 _BY = {
     ABSOLUTE: "by absolute ranks",
     SIGNED: "with signs",
-    f"{ABSOLUTE}, not zero": "over pixels where the input is not zero",
-    f"{SIGNED}, not zero": "with signs over pixels where the input is not zero",
+    f"{ABSOLUTE}_not_zero": "over pixels where the input is not zero",
+    f"{SIGNED}_not_zero": "with signs over pixels where the input is not zero",
     "ssim": "by SSIM",
     "hog": "by HOG",
 }
@@ -44,7 +44,7 @@ def what_remains(readings: pd.DataFrame, method: str, margin: float) -> str:
     row = rows.pop(lead)
     sentences = [f"**{title(method)}**: {_by(lead)}, {_kept(row)}."]
     if settled(row):
-        reached = _reached(row, margin, rows.get(f"{lead}, not zero"))
+        reached = _reached(row, margin, rows.get(f"{lead}_not_zero"))
         sentences.append("; ".join([reached, *_labels(row, margin)]) + ".")
     if rows:
         parts = [_value(other) for other in rows.values()]
@@ -60,13 +60,9 @@ def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _open(row: Mapping) -> str:
-    return row["reason"].partition(";")[0] or "undefined"
-
-
 def _kept(row: Mapping) -> str:
     if not settled(row):
-        return f"there is no verdict ({_open(row)})"
+        return f"there is no verdict ({why(row)})"
     parts = [
         f"{words} {rounded(row[f'{name}_kappa'])}"
         for name, words in REFERENCES.items()
@@ -79,7 +75,7 @@ def _kept(row: Mapping) -> str:
 def _value(row: Mapping) -> str:
     if settled(row):
         return f"{rounded(row['kappa'])} {_by(row['metric'])}"
-    return f"without a verdict {_by(row['metric'])} ({_open(row)})"
+    return f"without a verdict {_by(row['metric'])} ({why(row)})"
 
 
 def _beside(row: Mapping, reference: str) -> bool:

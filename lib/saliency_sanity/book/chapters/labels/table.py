@@ -9,13 +9,14 @@ from saliency_sanity._errors import unknown
 from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.book.chapters.labels.references import has_reference, no_more
 from saliency_sanity.experiments.label_permutation import CONTROL
-from saliency_sanity.verdict.wording import kappa_text, rounded, said, settled
+from saliency_sanity.verdict.obstacle import Obstacle
+from saliency_sanity.verdict.wording import kappa_text, rounded, said, settled, verdict_words
 
 
-def undecided(readings: pd.DataFrame, reason: str) -> pd.DataFrame:
-    """The same readings without verdicts, for networks from which nothing can be concluded."""
-    words = f"inconclusive ({reason})"
-    return readings.assign(verdict="inconclusive", reason=reason, words=words)
+def undecided(readings: pd.DataFrame) -> pd.DataFrame:
+    """The same readings without verdicts, for networks that did not learn their permuted labels."""
+    rows = readings.assign(verdict="inconclusive", obstacle=Obstacle.NOT_MEMORIZED.value, notes="")
+    return rows.assign(words=[verdict_words(row) for row in rows.to_dict("records")])
 
 
 def agreement_table(readings: pd.DataFrame, metric: str) -> Styler:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
+from saliency_sanity.book.chapters.labels.table import undecided
 from saliency_sanity.book.chapters.published import published_labels
 from saliency_sanity.experiments.label_permutation import ACROSS, TRUE, Agreed
 from saliency_sanity.experiments.label_permutation import PERMUTED as BOTH
@@ -169,3 +170,14 @@ def test_published_and_ours_stand_beside_each_other():
 def test_nothing_published_is_an_empty_table():
     readings = measured({("gradient", "ssim"): (0.5, 0.5, 0.5)})
     assert beside_published(readings, published_labels("mlp", "mnist")).data.empty
+
+
+def test_without_memorized_labels_there_are_readings_but_no_verdicts():
+    readings = measured(FOUND)
+    rows = undecided(readings)
+    assert list(rows.columns) == list(readings.columns)
+    assert rows["kappa"].equals(readings["kappa"])
+    assert set(rows["verdict"]) == {"inconclusive"}
+    assert set(rows["obstacle"]) == {"not_memorized"}
+    assert set(rows["notes"]) == {""}
+    assert set(rows["words"]) == {"inconclusive (the permuted labels were not memorized)"}

@@ -11,18 +11,18 @@ from saliency_sanity.book.chapters.labels.remains import what_remains
 from saliency_sanity.verdict.reading import read
 
 MARGIN = 0.1
-NONZERO = "spearman_abs, not zero"
+NONZERO = "spearman_abs_not_zero"
 NO_VERDICT = "chance is 0.990: the metric cannot tell maps apart"
 
 
-def reading(method="gradient", metric="spearman_abs", kappa=0.5, wide=0.02, reason="", **beside):
+def reading(method="gradient", metric="spearman_abs", kappa=0.5, wide=0.02, obstacle="", **beside):
     """A row of readings; ``true``, ``permuted`` and ``noise`` give a reference's kappa."""
     low, high = kappa - wide, kappa + wide
     verdict = "below" if high < MARGIN else "above" if low > MARGIN else "inconclusive"
     row = {"method": method, "metric": metric, "kappa": kappa, "low": low, "high": high}
-    holds = f"the interval holds the margin {MARGIN}" * (verdict == "inconclusive")
-    row |= {"margin": MARGIN, "seeds": beside.pop("seeds", 3), "reason": reason or holds}
-    row["verdict"] = "inconclusive" if reason else verdict
+    row |= {"margin": MARGIN, "seeds": beside.pop("seeds", 3), "chance": 0.99, "notes": ""}
+    row["obstacle"] = obstacle or "margin_inside" * (verdict == "inconclusive")
+    row["verdict"] = "inconclusive" if obstacle else verdict
     for name in ("true", "permuted", "noise"):
         level = beside.get(name, math.nan)
         row |= {f"{name}_kappa": level, f"{name}_low": level - wide, f"{name}_high": level + wide}
@@ -54,7 +54,7 @@ def test_every_combination_is_two_or_three_correct_sentences():
                 reading(
                     metric=NONZERO,
                     kappa=math.nan if broken else nonzero,
-                    reason=NO_VERDICT * broken,
+                    obstacle="no_room" * broken,
                     **references,
                 )
             )
@@ -87,7 +87,7 @@ def test_every_combination_is_two_or_three_correct_sentences():
 
 @pytest.mark.parametrize("metrics", [(), (NONZERO,), ("spearman_signed", "ssim", "hog")])
 def test_a_reading_without_a_verdict_says_why_and_nothing_else(metrics):
-    rows = [reading(kappa=math.nan, reason=NO_VERDICT, true=0.9, noise=0.9)]
+    rows = [reading(kappa=math.nan, obstacle="no_room", true=0.9, noise=0.9)]
     rows += [reading(metric=metric, kappa=0.3) for metric in metrics]
     text = said(*rows)
     assert text.startswith(f"**Gradient**: by absolute ranks, there is no verdict ({NO_VERDICT}).")
@@ -119,7 +119,7 @@ def test_one_pair_of_networks_has_no_ceiling():
 
 
 def test_all_metrics_are_named_once_in_words():
-    metrics = ("spearman_abs", "spearman_signed", NONZERO, "spearman_signed, not zero")
+    metrics = ("spearman_abs", "spearman_signed", NONZERO, "spearman_signed_not_zero")
     rows = [reading(metric=metric, true=0.6) for metric in (*metrics, "ssim", "hog")]
     text = said(*rows)
     for words in ("with signs,", "by SSIM and", "by HOG.", "input is not zero,"):
@@ -134,7 +134,7 @@ def test_without_absolute_ranks_the_first_metric_leads():
 
 
 def test_readings_as_they_are_made_are_understood():
-    # The words hang on the reasons that verdict.read gives.
+    # The words hang on the obstacles that verdict.read gives.
     rng = np.random.default_rng(0)
     squares = {
         "open": 0.1 * np.eye(8) + 0.1 * rng.standard_normal((2, 8, 8)),
@@ -146,8 +146,7 @@ def test_readings_as_they_are_made_are_understood():
     for name, square in squares.items():
         made = read(square, margin=MARGIN, resamples=200)
         assert made.verdict == "inconclusive"
-        row = reading(kappa=made.kappa) | {"low": made.low, "high": made.high}
-        texts[name] = said(row | {"verdict": made.verdict, "reason": made.reason})
+        texts[name] = said(reading(kappa=made.kappa) | made.row())
     assert "remains is open" in texts.pop("open")
     for text in texts.values():
         assert re.fullmatch(

@@ -1,0 +1,55 @@
+"""Why a verdict is open, and what else is to be known of a reading: types, without words.
+
+In a table both are plain ASCII text; ``wording`` has what is shown of them.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+from saliency_sanity._errors import known
+
+
+class Obstacle(StrEnum):
+    """What keeps a verdict open."""
+
+    FEW_IMAGES = "few_images"  # with a defined similarity, for the tails of an interval
+    CHANCE_UNDEFINED = "chance_undefined"  # by no two different images
+    NO_ROOM = "no_room"  # between chance and 1: the metric cannot tell maps apart
+    UNDEFINED_SIMILARITIES = "undefined_similarities"  # too many resamples have no kappa
+    MARGIN_INSIDE = "margin_inside"  # the interval holds the margin
+    LINE_INSIDE = "line_inside"  # it holds the line that a check draws instead
+    NOT_MEMORIZED = "not_memorized"  # the networks did not learn their permuted labels
+
+    @classmethod
+    def of(cls, text: str) -> Self | None:
+        """The obstacle that a table names, None for no text; ValueError for an unknown one."""
+        return cls(known("obstacle", text, cls)) if text else None
+
+
+class NoteKind(StrEnum):
+    """What a note is about."""
+
+    ONE_NETWORK = "one_network"  # the interval covers images only
+    OF_IMAGES = "of_images"  # so many there were, not all with a defined similarity
+
+
+class Note(NamedTuple):
+    """Something to be known of a reading; as text ``one_network`` or ``of_images:20``."""
+
+    kind: NoteKind
+    count: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind.value if self.count is None else f"{self.kind.value}:{self.count}"
+
+
+def notes_of(text: str) -> tuple[Note, ...]:
+    """The notes that a table names, with spaces between; ValueError for an unknown one."""
+    notes = []
+    for note in text.split():
+        name, _, count = note.partition(":")
+        kind = NoteKind(known("note", name, NoteKind))
+        if count.isdecimal() != (kind is NoteKind.OF_IMAGES):
+            raise ValueError(f"note {note!r}: of_images has a count, as of_images:20, no other")
+        notes.append(Note(kind, int(count) if count else None))
+    return tuple(notes)
