@@ -33,17 +33,18 @@ def test_every_copy_is_in_the_scoreboard_or_listed_as_left_out():
     }
 
 
+def tables_written(notebook: Path) -> set[str]:
+    """What the names of a notebook's tables say after that of the copy."""
+    files = [name for name in notebook_files(notebook, ROOT / LIBRARY) if name.endswith(".py")]
+    code = "\n".join(Path(name).read_text("utf8") for name in files)
+    named = re.findall(r"self\.write\(.*, \"(\w+)\"\)", code)
+    return {*named, *re.findall(r"-(\w+)\.parquet", notebook.read_text("utf8"))}
+
+
 def test_every_table_of_readings_that_a_notebook_writes_is_read():
     """A notebook that starts to write one has to have a column, or be left out by name."""
-    written = {
-        path.stem
-        for path in (ROOT / "notebooks").glob("*.ipynb")
-        if any(
-            re.search(r"self\.write\(.*, \"readings\"\)", Path(file).read_text("utf8"))
-            for file in notebook_files(path, ROOT / LIBRARY)
-            if file.endswith(".py")
-        )
-    }
+    notebooks = (ROOT / "notebooks").glob("*.ipynb")
+    written = {path.stem for path in notebooks if "readings" in tables_written(path)}
     read = {source.notebook for source in SOURCES if source.table == "readings"}
     assert written == read
 
@@ -81,8 +82,7 @@ def test_a_link_leads_to_a_section_of_a_page(source):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.file)
 def test_its_notebook_writes_the_table(source):
-    text = (ROOT / "notebooks" / f"{source.notebook}.ipynb").read_text("utf8")
-    assert f"-{source.table}.parquet" in text
+    assert source.table in tables_written(ROOT / "notebooks" / f"{source.notebook}.ipynb")
 
 
 def test_what_makes_a_table_can_be_typed():
