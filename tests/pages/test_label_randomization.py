@@ -10,7 +10,7 @@ import pytest
 from made.places import ROOT
 from pandas.testing import assert_frame_equal
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.runs.runner import NotebookFailedError, run_notebook
+from saliency_sanity.book.runs.runner import run_notebook
 from saliency_sanity.subjects.training.checkpoints import trained_path
 from saliency_sanity.subjects.training.loop import train
 from saliency_sanity.subjects.training.recipe import Recipe
@@ -81,24 +81,3 @@ def test_without_memory_there_is_no_conclusion(checkout, tmp_path):
     assert {claim.verdict for claim in claims} == {"not tested"}
     assert "Not memorized" in said
     assert "picture-driven: none" in said
-
-
-@pytest.mark.parametrize(
-    ("parameters", "says"),
-    [
-        ({"pairs": 3}, r"train cnn --profile quick -p seed 2; .*train cnn-permuted"),
-        ({"model": "mlp"}, r"train mlp "),
-        (
-            {"dataset": "mnist", "image_count": 0},
-            r"train cnn --profile quick -p dataset mnist -p source download",
-        ),
-        ({"dataset": "fashion"}, r"unknown dataset 'fashion'. Nearest: fashion_mnist"),
-        ({"explained_class": "fixd"}, r"Nearest: fixed"),
-        ({"image_count": 3000}, r"3000 photographs asked for, fashion_mnist has 2000"),
-        ({"pairs": 0}, r"pairs is 0; valid are 1 and more"),
-        ({"shown": 11}, r"shown is 11; valid are 1 to 10"),
-    ],
-)
-def test_what_is_missing_or_wrong_is_named(checkout, tmp_path, parameters, says):
-    with pytest.raises(NotebookFailedError, match=says):
-        run(tmp_path / "results", **parameters)

@@ -1,0 +1,88 @@
+"""The page on randomization: its parameters are the notebook's, and wrong ones are refused."""
+
+from dataclasses import fields
+
+import pytest
+from made.pages import parameters
+from saliency_sanity._errors import InputError
+from saliency_sanity.book.chapters.cascade.page import Cascade
+
+
+def page(folder, **given):
+    small = {
+        "model": "cnn",
+        "weights": "none",
+        "images": "fashion_mnist",
+        "image_count": 3,
+        "methods": ["gradient", "noise"],
+        "metrics": ["spearman_abs"],
+        "device": "cpu",
+        "results": str(folder / "results"),
+    }
+    return Cascade.of(parameters(Cascade.notebook, **(small | given)))
+
+
+def test_its_parameters_are_those_of_the_notebook():
+    assert {field.name for field in fields(Cascade)} == set(parameters(Cascade.notebook))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"methods": ["gradeint"]}, r"unknown method 'gradeint'\. Nearest: gradient"),
+        ({"metrics": ["spearman"]}, r"unknown metric 'spearman'\. Nearest: spearman_abs"),
+        ({"preset": "papers"}, r"unknown preset 'papers'\. Nearest: paper"),
+        ({"scheme": "initialiser"}, r"unknown randomization scheme 'init.*Nearest: initializer"),
+        ({"batch_norm": "keeps"}, r"'keeps'\. Nearest: keep"),
+        ({"order": "topdown"}, r"unknown order 'topdown'\. Nearest: top_down"),
+        ({"explained_class": "fixd"}, r"unknown explained class 'fixd'\. Nearest: fixed"),
+        ({"model": "cnm"}, r"Nearest: cnn"),
+        ({"image_count": 3000}, r"3000 photographs asked for, fashion_mnist has 2000"),
+        ({"shown": 0}, r"shown is 0; valid are 1 to 3, the pictures there are"),
+        ({"shown": 4}, r"shown is 4; valid are 1 to 3, the pictures there are"),
+        ({"seeds": 0}, r"0 random networks; at least 1 is needed, 2 for a prior"),
+        ({"stage_limit": 1}, r"stage limit 1; 0 for all, or at least 2"),
+        ({"block": -1}, r"block -1; 0 for all pictures together, or at least 1"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_explained(tmp_path, given, says):
+    with pytest.raises(ValueError, match=says):
+        page(tmp_path, **given)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_shard_is_refused_without_blocks_or_where_there_is_none(tmp_path):
+    with pytest.raises(ValueError, match=r"shards need blocks of pictures, and block is 0"):
+        page(tmp_path, shard="1/2").share()
+    with pytest.raises(InputError, match=r"shard '3/2' does not exist; valid are 1/2 to 2/2"):
+        page(tmp_path, shard="3/2", block=1).share()
+
+
+def test_a_parameter_that_the_notebook_lacks_is_named(tmp_path):
+    given = parameters(Cascade.notebook, results=str(tmp_path))
+    del given["order"]
+    with pytest.raises(NameError, match=r"02_cascading_randomization: .* no parameter order"):
+        Cascade.of(given)
+
+
+def test_shares_and_what_they_leave_are_those_of_the_run_that_follows(tmp_path):
+    settings = {"stage_limit": 2, "seeds": 1, "block": 1, "shown": 1}
+    alone = page(tmp_path / "alone", **settings)
+    for shard in ("1/2", "2/2"):
+        assert str(page(tmp_path, shard=shard, **settings).share()).startswith(f"Shard {shard}: ")
+    together = page(tmp_path, **settings)
+    assert together.table.equals(alone.table)
+    assert together.left_out() == []
+
+
+def test_what_cannot_be_compared_or_was_not_published_leaves_its_section_empty(tmp_path):
+    settings = {"order": "bottom_up", "stage_limit": 2, "seeds": 1, "shown": 1, "choices": []}
+    made = page(tmp_path, **settings)
+    assert made.hidden_choices() == []
+    assert made.beside_published() == []
+    made.write_all()
+    assert not (tmp_path / "results" / "claims").exists(), "nobody claimed anything of this order"
+    assert {path.name for path in (tmp_path / "results" / "tables").iterdir()} == {
+        "02_cascading_randomization.parquet",
+        "02_cascading_randomization-readings.parquet",
+    }

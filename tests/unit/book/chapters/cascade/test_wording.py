@@ -1,0 +1,48 @@
+"""Words of the page on randomization."""
+
+import pytest
+import torch
+from saliency_sanity import load_model
+from saliency_sanity.book.chapters.cascade.wording import (
+    network_facts,
+    random_networks,
+    stage_words,
+)
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ("top_down", "randomized down to fc1"),
+        ("bottom_up", "randomized up to fc1"),
+        ("independent", "only fc1 randomized"),
+        ("full", "only fc1 randomized"),
+    ],
+)
+def test_a_stage_says_what_is_random(order, words):
+    assert stage_words(["fc1", "all"], order) == [words, "everything randomized"]
+
+
+def test_one_random_network_makes_no_prior():
+    assert random_networks(1) == "1; no prior, and intervals cover pictures only"
+    assert random_networks(2) == "2; the prior is made of 1 pair"
+    assert random_networks(3) == "3; the prior is made of 2 pairs"
+
+
+def test_accuracy_is_told_where_it_is_known():
+    classifier = load_model("cnn", "none", "cpu")
+    predicted = torch.tensor([1, 2, 3])
+    facts = network_facts(classifier, "3 of mnist", predicted, torch.tensor([1, 2, 4]))
+    assert facts["of these pictures right"] == "2 of 3"
+    assert facts["pictures"] == "3 of mnist, 28 px"
+    assert "trained on" not in facts, "it was not trained"
+    assert "of these pictures right" not in network_facts(classifier, "3", predicted, None)
+    classifier.provenance = {
+        "images": 60000,
+        "epochs": 7.0,
+        "test_accuracy": 0.9123,
+        "test_count": 10000,
+    }
+    facts = network_facts(classifier, "3 of mnist", predicted, None)
+    assert facts["trained on"] == "60,000 pictures, 7 epochs"
+    assert facts["test accuracy"] == "91.2% of 10,000"
