@@ -1,7 +1,6 @@
 """The notebook for a reader's own method: own files in, a row of the scoreboard out."""
 
 import contextlib
-import json
 
 import nbformat
 import numpy as np
@@ -174,11 +173,3 @@ def test_what_cannot_be_asked_of_a_network_is_left_out_with_the_reason(place):
     said = outputs(executed)
     assert "left out: other units: mine cannot be given other units" in said
     assert "left out: HOG, which needs more than 32 px" in said
-
-
-@pytest.mark.slow
-def test_the_same_command_again_gives_the_same_table(place, page):
-    _, board = page
-    _, again = run(place, "page", method="mine:product")
-    pd.testing.assert_frame_equal(again, board)
-    assert json.loads(again.to_json()) == json.loads(board.to_json())
