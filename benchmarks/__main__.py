@@ -10,12 +10,14 @@ import sys
 import time
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from saliency_sanity._errors import unknown
-from saliency_sanity._files import ResultsError, results_folder, write_json
+from saliency_sanity._errors import InputError, unknown
+from saliency_sanity._files import results_folder, write_json
 from saliency_sanity._provenance import provenance
+from saliency_sanity.book.cli import FAILED, exit_status
 
 import benchmarks
 
@@ -37,25 +39,25 @@ def measure(name: str) -> pd.DataFrame:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmarks; a failing one is named and the others still run.
 
-    Returns 0 when all ran, 1 when one failed, 2 for an unknown name or an unusable folder.
+    Returns 0 when all ran, 1 when one failed, 2 for an unknown name or an unusable folder, 130 when
+    interrupted.
     """
     there = benchmark_names(Path(benchmarks.__path__[0]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"which ones (default: all of {', '.join(there)})")
     parser.add_argument("--results", default="results", help="folder for benchmarks.json")
     options = parser.parse_args(arguments)
-    wrong = [name for name in options.name if name not in there]
-    if wrong:
-        print(f"error: {unknown('benchmark', wrong[0], there)}", file=sys.stderr)
-        return 2
-    try:
-        target = results_folder(Path(options.results)) / "benchmarks.json"
-    except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    command = partial(_run, options.name or there, there, Path(options.results))
+    return exit_status(command, "nothing is written")
 
+
+def _run(names: list[str], there: list[str], results: Path) -> int:
+    for name in names:
+        if name not in there:
+            raise InputError(unknown("benchmark", name, there))
+    target = results_folder(results) / "benchmarks.json"
     began, tables, failed = datetime.now(UTC), {}, {}
-    for name in options.name or there:
+    for name in names:
         print(f"{name}: running …", file=sys.stderr, flush=True)
         started = time.perf_counter()
         try:
@@ -72,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"written: {write_json(content, target)}")
     for name, reason in failed.items():
         print(f"error: benchmark {name} failed: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    return FAILED if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The notebook for a reader's own method: own files in, a row of the scoreboard out."""
 
 import contextlib
-import json
 
 import nbformat
 import numpy as np
@@ -160,7 +159,7 @@ def test_a_broken_contract_is_named_before_anything_long(place, method, points):
     with pytest.raises(NotebookFailedError, match="breaks the contract in 1 point") as caught:
         run(place, "broken", method=method)
     cells = nbformat.read(SOURCE, as_version=4).cells
-    assert "require_method" in cells[caught.value.cell - 1].source
+    assert "page.contract()" in cells[caught.value.cell - 1].source
     for point in points:
         assert point in str(caught.value)
     assert not list((place / "broken").rglob("*.npz")), "an experiment has begun"
@@ -174,27 +173,3 @@ def test_what_cannot_be_asked_of_a_network_is_left_out_with_the_reason(place):
     said = outputs(executed)
     assert "left out: other units: mine cannot be given other units" in said
     assert "left out: HOG, which needs more than 32 px" in said
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"method": "mine:plan"}, "Nearest: plain"),
-        ({"method": "nowhere:plain"}, "'nowhere' cannot be imported"),
-        ({"model": "mine:Squared"}, "bare Squared"),
-        ({"beside": ["gradiant"]}, "unknown method 'gradiant'"),
-        ({"shown": 0}, "valid are 1 and more"),
-    ],
-)
-def test_a_wrong_name_is_one_line(place, wrong, message):
-    with pytest.raises(NotebookFailedError, match=message):
-        run(place, "wrong", **wrong)
-
-
-@pytest.mark.slow
-def test_the_same_command_again_gives_the_same_table(place, page):
-    _, board = page
-    _, again = run(place, "page", method="mine:product")
-    pd.testing.assert_frame_equal(again, board)
-    assert json.loads(again.to_json()) == json.loads(board.to_json())

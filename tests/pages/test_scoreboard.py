@@ -10,7 +10,7 @@ from made.notebooks import outputs
 from made.places import ROOT
 from pandas.testing import assert_frame_equal
 from saliency_sanity.book.runs.cases import all_copies
-from saliency_sanity.book.runs.runner import NotebookFailedError, run_notebook
+from saliency_sanity.book.runs.runner import run_notebook
 from saliency_sanity.book.scoreboard.columns import checks_in
 from saliency_sanity.book.scoreboard.table import read_scoreboard
 
@@ -83,25 +83,3 @@ def test_it_records_what_the_landing_page_shows(page):
     ]  # fmt: skip
     total = sum(int(value) for key, value in found.items() if key.startswith("claims_"))
     assert total == int(found["claims"])
-
-
-def test_it_stops_with_the_names_of_what_is_missing(tmp_path):
-    plant(tmp_path / "in", CHECKS)
-    (tmp_path / "in" / "tables" / "04_cgi_sanity-mlp-readings.parquet").unlink()
-    with pytest.raises(
-        NotebookFailedError, match=r"MissingTablesError: 1 of .*mlp-readings"
-    ) as error:
-        run(tmp_path)
-    assert "run notebooks/04_cgi_sanity.ipynb --case mlp --profile quick" in str(error.value)
-    assert not list((tmp_path / "out").rglob("*.parquet"))
-
-
-def test_in_another_profile_other_pages_are_asked_for(tmp_path):
-    plant(tmp_path / "in", CHECKS)
-    with pytest.raises(NotebookFailedError, match="02_cascading_randomization-imagenet-readings"):
-        run(tmp_path, profile="paper")
-
-
-def test_an_unknown_check_is_named(tmp_path):
-    with pytest.raises(NotebookFailedError, match=r"unknown check 'edgse'\. Nearest: edges"):
-        run(tmp_path, checks=["edgse"])

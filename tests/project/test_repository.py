@@ -156,7 +156,7 @@ EXTRA_OF = {
     "probes": "subjects",
     "plots": "book",
 }
-EXTRA_OF |= {"_schema.py": "subjects", "book": "book", "__main__.py": "book"}
+EXTRA_OF |= {"_markup.py": "book", "_schema.py": "subjects", "book": "book", "__main__.py": "book"}
 EXTRA_OF |= dict.fromkeys(("attribution/lrp.py", "attribution/canonization.py"), "lrp")
 
 

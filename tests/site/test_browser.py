@@ -15,7 +15,7 @@ from made.places import ROOT
 from made.site import PROFILE, smoke_site
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.site import build as book
-from saliency_sanity.book.site.build import heavy_pages
+from saliency_sanity.book.site.weight import heavy_pages
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [

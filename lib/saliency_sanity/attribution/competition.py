@@ -58,6 +58,15 @@ class _Running:
         return {key: t.cpu().numpy() for key, t in tensors.items()} | {"done": np.array(self.done)}
 
 
+def check_top(top: int, labels: int) -> None:
+    """Raise ValueError unless so many of a network's ``labels`` can compete; 0 is all of them."""
+    if top > labels:
+        raise ValueError(
+            f"top {top} is more than the {labels} labels of the network; valid are 1 to "
+            f"{labels}, or 0 for all"
+        )
+
+
 @dataclass(frozen=True)
 class Compete:
     """Keep of a map only what no other label's map outdoes, and set the rest to exactly 0.
@@ -129,11 +138,7 @@ class Compete:
     def _rivals(self, logits: Tensor, target: Tensor) -> Tensor:
         """The labels ``[N, m - 1]`` that each image's target competes with."""
         labels = logits.shape[1]
-        if self.top > labels:
-            raise ValueError(
-                f"top {self.top} is more than the {labels} labels of the network; valid are 1 to "
-                f"{labels}, or 0 for all"
-            )
+        check_top(self.top, labels)
         if self.top:
             order = logits.argsort(dim=1, descending=True, stable=True)
         else:

@@ -2,4 +2,8 @@
 
 from saliency_sanity._extras import need
 
-need("the book", "book", "nbformat", "papermill", "pydantic", "yaml")
+need(
+    "the book",
+    "book",
+    *("bs4", "filelock", "jinja2", "nbformat", "papermill", "pydantic", "yaml"),
+)

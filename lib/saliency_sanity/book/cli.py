@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from pathlib import Path
 
@@ -37,14 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mine = words.index("--") if words[:1] == ["grid"] and "--" in words else len(words)
     options = _parser().parse_args(words[:mine])
     options.more = words[mine + 1 :]
+    return exit_status(lambda: options.command(options))
+
+
+def exit_status(command: Callable[[], int | None], left: str = "finished results are kept") -> int:
+    """Run a command and return its exit status, as for :func:`main`; errors become one line.
+
+    ``left`` is what an interruption leaves behind, in words.
+    """
     try:
-        return options.command(options) or 0
+        return command() or 0
     except (InputError, ResultsError) as error:
         return _said(error, BAD_INPUT)
     except NotebookFailedError as error:
         return _said(error, FAILED)
     except KeyboardInterrupt:
-        return _said("interrupted; finished results are kept", INTERRUPTED)
+        return _said(f"interrupted; {left}", INTERRUPTED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,9 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a notebook with checked parameters")
     run.add_argument("notebook", type=Path, help="the notebook; it stays as it is")
-    run.add_argument("--profile", help="a file of config/ by name: smoke, quick, paper, …")
     run.add_argument("--case", help="one of its cases by name (command parameters lists them)")
-    _add_values(run, "set a parameter; may be repeated; wins over profile and case")
+    _add_scale(run, "set a parameter; may be repeated; wins over profile and case")
     run.add_argument(
         "--output",
         type=Path,
@@ -67,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--log", type=Path, help="where the copy grows while it runs; kept")
     run.add_argument("--record", type=Path, help="write what made the copy here, as JSON")
-    run.add_argument("--config", type=Path, help="folder of the profiles")
-    run.add_argument("--threads", type=_positive, help="processor threads (default: all)")
-    run.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_threads(run, "processor threads (default: all)")
     run.set_defaults(command=_run)
 
     grid = commands.add_parser(
@@ -83,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--snakemake-profile", type=Path, help="where and how jobs run: a folder")
     grid.add_argument("--cell", help="run this one only, here, without Snakemake")
     grid.add_argument("--shard", help="of --cell make some maps only: 2/8, one of eight such jobs")
-    grid.add_argument("--threads", type=_positive, help="of --cell (default: the grid's)")
+    _add_threads(grid, "of --cell (default: the grid's)")
     grid.set_defaults(command=_grid)
 
     train = commands.add_parser("train", help="train a network on small pictures")
@@ -92,17 +97,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NETWORK[-permuted]",
         help="inception_v3, cnn or mlp; with -permuted on labels permuted among the pictures",
     )
-    train.add_argument("--profile", help="a file of config/ by name: smoke, quick, paper, …")
-    _add_values(train, "set a value of the recipe; may be repeated; wins over the profile")
+    _add_scale(train, "set a value of the recipe; may be repeated; wins over the profile")
     train.add_argument(
         "--output",
         type=Path,
         help="where the trained network goes (default, where the notebooks take it from: "
         "results/models/NETWORK-DATASET[-permuted][-SEED].safetensors)",
     )
-    train.add_argument("--config", type=Path, help="folder of the profiles")
     train.add_argument("--again", action="store_true", help="train although it is there already")
-    train.add_argument("--quiet", action="store_true", help="show no progress")
     train.set_defaults(command=_train)
 
     parameters = commands.add_parser("parameters", help="list a notebook's parameters and cases")
@@ -119,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_values(command: argparse.ArgumentParser, text: str) -> None:
+def _add_scale(command: argparse.ArgumentParser, text: str) -> None:
+    """What a run and a training have in common: a profile, and values that win over it."""
+    command.add_argument("--profile", help="a file of config/ by name: smoke, quick, paper, …")
+    command.add_argument("--config", type=Path, help="folder of the profiles")
     command.add_argument(
         "-p",
         "--parameter",
@@ -129,6 +134,11 @@ def _add_values(command: argparse.ArgumentParser, text: str) -> None:
         metavar=("NAME", "VALUE"),
         help=text,
     )
+    command.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _add_threads(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--threads", type=_positive, help=text)
 
 
 def _values(options: argparse.Namespace) -> dict[str, str]:

@@ -2,4 +2,4 @@
 
 from saliency_sanity._extras import need
 
-need("a figure", "book", "matplotlib", "seaborn")
+need("a figure", "book", "jinja2", "matplotlib", "seaborn")

@@ -32,6 +32,13 @@ def removal_order(maps: Tensor, seed: int = 0) -> Tensor:
     return shuffled.gather(1, order)
 
 
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise ValueError unless there are shares of the pixels, all in [0, 1]."""
+    shares = list(shares)
+    if not shares or min(shares) < 0 or max(shares) > 1:
+        raise ValueError(f"shares {shares} of the pixels; valid are some of 0 to 1")
+
+
 def removal_curve(
     model: nn.Module,
     x: Tensor,
@@ -48,9 +55,7 @@ def removal_curve(
     all channels, in raw units, None for the network's zero. With ``insertion`` it is the other way
     round: all others are gone. Raises ValueError for shares outside [0, 1]. [petsiuk2018rise]
     """
-    shares = list(shares)
-    if not shares or min(shares) < 0 or max(shares) > 1:
-        raise ValueError(f"shares {shares} of the pixels; valid are some of 0 to 1")
+    check_shares(shares)
     pixels = order.shape[1]
     place = torch.empty_like(order).scatter_(
         1, order, torch.arange(pixels, device=order.device).expand_as(order)

@@ -1,6 +1,7 @@
 """Other units, same function: logits, gradients, what is multiplied by the input, and relevance."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -56,12 +57,18 @@ def units(scaling: Scaling) -> Tensor:
 # The same logits for the same picture
 
 
-def sized(name: str, size: int) -> Classifier:
+@cache
+def _built(name: str, size: int) -> Classifier:
     model = load_model(name, "none", device="cpu")
     model.size = size
     if name == "vgg11":  # the larger layers take long and see no pixels
         model.network.classifier = nn.Linear(512 * 7 * 7, 10)
     return model if name in ("cnn", "mlp", "vgg11") else calibrate(model, size)
+
+
+def sized(name: str, size: int) -> Classifier:
+    """A copy, which a test may change."""
+    return copy.deepcopy(_built(name, size))
 
 
 @pytest.mark.parametrize(

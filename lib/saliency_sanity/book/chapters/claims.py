@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from saliency_sanity._errors import unknown
 from saliency_sanity._files import read_json, results_folder, write_json
+from saliency_sanity._markup import render
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not tested")
 
@@ -177,14 +177,7 @@ class ClaimTable:
         return "\n".join([head, "", *lines])
 
     def _repr_html_(self) -> str:
-        heads = ("Claim", "Verdict", "Paper said", "We got", "Chance")
-        head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-        body = "\n".join(_row(claim) for claim in self.claims)
-        return (
-            '<div class="claims-scroll" role="region" aria-label="Claims and verdicts" '
-            'tabindex="0">\n<table class="claims">\n'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-        )
+        return render("book/chapters/claims.html.j2", claims=self.claims, shown=shown)
 
     def _repr_markdown_(self) -> str:
         rows = [
@@ -212,25 +205,6 @@ def read_claims(folder: str | Path) -> list[ClaimTable]:
         A file there is not a table of claims.
     """
     return [ClaimTable.read(path) for path in sorted((Path(folder) / "claims").glob("*.json"))]
-
-
-def _row(claim: Claim) -> str:
-    values = (claim.paper_said, claim.measured, claim.chance)
-    cells = "".join(f"<td>{html.escape(shown(value))}</td>" for value in values)
-    return f"<tr>{opening(claim)}{cells}</tr>"
-
-
-def opening(claim: Claim) -> str:
-    """The first two cells of a claim's row, HTML: what is claimed, and the verdict with why."""
-    mark = claim.verdict.replace(" ", "-")
-    escape = html.escape
-    return (
-        f'<th scope="row"><span class="claim-id">{escape(claim.id)}</span> '
-        f"{escape(claim.statement)} "
-        f'<span class="claim-source">{escape(claim.source)}</span></th>'
-        f'<td><strong class="verdict verdict-{mark}">{escape(claim.verdict)}</strong> '
-        f'<span class="claim-reason">{escape(claim.reason)}</span></td>'
-    )
 
 
 def _plain(text: str) -> str:

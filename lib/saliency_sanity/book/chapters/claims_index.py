@@ -1,17 +1,16 @@
 """The ledger: every claim of every page in one list, by verdict, with what it rests on."""
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 
+from saliency_sanity._markup import render
 from saliency_sanity.book.chapters.claims import (
     VERDICTS,
     Claim,
     ClaimTable,
-    opening,
     read_claims,
     shown,
 )
@@ -60,24 +59,9 @@ class Ledger:
         return text + (f" Without claims: {'; '.join(silent)}." if silent else "")
 
     def _repr_html_(self) -> str:
-        groups = []
-        for verdict in ORDER:
-            found = [_row(page, self.pages[page], claim) for page, claim in self.of(verdict)]
-            if not found:
-                continue
-            rows = "\n".join(found)
-            first = " open" if not groups else ""
-            heads = ("Claim", "Verdict and reason", "We got", "Page")
-            head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-            groups.append(
-                f"<details{first}>\n<summary>{verdict}: {self.counts[verdict]}</summary>\n"
-                f'<div class="claims-scroll" role="region" aria-label="Claims {verdict}" '
-                'tabindex="0">\n<table class="claims">\n'
-                f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n"
-                "</details>"
-            )
-        body = "\n".join(groups)
-        return f'<div class="ledger">\n<p>{html.escape(self.summary)}</p>\n{body}\n</div>'
+        groups = [(verdict, found) for verdict in ORDER if (found := self.of(verdict))]
+        template = "book/chapters/claims_index.html.j2"
+        return render(template, ledger=self, groups=groups, shown=shown)
 
     def _repr_markdown_(self) -> str:
         lines = [self.summary, "", "| Verdict | Page | Claim | Reason |"]
@@ -138,11 +122,3 @@ def page_titles(folder: str | Path, copies: Mapping[str, Case]) -> dict[str, str
             raise ValueError(f"{case.notebook}.ipynb has no heading '# …'; give it one")
         titles[copy] = lines[0][2:].strip() + (f": {case.title}" if case.title else "")
     return titles
-
-
-def _row(page: str, title: str, claim: Claim) -> str:
-    escape = html.escape
-    return (
-        f"<tr>{opening(claim)}<td>{escape(shown(claim.measured))}</td>"
-        f'<td><a href="{escape(page)}.html">{escape(title)}</a></td></tr>'
-    )

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 import torch
 from IPython.display import Markdown
+from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity._files import results_folder, write_table
@@ -109,6 +110,12 @@ class Page:
 def methods_at_scale(names: Iterable[str], **scale: Mapping[str, Any]) -> dict[str, Attribution]:
     """Methods by name, each with the parameters that ``scale`` has under its name."""
     return {name: resolve(name, **scale.get(name, {})) for name in names}
+
+
+def plain_table(rows: pd.DataFrame, precision: int | None = None) -> Styler:
+    """A table as pages show it: no numbers of rows, and numbers with so many decimals."""
+    shown = rows.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    return shown if precision is None else shown.format(precision=precision)
 
 
 def check_shown(shown: int, count: int) -> None:

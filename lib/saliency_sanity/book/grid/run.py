@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from saliency_sanity._errors import InputError
 from saliency_sanity._files import results_folder, write_json
@@ -215,11 +216,11 @@ def start(grid: Grid, command: Sequence[str], todo: Iterable[str]) -> list[str]:
         The grid is being run already.
     """
     before = {name: _written(grid, name) for name in todo}
-    with _alone(grid) as lock:
+    with _alone(grid) as held:
         for name in before:
             forget(grid, name)
         # The lock stays with Snakemake where this process is killed and that one is not.
-        child = subprocess.Popen(command, pass_fds=[lock])
+        child = subprocess.Popen(command, pass_fds=held)
         try:
             child.wait()
         except KeyboardInterrupt:
@@ -235,14 +236,20 @@ def _written(grid: Grid, name: str) -> int | None:
 
 
 @contextmanager
-def _alone(grid: Grid) -> Iterator[int]:
-    with (results_folder(grid.folder) / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"grid {grid.file.stem!r} is being run already; wait for it, or stop it"
-            ) from None
-        except OSError as error:
-            print(f"warning: no lock ({error}); do not start this grid twice", file=sys.stderr)
-        yield handle.fileno()
+def _alone(grid: Grid) -> Iterator[list[int]]:
+    """Hold the lock of a grid; gives the files that a process has to inherit to hold it too."""
+    held: list[int] = []
+    path = results_folder(grid.folder) / ".lock"
+    lock = FileLock(path, blocking=False, on_acquired=held.append)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"grid {grid.file.stem!r} is being run already; wait for it, or stop it"
+        ) from None
+    except OSError as error:
+        print(f"warning: no lock ({error}); do not start this grid twice", file=sys.stderr)
+    try:
+        yield held
+    finally:
+        lock.release()

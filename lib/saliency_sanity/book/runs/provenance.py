@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
+from saliency_sanity._markup import render
 from saliency_sanity._provenance import provenance
 
 _GLUE_PREFIX = "application/papermill.record/"
@@ -79,14 +79,7 @@ class ProvenanceBox:
         return [(head, str(text)) for head, text in lines if text not in (None, "")]
 
     def _repr_html_(self) -> str:
-        body = "\n".join(
-            f'<tr><th scope="row">{html.escape(head)}</th><td>{html.escape(text)}</td></tr>'
-            for head, text in self.rows()
-        )
-        return (
-            '<details class="provenance">\n<summary>How this page was made</summary>\n'
-            f"<table>\n<tbody>\n{body}\n</tbody>\n</table>\n</details>"
-        )
+        return render("book/runs/provenance.html.j2", rows=self.rows())
 
     def _repr_markdown_(self) -> str:
         rows = (f"| {head} | {text} |".replace("\n", " ") for head, text in self.rows())

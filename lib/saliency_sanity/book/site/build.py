@@ -9,58 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from html.parser import HTMLParser
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from saliency_sanity.book.runs.cases import Case, read_cases
 from saliency_sanity.book.runs.stamp import METADATA_KEY
 from saliency_sanity.book.runs.yaml_file import read_yaml, write_yaml
 from saliency_sanity.book.site.pages import write_pages
-
-LIMIT = 3_000_000  # bytes
-
-
-class _Pictures(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.addresses = []
-
-    def handle_starttag(self, tag, attributes):
-        if tag == "img":
-            self.addresses.append(urlsplit(dict(attributes)["src"]))
-
-
-def page_weight(page: Path) -> dict[Path, int]:
-    """Bytes of an HTML file and of each picture that it shows, by path, the heaviest first.
-
-    Scripts and style sheets are left out: all pages share them, and a browser keeps them.
-    Raises FileNotFoundError for a picture that is not there.
-    """
-    shown = _Pictures()
-    shown.feed(page.read_text(encoding="utf8"))
-    # One with a scheme is written out in the page.
-    local = (unquote(one.path) for one in shown.addresses if not one.scheme)
-    files = {(page.parent / path).resolve() for path in local}
-    weights = {file: file.stat().st_size for file in {page.resolve(), *files}}
-    return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0])))
-
-
-def heavy_pages(site: Path, pages: Iterable[str], limit: int = LIMIT) -> list[str]:
-    """A line for each of the ``pages`` of ``site`` above ``limit`` bytes, with what weighs most."""
-    lines = []
-    for name in pages:
-        weights = page_weight(site / f"{name}.html")
-        if sum(weights.values()) > limit:
-            most = (f"{file.name} {size / 1e6:.2f} MB" for file, size in list(weights.items())[:3])
-            lines.append(
-                f"page {name} weighs {sum(weights.values()) / 1e6:.2f} MB, more than "
-                f"{limit / 1e6:g} MB; the heaviest: {', '.join(most)}. Show fewer maps "
-                "(parameter 'shown'), or draw them with fewer dots an inch"
-            )
-    return lines
-
+from saliency_sanity.book.site.weight import heavy_pages
 
 # The landing page's pictures, the second for phones, and the notebooks that write them.
 LANDING = {

@@ -3,7 +3,6 @@
 A page has it by the directive ``package-map``, whose content is the caption.
 """
 
-import html
 import importlib
 import inspect
 import tomllib
@@ -16,6 +15,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 
 from saliency_sanity._files import checkout
+from saliency_sanity._markup import render
 
 PACKAGE = "saliency_sanity"
 # Units of the picture are pixels of a desk's page; a phone scrolls sideways instead of shrinking.
@@ -51,24 +51,25 @@ def picture(rows: Sequence[Sequence[str]], inner: Sequence[Sequence[str]], words
     Those of the core, which need no extra, are tinted. ``words`` stand for the picture where it
     cannot be seen.
     """
-    parts, y = [], 1.0
+    boxes, nested, y = [], None, 1.0
     for row in rows:
         plain = [name for name in row if not name.startswith("_")]
         width = (WIDTH - 2 - _GAP * (len(plain or row[:1]) - 1)) / len(plain or row[:1])
-        boxes = [(name, _about(name, width)) for name in plain] or [_foundation(row, width)]
-        below = _nested(inner, width) if row is rows[0] else ("", 0.0)
-        most = max(len(lines) for _, lines in boxes)
-        height = 2 * _PAD + (NAME + 4 if plain else 0) + _LINE * most + below[1]
-        for number, (name, lines) in enumerate(boxes):
+        found = [(name, _about(name, width)) for name in plain] or [_foundation(row, width)]
+        below = _nested(inner, width) if row is rows[0] else None
+        most = max(len(lines) for _, lines in found)
+        height = 2 * _PAD + (NAME + 4 if plain else 0) + _LINE * most
+        height += below["height"] if below else 0
+        for number, (name, lines) in enumerate(found):
             x = 1 + number * (width + _GAP)
-            parts.append(_box(x, y, width, height, name, lines))
-        if below[1]:
-            parts.append(f'<g transform="translate(1 {y + height - below[1]:.0f})">{below[0]}</g>')
+            boxes.append(_box(x, y, width, height, name, lines))
+        if below:
+            nested = below | {"y": y + height - below["height"]}
         y += height + _GAP
-    return (
-        f'<div class="package-map"><svg viewBox="0 0 {WIDTH} {y:.0f}" role="img" '
-        f'aria-label="{html.escape(words)}" style="min-width: {LEAST_WIDTH}px">'
-        f"{''.join(parts)}</svg></div>"
+    return render(
+        "book/site/package_map.html.j2",
+        **{"width": WIDTH, "height": y, "words": words, "least": LEAST_WIDTH},
+        **{"boxes": boxes, "nested": nested},
     )
 
 
@@ -88,41 +89,33 @@ def _foundation(names: Sequence[str], width: float) -> tuple[str, list[str]]:
     return "", wrap(" · ".join(names), int((width - 2 * _PAD) / _LETTER))
 
 
-def _box(x: float, y: float, width: float, height: float, name: str, lines: list[str]) -> str:
+def _box(
+    x: float, y: float, width: float, height: float, name: str, lines: list[str]
+) -> dict[str, Any]:
     top = y + _PAD + NAME
-    words = [f'<text class="name" x="{x + _PAD:.0f}" y="{top - 2:.0f}">{html.escape(name)}</text>']
     first = top + 2 if name else y + _PAD
-    for number, line in enumerate(lines):
-        at = first + _LINE * (number + 1) - 3
-        words.append(f'<text x="{x + _PAD:.0f}" y="{at:.0f}">{html.escape(line)}</text>')
-    core = "" if _extra(name) else ' class="core"'
-    return (
-        f'<rect{core} x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{height:.0f}" rx="6"/>'
-        + "".join(words[not name :])
-    )
+    texts = [(first + _LINE * (number + 1) - 3, line) for number, line in enumerate(lines)]
+    place = {"x": x, "y": y, "width": width, "height": height, "left": x + _PAD}
+    return place | {"core": not _extra(name), "name": name, "top": top - 2, "lines": texts}
 
 
-def _nested(inner: Sequence[Sequence[str]], width: float) -> tuple[str, float]:
+def _nested(inner: Sequence[Sequence[str]], width: float) -> dict[str, Any]:
     """The parts of the book from left to right, each knowing of those before it."""
     columns = list(reversed(inner))
-    arrow = 22
+    arrow, height = 22, 28.0
     room = (width - 2 * _PAD - arrow * (len(columns) - 1)) / len(columns)
-    height = 28.0
     most = max(map(len, columns))
-    parts = []
+    boxes, arrows = [], []
     for number, column in enumerate(columns):
         x = _PAD + number * (room + arrow)
         start = (most - len(column)) * (height + 4) / 2
         for place, name in enumerate(column):
             y = start + place * (height + 4)
-            parts.append(
-                f'<rect x="{x:.0f}" y="{y:.0f}" width="{room:.0f}" height="{height:.0f}" rx="4"/>'
-                f'<text class="middle" x="{x + room / 2:.0f}" y="{y + 19:.0f}">{name}</text>'
-            )
+            box = {"x": x, "y": y, "middle": x + room / 2, "line": y + 19, "name": name}
+            boxes.append(box | {"width": room, "height": height})
         if number:
-            y = most * (height + 4) / 2
-            parts.append(f'<text class="middle" x="{x - arrow / 2:.0f}" y="{y + 2:.0f}">←</text>')
-    return "".join(parts), most * (height + 4) + _PAD
+            arrows.append((x - arrow / 2, most * (height + 4) / 2 + 2))
+    return {"boxes": boxes, "arrows": arrows, "height": most * (height + 4) + _PAD}
 
 
 class PackageMap(Directive):

@@ -2,6 +2,7 @@
 
 import re
 from itertools import groupby
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from docutils.nodes import make_id
 from made.places import ROOT
 from saliency_sanity.book.runs.cases import all_copies
+from saliency_sanity.book.runs.dependencies import LIBRARY, notebook_files
 from saliency_sanity.book.runs.profiles import profile_copies, profile_names
 from saliency_sanity.book.scoreboard.columns import (
     CHECKS,
@@ -36,7 +38,11 @@ def test_every_table_of_readings_that_a_notebook_writes_is_read():
     written = {
         path.stem
         for path in (ROOT / "notebooks").glob("*.ipynb")
-        if re.search(r"-readings\.parquet", path.read_text("utf8"))
+        if any(
+            re.search(r"self\.write\(.*, \"readings\"\)", Path(file).read_text("utf8"))
+            for file in notebook_files(path, ROOT / LIBRARY)
+            if file.endswith(".py")
+        )
     }
     read = {source.notebook for source in SOURCES if source.table == "readings"}
     assert written == read

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.chapters.competition import competition_claims
+from saliency_sanity.book.chapters.competition.claims import competition_claims
 
 MARGIN, SHARE = 0.1, 0.2
 TWINS = {"competitive_product": "product", "competitive_noise": "noise"}

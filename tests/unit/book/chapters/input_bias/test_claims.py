@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from saliency_sanity.book.chapters import input_bias as brightness
 from saliency_sanity.book.chapters.claims import VERDICTS, ClaimTable
+from saliency_sanity.book.chapters.input_bias import claims as brightness
 
 RECT, MODIFIED = brightness.RECT, brightness.MODIFIED
 BASE = np.linspace(0, 1, 8)

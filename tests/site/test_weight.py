@@ -1,7 +1,7 @@
 """What a page weighs: its HTML and each picture once, whatever it shares with the other pages."""
 
 import pytest
-from saliency_sanity.book.site.build import LIMIT, heavy_pages, page_weight
+from saliency_sanity.book.site.weight import LIMIT, heavy_pages, page_weight
 
 PAGE = (
     "<script src='theme.js'></script><img src='../_images/a%20b.png?v=1#top'>"

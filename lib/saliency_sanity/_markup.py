@@ -1,0 +1,33 @@
+"""HTML from templates that lie beside the modules whose content they show."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Return the text of a template, every value in it escaped for HTML.
+
+    Parameters
+    ----------
+    template
+        Its file from the library's folder on, such as ``book/chapters/claims.html.j2``.
+    values
+        What it shows, by the names that it has for it; a missing one is an error.
+    """
+    return _environment().get_template(template).render(values)

@@ -1,0 +1,492 @@
+"""The page on competition: maps and their competitive twins, randomized, relabelled, summed up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from textwrap import wrap
+from typing import ClassVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+from torch import Tensor
+
+from saliency_sanity import load_model, load_photographs, resolve
+from saliency_sanity._errors import NotApplicable
+from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.base import Attribution
+from saliency_sanity.attribution.catalogue import title
+from saliency_sanity.attribution.competition import Compete, check_top
+from saliency_sanity.attribution.controls import Noise
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.competition.claims import competition_claims
+from saliency_sanity.book.chapters.competition.completeness import fits as lines
+from saliency_sanity.book.chapters.competition.completeness import predicted_sums, sums_of_labels
+from saliency_sanity.book.chapters.competition.removal import RANDOM_ORDER, areas, removal_table
+from saliency_sanity.book.chapters.labels import agreement_table, undecided
+from saliency_sanity.book.chapters.page import (
+    Page,
+    check_shown,
+    memorized_by_all,
+    methods_at_scale,
+    nonzero_metrics,
+    nonzero_pixels,
+    plain_table,
+)
+from saliency_sanity.book.runs.provenance import ProvenanceBox
+from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.experiments.label_permutation import Agreement
+from saliency_sanity.experiments.outcome import Outcome, stage_table
+from saliency_sanity.plots.competition import removal_chart, sums_chart, survival_chart
+from saliency_sanity.plots.labels import agreement_bars
+from saliency_sanity.plots.maps import map_grid, stage_grid
+from saliency_sanity.plots.style import save
+from saliency_sanity.probes.deletion import check_shares
+from saliency_sanity.probes.survival import (
+    STATISTICS,
+    mass,
+    overlap_null,
+    survival_null,
+    survival_table,
+    survivors,
+)
+from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.similarity.rank import Overlap, UnionSpearman
+from saliency_sanity.subjects.models import load_replicates
+from saliency_sanity.subjects.training.accuracy import trainings
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
+
+_NOISE, _CONTROL = "noise", "input_x_noise"
+
+
+def twin_of(key: str) -> str:
+    """What a method in competition is called in tables."""
+    return f"competitive_{key}"
+
+
+@dataclass(kw_only=True)
+class Competition(Page):
+    """One run of the notebook on competition; its parameters are described there.
+
+    ``methods`` are the bases, their competitive twins and controls by name, ``twins`` the base of
+    each twin, ``x`` ``[N, C, H, W]`` the pictures in the network's units and ``target`` ``[N]`` the
+    classes that the trained network finds.
+
+    Raises ValueError for a method, metric, number or share that cannot be, FileNotFoundError for
+    networks that are not trained, before anything is explained.
+    """
+
+    notebook: ClassVar[str] = "04_cgi_sanity"
+
+    model: str
+    weights: str
+    images: str
+    image_count: int
+    bases: list[str]
+    top: int
+    seeds: int
+    stage_limit: int
+    pairs: int
+    dataset: str
+    metrics: list[str]
+    preset: str
+    steps: int
+    shares: list[float]
+    shown: int
+    memorized: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_shares(self.shares)
+        self._choose()
+        self.classifier = load_model(self.model, self.weights, self.device, self.seed)
+        scaling = self.classifier.scaling
+        self.photographs = load_photographs(
+            self.images,
+            size=self.classifier.size,
+            count=self.image_count,
+            channels=len(scaling.mean),
+        )
+        place = next(self.classifier.parameters()).device
+        self.x = scaling.to_network(self.photographs.pixels).to(place)
+        self.target = self.classifier.predict(self.x)
+        self.labels = int(self.classifier.logits(self.x[:1]).shape[1])
+        check_top(self.top, self.labels)
+        self.rivals = self.top or self.labels
+        self.chance = survival_null(self.rivals)
+        self.measures = {key: metric(key, self.preset) for key in self.metrics}
+        where = nonzero_pixels(self.x)
+        if where is not None:
+            # Elsewhere every product with the input is zero, whatever survives.
+            key = "spearman_abs_not_zero"
+            self.measures[key] = nonzero_metrics(where)[key]
+        self.kept = {"overlap": Overlap(), "spearman_union": UnionSpearman()}
+        check_shown(self.shown, len(self.photographs))
+        self.replicates = {}
+        if self.pairs:
+            self.replicates = load_replicates(self.model, self.dataset, self.pairs, self.device)
+
+    def _choose(self) -> None:
+        base = methods_at_scale(self.bases, integrated_gradients={"steps": self.steps})
+        self.twins = {twin_of(key): key for key in self.bases}
+        self.methods: dict[str, Attribution] = base | {
+            twin: Compete(base[key], top=self.top) for twin, key in self.twins.items()
+        }
+        # A control: noise that hangs on weights and label only, alone and in competition with
+        # itself.
+        self.methods[_NOISE] = Noise(self.seed, per_label=True)
+        self.methods[_CONTROL] = resolve(_CONTROL, seed=self.seed)
+        self.methods[twin_of(_NOISE)] = Compete(self.methods[_NOISE], top=self.top)
+        self.twins[twin_of(_NOISE)] = _NOISE
+        self.titles = {key: title(key) for key in self.methods} | {
+            twin: f"{title(key)}, competitive" for twin, key in self.twins.items()
+        }
+
+    @property
+    def _bases_and_twins(self) -> list[str]:
+        return [key for base in self.bases for key in (base, twin_of(base))]
+
+    @cached_property
+    def _pictured(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Maps of the shown pictures with all labels in competition, and who refused, and why."""
+        maps, refused = {}, {}
+        for key in self._bases_and_twins:
+            method = self.methods[key]
+            if key in self.twins:
+                method = Compete(self.methods[self.twins[key]], store=self.store)
+            try:
+                maps[key] = method(self.classifier, *self._show).cpu()
+            except NotApplicable as error:
+                refused[key] = str(error)
+        return maps, refused
+
+    @property
+    def _show(self) -> tuple[Tensor, Tensor]:
+        return self.x[: self.shown], self.target[: self.shown]
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Methods that do not apply to the network, with the reason."""
+        return self._pictured[1]
+
+    @cached_property
+    def applicable(self) -> dict[str, Attribution]:
+        """The methods that apply to the network."""
+        return {key: method for key, method in self.methods.items() if key not in self.refused}
+
+    @cached_property
+    def competing(self) -> dict[str, str]:
+        """The base of each competitive twin that applies to the network."""
+        return {twin: base for twin, base in self.twins.items() if twin in self.applicable}
+
+    def maps(self) -> Figure:
+        """Each method beside its twin on the shown pictures; says which methods are left out."""
+        for key, reason in self.refused.items():
+            print(f"left out: {self.titles[key]}: {reason}")
+        columns = {
+            "\n".join(wrap(self.titles[key], 18)): maps for key, maps in self._pictured[0].items()
+        }
+        pixels, names = self.photographs.pixels, self.photographs.names
+        return map_grid(pixels[: self.shown], names[: self.shown], columns, signed=True, width=10)
+
+    def channels(self) -> Styler | None:
+        """What is left where each channel competes by itself, and where their sum does."""
+        rows = []
+        for base in self.bases if self.x.shape[1] > 1 else ():
+            if base not in self.refused:
+                rows += self._ways(base)
+        if rows:
+            return plain_table(pd.DataFrame(rows), precision=2)
+        print("These pictures have one channel: both ways are the same.")
+        return None
+
+    def _ways(self, base: str) -> list[dict]:
+        method, rows = self.methods[base], []
+        own = method(self.classifier, *self._show)
+        for text, each in (("each channel by itself", True), ("the sum over channels", False)):
+            left = Compete(method, top=self.top, per_channel=each)(self.classifier, *self._show)
+            rows.append(
+                {
+                    "map of": self.titles[base],
+                    "what competes": text,
+                    "survivors": float((survivors(left) / survivors(own)).mean()),
+                    "mass kept": float((mass(left) / mass(own)).mean()),
+                }
+            )
+        return rows
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """The maps of the network randomized block by block, against those of the trained one."""
+        experiment = Experiment(
+            self.classifier,
+            self.x,
+            self.target,
+            self.applicable,
+            self.measures | self.kept,
+            explained="fixed",
+            seeds=self.seeds,
+            seed=self.seed,
+            stage_limit=self.stage_limit,
+            shown=self.shown,
+            store=self.store,
+            statistics=STATISTICS,
+        )
+        return experiment()
+
+    @cached_property
+    def readings(self) -> pd.DataFrame:
+        """Every similarity by method, metric and stage, read against chance."""
+        return stage_table(self.outcome.readings(**self.settings))
+
+    @property
+    def last(self) -> pd.DataFrame:
+        """The readings of the last stage, where everything is random."""
+        return self.readings[self.readings["stage"] == self.outcome.stages[-1]]
+
+    def stages(self) -> Figure:
+        """Maps of the first picture by method and stage, each method before its twin."""
+        films = {
+            self.titles[key]: self.outcome.pictures[key][1][:, 0]
+            for pair in self.competing.items()
+            for key in reversed(pair)
+            if key in self.outcome.pictures
+        }
+        scene = self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
+        return stage_grid(scene, films, self.outcome.stages, signed=True)
+
+    @cached_property
+    def survival(self) -> pd.DataFrame:
+        """What competition leaves at each stage, as ``survival_table`` gives it."""
+        return survival_table(
+            self.outcome, self.competing, resamples=self.resamples, seed=self.seed
+        )
+
+    @cached_property
+    def quantities(self) -> pd.DataFrame:
+        """``survival``, with overlap and ranks of the survivors below it."""
+        table = self.readings
+        beside = table[table["metric"].isin(self.kept) & table["method"].isin(self.competing)]
+        beside = beside.rename(columns={"metric": "quantity", "similarity": "value"}).assign(
+            low=beside["similarity_low"],
+            high=beside["similarity_high"],
+            position=beside["position"] + 1,
+        )
+        return pd.concat([self.survival, beside[self.survival.columns]], ignore_index=True)
+
+    def survival_figure(self) -> Figure:
+        """What survives, in four numbers, over the stages."""
+        nulls = {
+            "survivors": self.chance,
+            "overlap": overlap_null(self.chance),
+            "spearman_union": 0.0,
+        }
+        figure = survival_chart(
+            self.quantities.assign(method=self.quantities["method"].map(self.titles)),
+            nulls,
+            logarithmic=["survivors"] if self.rivals > 50 else [],
+        )
+        save(figure, self.figure("survival"))
+        return figure
+
+    def verdicts(self) -> Styler:
+        """Kappa on the last stage, by method and similarity."""
+        rows = self.last[self.last["metric"].isin(self.measures)]
+        order = {key: i for i, key in enumerate(self.titles)}
+        rows = rows.sort_values("method", key=lambda keys: keys.map(order), kind="stable")
+        rows = rows.assign(
+            method=rows["method"].map(self.titles), metric=rows["metric"].map(METRIC_TITLES)
+        )
+        return cross_table(rows, "method", "metric")
+
+    @cached_property
+    def learned(self) -> bool:
+        """Whether every network with permuted labels, if there is one, knows them."""
+        networks = [network for kind in self.replicates.values() for network in kind]
+        if not networks:
+            return True
+        trained = trainings([network.provenance for network in networks])
+        reached = trained.loc[trained["labels"] == "permuted", "training accuracy"]
+        return memorized_by_all(reached, self.memorized)
+
+    @cached_property
+    def relabelled(self) -> pd.DataFrame | None:
+        """Maps under true and permuted labels, read against chance; None without networks."""
+        if not self.replicates:
+            return None
+        agreement = Agreement(
+            self.replicates["true"],
+            self.replicates["permuted"],
+            self.x,
+            self.applicable,
+            self.measures | self.kept,
+            store=self.store,
+        )
+        readings = agreement().readings(**self.settings)
+        return readings if self.learned else undecided(readings)
+
+    def label_table(self) -> Styler | None:
+        """The verdicts of the random labels; says why where there is none."""
+        if self.relabelled is None:
+            print("This network was not trained here, so there is none with permuted labels.")
+            return None
+        if not self.learned:
+            print("The permuted labels were not memorized: nothing can be concluded.")
+        return agreement_table(self._titled(self.relabelled), self.metrics[0])
+
+    def label_bars(self) -> Figure | None:
+        """Similarity under true and permuted labels, where there are such networks."""
+        if self.relabelled is None:
+            return None
+        controls = [self.titles[key] for key in (_NOISE, _CONTROL, twin_of(_NOISE))]
+        figure = agreement_bars(
+            self._titled(self.relabelled),
+            [*self.measures, *self.kept],
+            margin=self.margin,
+            controls=controls,
+        )
+        save(figure, self.figure("labels"))
+        return figure
+
+    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(method=rows["method"].map(self.titles))
+
+    @cached_property
+    def explained(self) -> dict[str, Tensor]:
+        """Maps ``[N, C, H, W]`` of all pictures by each base and its twin."""
+        pairs = [pair for pair in self.competing.items() if pair[1] in self.bases]
+        return {
+            key: self.methods[key](self.classifier, self.x, self.target)
+            for twin, base in pairs
+            for key in (base, twin)
+        }
+
+    @cached_property
+    def sums(self) -> pd.DataFrame:
+        """Sums of maps and the logits they explain, by ``kind``: method, biases, and which label.
+
+        Of all labels where they are not too many, and of the predicted class.
+        """
+        kinds = {
+            self.titles[key]: self.methods[key] for key in self.bases if key in self.applicable
+        }
+        found = sums_of_labels(kinds, self.classifier, self.x) if self.labels <= 100 else []
+        named = {self.titles[key]: maps for key, maps in self.explained.items()}
+        found += predicted_sums(named, self.classifier, self.x, self.target)
+        return pd.concat(found, ignore_index=True)
+
+    def fits(self) -> Styler:
+        """Slope, intercept and share explained of each kind of sums."""
+        return plain_table(lines(self.sums), precision=2)
+
+    def sums_figure(self) -> Figure:
+        """Sum of the map against the logit; of the predicted class with competition only."""
+        kinds = self.sums["kind"].unique()
+        told = [kind for kind in kinds if "predicted" not in kind or "competitive" in kind]
+        return sums_chart(self.sums, {kind: kind for kind in told})
+
+    @cached_property
+    def removed(self) -> pd.DataFrame:
+        """Probability of the class as pixels go in the order of a map, and in random order."""
+        product = "gradient_x_input"
+        maps = {
+            key: self.explained[key] for key in (product, twin_of(product)) if key in self.explained
+        }
+        return removal_table(
+            self.classifier,
+            self.x,
+            self.target,
+            maps,
+            self.shares,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+
+    @property
+    def _removed_by_title(self) -> pd.DataFrame:
+        titles = self.titles | {RANDOM_ORDER: "random order"}
+        return self.removed.assign(method=self.removed["method"].map(titles))
+
+    def areas(self) -> Styler:
+        """The areas under the curves of removal."""
+        return (
+            areas(self._removed_by_title)
+            .style.format(precision=2)
+            .set_table_attributes('class="dataframe"')
+        )
+
+    def removal_figure(self) -> Figure:
+        """The curves of removal, deleted and inserted."""
+        return removal_chart(self._removed_by_title)
+
+    @cached_property
+    def claims(self) -> ClaimTable:
+        """What [gupta2019simple] says and what we say, held against what was measured here."""
+        claims = ClaimTable(self.name)
+        competition_claims(
+            claims,
+            self.readings,
+            self.relabelled,
+            {twin: base for twin, base in self.competing.items() if base in self.bases},
+            self.titles,
+            self.survival,
+            share=self.chance,
+            margin=self.margin,
+            memorized=self.learned,
+            all_compete=not self.top,
+        )
+        return claims
+
+    def write_all(self) -> None:
+        """Write the claims and every table of the page."""
+        self.claims.write(self.folder)
+        measured = self.outcome.measurements()
+        names = dict(enumerate(self.photographs.names))
+        texts = {key: describe(method) for key, method in self.applicable.items()}
+        self.write(
+            measured.assign(
+                model=self.classifier.name,
+                picture=measured["image"].map(names),
+                repr=measured["method"].map(texts),
+            )
+        )
+        self.write(self.readings.drop(columns="words"), "readings")
+        self.write(self.quantities, "survival")
+        self.write(self.removed, "removal")
+
+    def numbers(self) -> dict[str, float]:
+        """What other pages of the book quote, by name."""
+        found = {
+            "pictures": len(self.photographs),
+            "labels": self.labels,
+            "competitors": self.rivals,
+            "chance": self.chance,
+        }
+        twin = twin_of("gradient_x_input")
+        if twin in self.competing:
+            rows = self.survival[self.survival["method"] == twin]
+            rows = rows[rows["quantity"] == "survivors"].sort_values("position")
+            found["survivors_trained"] = float(rows["value"].iloc[0])
+            found["survivors_random"] = float(rows["value"].iloc[-1])
+        for row in self.last.to_dict("records"):
+            if pd.notna(row["kappa"]):
+                found[f"kappa_{row['method']}_{row['metric']}"] = round(row["kappa"], 2) + 0.0
+        return found
+
+    def box(self) -> ProvenanceBox:
+        """How this page was made."""
+        return self.provenance(
+            {
+                "model": self.model,
+                "weights": f"{self.classifier.weights}",
+                "images": f"{self.images}, {len(self.photographs)} pictures",
+                "labels that compete": f"{self.rivals} of {self.labels}",
+                "random networks": self.seeds,
+                "pairs with permuted labels": self.pairs,
+                "preset": self.preset,
+                "steps": self.steps,
+                "margin": self.margin,
+            },
+            range(self.seed, self.seed + self.seeds),
+            self.x.device,
+        )

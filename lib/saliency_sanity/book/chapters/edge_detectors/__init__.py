@@ -1,0 +1,1 @@
+"""The chapter on edge detectors: maps against the edges of their pictures."""

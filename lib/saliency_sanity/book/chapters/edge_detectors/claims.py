@@ -1,0 +1,145 @@
+"""What was claimed of maps and edges, held against our readings."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from saliency_sanity.attribution.catalogue import is_control, title
+from saliency_sanity.book.chapters.claims import ClaimTable, judge
+from saliency_sanity.book.chapters.edge_detectors.one_layer import JUMPS
+from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded
+
+_PAPER = "Adebayo et al. 2018"
+_PICTURES = "shown in pictures"
+# Relative distance up to which two ways to the same map agree.
+_CLOSED, _LINEAR = 1e-6, 1e-5
+
+
+def picture_claims(claims: ClaimTable, readings: pd.DataFrame, metrics: Iterable[str]) -> None:
+    """Add what [adebayo2018sanity], figure 1, shows of edges, two claims a metric.
+
+    ``readings`` are of the maps against the edges, with the catalogue's names of methods.
+    Controls do not count, and of the second only methods that were run.
+    """
+    for key in metrics:
+        rows = readings[readings["metric"] == key].set_index("method")
+        rows = rows[[not is_control(name) for name in rows.index]]
+        _any_edge_like(claims, rows, key)
+        guided = [name for name in ("guided_backprop", "guided_grad_cam") if name in rows.index]
+        if guided:
+            claims.add(
+                f"figure 1, guided, by {METRIC_TITLES[key]}",
+                "Guided backpropagation and guided Grad-CAM look like the edges of the picture.",
+                source=f"{_PAPER}, figure 1 (our reading of the picture)",
+                paper_said=_PICTURES,
+                measured=_kappas(rows, guided),
+                chance="kappa 0",
+                verdict=judge(rows.loc[guided, "verdict"]),
+                reason="reproduced if every interval lies above the margin",
+            )
+
+
+def _any_edge_like(claims: ClaimTable, rows: pd.DataFrame, metric: str) -> None:
+    count = {word: (rows["verdict"] == word).sum() for word in ("above", "inconclusive", "below")}
+    highest = rows["kappa"].idxmax() if rows["kappa"].notna().any() else None
+    claims.add(
+        f"figure 1, by {METRIC_TITLES[metric]}",
+        "An edge detector, which knows neither model nor data, gives maps that look like those of "
+        "several methods.",
+        source=f"{_PAPER}, section 5.4 and figure 1",
+        paper_said=_PICTURES,
+        measured=f"{count['above']} edge-like, {count['inconclusive']} inconclusive, "
+        f"{count['below']} not"
+        + (f"; highest {title(highest)}, kappa {kappa_text(rows.loc[highest])}" if highest else ""),
+        chance=f"similarity {rounded(rows['chance'].mean())}, kappa 0",
+        verdict="reproduced" if count["above"] > 1 else judge(rows["verdict"]),
+        reason="reproduced if at least two intervals lie above the margin",
+    )
+
+
+def product_claims(
+    claims: ClaimTable, readings: pd.DataFrame, products: pd.DataFrame, metric: str
+) -> None:
+    """Add what [adebayo2018sanity] says of products with the input.
+
+    ``readings`` are of the maps against the product of input and edges, by ``metric``;
+    ``products`` of pictures times noise against the same pictures times other noise, by any.
+    """
+    rows = readings[readings["metric"] == metric].set_index("method")
+    multiplied = [
+        name for name in ("gradient_x_input", "integrated_gradients") if name in rows.index
+    ]
+    if multiplied:
+        claims.add(
+            "figure 37B",
+            "Input times edges looks like gradient ⊙ input and integrated gradients.",
+            source=f"{_PAPER}, section 5.4 and figure 37",
+            paper_said=_PICTURES,
+            measured=_kappas(rows, multiplied),
+            chance="kappa 0",
+            verdict=judge(rows.loc[multiplied, "verdict"]),
+            reason=f"reproduced if both intervals lie above the margin, by {METRIC_TITLES[metric]}",
+        )
+    absolute = products[products["metric"] == "spearman_abs"]
+    if len(absolute):
+        claims.add(
+            "figure 19",
+            "In a product with the input the input dominates: two unrelated factors give like "
+            "maps.",
+            source=f"{_PAPER}, section 5.2 and figure 19",
+            paper_said=_PICTURES,
+            measured=f"similarity {absolute['similarity'].min():.2f} to "
+            f"{absolute['similarity'].max():.2f}, kappa {absolute['kappa'].min():.2f} to "
+            f"{absolute['kappa'].max():.2f}",
+            chance=f"{rounded(absolute['chance'].min())} to {rounded(absolute['chance'].max())}",
+            verdict=judge(absolute["verdict"]),
+            reason="reproduced if kappa, by absolute ranks, lies above the margin for all of them",
+        )
+
+
+def layer_claims(
+    claims: ClaimTable, readings: pd.DataFrame, metric: str, closed: float, linear: float
+) -> None:
+    """Add what [adebayo2018sanity], section 5.3, says of one random convolution.
+
+    ``readings`` of its maps against the edges have methods ``G`` and ``JUMPS``; ``closed`` is
+    how far the gradient is from its closed form, ``linear`` how far maps of a linear network are
+    from its weights, both relative to the largest value.
+    """
+    rows = readings[readings["metric"] == metric].set_index("method")
+    jumps = rows.loc[JUMPS]
+    claims.add(
+        "figure 7",
+        "One random convolution already draws edges: its gradient jumps where the picture has "
+        "them.",
+        source=f"{_PAPER}, section 5.3 and figure 7",
+        paper_said=_PICTURES,
+        measured=f"jumps of the gradient {kappa_text(jumps)}; "
+        f"the gradient itself {kappa_text(rows.loc['G'])}",
+        chance=f"similarity {rounded(jumps['chance'])}, kappa 0",
+        verdict=judge([jumps["verdict"]]),
+        reason="reproduced if the interval of the gradient's jumps lies above the margin",
+    )
+    claims.add(
+        "section 5.3, convolution",
+        "The gradient of that network has the closed form above.",
+        source=f"{_PAPER}, section 5.3",
+        paper_said="derived",
+        measured=f"largest relative difference {closed:.1e}",
+        verdict="reproduced" if closed < _CLOSED else "not reproduced",
+        reason="reproduced if automatic differentiation agrees to 1e-6, borders included",
+    )
+    claims.add(
+        "section 5.3, linear",
+        "For a linear network gradient and SmoothGrad are its weights, whatever the picture.",
+        source=f"{_PAPER}, section 5.3",
+        paper_said="derived",
+        measured=f"largest relative difference {linear:.1e}",
+        verdict="reproduced" if linear < _LINEAR else "not reproduced",
+        reason="reproduced if both maps equal the weights to 1e-5, the rounding of the noise's "
+        "mean",
+    )
+
+
+def _kappas(rows: pd.DataFrame, names: Sequence[str]) -> str:
+    return "; ".join(f"{title(name)} {kappa_text(rows.loc[name])}" for name in names)

@@ -1,0 +1,417 @@
+"""The page on edge detectors: maps of many methods against the edges of their pictures."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+from torch import Tensor
+
+from saliency_sanity import CATALOGUE, load_model, load_photographs, resolve, weights_hash
+from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.base import passes
+from saliency_sanity.attribution.catalogue import is_control, title
+from saliency_sanity.attribution.controls import Sobel
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.edge_detectors.claims import (
+    layer_claims,
+    picture_claims,
+    product_claims,
+)
+from saliency_sanity.book.chapters.edge_detectors.one_layer import OneLayer
+from saliency_sanity.book.chapters.page import Page, methods_at_scale
+from saliency_sanity.book.runs.provenance import ProvenanceBox
+from saliency_sanity.experiments.comparison import Explained, compare, explain
+from saliency_sanity.plots.maps import map_grid
+from saliency_sanity.plots.ranking import kappa_ranking, similarity_beside_chance
+from saliency_sanity.plots.style import save
+from saliency_sanity.probes.unrelated import noise
+from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.subjects.photographs import targets
+from saliency_sanity.verdict.wording import EDGE_WORDS, summary
+
+_PICTURE_WORDS = {"below": "within the margin", "above": "the picture shows through"}
+_PRODUCT_WORDS = {"below": "unlike x⊙edges", "above": "like x⊙edges"}
+# Shown on the landing page, and beside the product of input and edges.
+_LANDING = ("gradient", "integrated_gradients", "smoothgrad", "guided_backprop", "grad_cam")
+_MULTIPLIED = ("gradient_x_input", "integrated_gradients", "guided_backprop", "guided_grad_cam")
+_MARGINALS = ("gaussian", "uniform")
+# Of several random networks only methods are asked that need no more passes.
+_PASSES = 2
+_COUNTED = {"above": "edge_like", "inconclusive": "inconclusive", "below": "not_edge_like"}
+
+
+@dataclass(kw_only=True)
+class EdgeDetectors(Page):
+    """One run of the notebook on edge detectors; its parameters are described there.
+
+    ``chosen`` are the methods and ``measures`` the similarities by name, ``x`` ``[N, C, H, W]`` the
+    photographs in the network's units, ``target`` ``[N]`` the classes that are explained.
+
+    Raises ValueError for a name or number that cannot be, before anything is explained.
+    """
+
+    notebook: ClassVar[str] = "01_edge_detectors"
+
+    model: str
+    weights: str
+    images: str
+    image_count: int
+    explain_class: str
+    methods: list[str]
+    metrics: list[str]
+    preset: str
+    layer: str
+    samples: int
+    vargrad_samples: int
+    steps: int
+    ig_samples: int
+    ig_steps: int
+    filters: int
+    untrained: list[str]
+    untrained_seeds: int
+    shown: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        # A pass for each of the labels, or rules for networks of modules: those have a page.
+        plain = [
+            key
+            for key, card in CATALOGUE.items()
+            if not card.every_label and "modules" not in card.needs
+        ]
+        layer = {"layer": self.layer or None}
+        self.chosen = methods_at_scale(
+            self.methods or plain,
+            integrated_gradients={"steps": self.steps},
+            smoothgrad={"samples": self.samples, "seed": self.seed},
+            vargrad={"samples": self.vargrad_samples, "seed": self.seed},
+            ig_smoothgrad={"samples": self.ig_samples, "steps": self.ig_steps, "seed": self.seed},
+            grad_cam=layer,
+            guided_grad_cam=layer,
+        )
+        self.measures = {name: metric(name, self.preset) for name in self.metrics}
+        self.main = self.metrics[0]
+        # What is drawn for whole untrained networks, and what the paper's picture is judged by.
+        self.drawing = {
+            name: self.measures[name] for name in self.metrics if name in (self.main, "hog")
+        }
+        self.classifier = load_model(self.model, self.weights, self.device, self.seed)
+        scaling, size = self.classifier.scaling, self.classifier.size
+        self.photographs = load_photographs(self.images, size=size, count=self.image_count)
+        place = next(self.classifier.parameters()).device
+        self.x = scaling.to_network(self.photographs.pixels).to(place)
+        self.predicted = self.classifier.predict(self.x)
+        self.target = targets(self.photographs, self.predicted, self.explain_class)
+
+    @cached_property
+    def explained(self) -> Explained:
+        """Maps by method."""
+        return explain(self.chosen, self.classifier, self.x, self.target)
+
+    @property
+    def _maps(self) -> dict[str, Tensor]:
+        return self.explained.maps
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply to this network, with the reason."""
+        return [f"left out: {title(key)}: {why}" for key, why in self.explained.refused.items()]
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """Sobel magnitudes of the photographs, ``[N, 1, H, W]``."""
+        return Sobel()(self.classifier, self.x, self.target)
+
+    @cached_property
+    def product(self) -> Tensor:
+        """The photographs times their edges, ``[N, C, H, W]``."""
+        return self.x * self.edges
+
+    @property
+    def controls(self) -> list[str]:
+        """Titles of what is no method."""
+        return [title(name) for name in self._maps if is_control(name)]
+
+    def _titled(self, readings: pd.DataFrame) -> pd.DataFrame:
+        return readings.assign(method=readings["method"].map({n: title(n) for n in self._maps}))
+
+    @property
+    def _captions(self) -> list[str]:
+        """Names of the photographs that are shown, with the class that is explained."""
+        named = zip(self.photographs.names, self.target, strict=True)
+        texts = [f"{name}\n{self.classifier.class_name(int(c))}" for name, c in named]
+        return texts[: self.shown]
+
+    def _grid(
+        self,
+        names: list[str],
+        maps: dict[str, Tensor],
+        signed: bool = False,
+        width: float = 13,
+    ) -> Figure:
+        columns = {head: batch[: self.shown] for head, batch in maps.items()}
+        pixels = self.photographs.pixels[: self.shown]
+        return map_grid(pixels, names[: self.shown], columns, signed=signed, width=width)
+
+    def maps(self) -> Figure:
+        """Maps by method beside the edges; another figure, for the landing page, is kept."""
+        self._keep_landing()
+        columns = {
+            title(name, short=True): batch
+            for name, batch in self._maps.items()
+            if not is_control(name)
+        }
+        return self._grid(self._captions, {"Sobel": self.edges} | columns)
+
+    def _keep_landing(self) -> None:
+        maps = {
+            title(name).replace(" ", "\n"): self._maps[name]
+            for name in _LANDING
+            if name in self._maps
+        }
+        figure = self._grid(self.photographs.names, {"Sobel edges": self.edges} | maps, width=9)
+        save(figure, self.folder / "figures" / "edge_detectors.png")
+        plt.close(figure)
+
+    def _compared(self, reference: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return compare(self._maps, reference, self.measures, **self.settings)
+
+    @cached_property
+    def _to_edges(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return self._compared(self.edges)
+
+    @cached_property
+    def _to_product(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return self._compared(self.product)
+
+    @property
+    def readings(self) -> pd.DataFrame:
+        """Maps against the edges, with the catalogue's names of methods."""
+        return self._to_edges[0]
+
+    def ranking(self) -> Figure:
+        """How edge-like each method is; the figure is kept."""
+        figure = kappa_ranking(
+            self._titled(self.readings),
+            self.metrics,
+            margin=self.margin,
+            words=EDGE_WORDS,
+            controls=self.controls,
+        )
+        save(figure, self.folder / "figures" / "edge_kappa.png")
+        return figure
+
+    def beside_chance(self) -> Figure:
+        """The same similarities, before chance is taken off."""
+        return similarity_beside_chance(
+            self._titled(self.readings), self.metrics, controls=self.controls
+        )
+
+    def verdicts(self) -> Styler:
+        """Which methods are edge-like, by the first similarity."""
+        return summary(self._titled(self.readings), self.main, words=EDGE_WORDS)
+
+    def product_maps(self) -> Figure:
+        """Input times edges beside the maps that it is said to resemble, with signs."""
+        columns = {
+            title(name, short=True): self._maps[name] for name in _MULTIPLIED if name in self._maps
+        }
+        columns = {"x⊙edges": self.product} | columns
+        return self._grid(self._captions, columns, signed=True, width=9)
+
+    def product_ranking(self) -> Figure:
+        """How like the product of input and edges each method is."""
+        return kappa_ranking(
+            self._titled(self._to_product[0]),
+            self.metrics,
+            margin=self.margin,
+            words=_PRODUCT_WORDS,
+            controls=self.controls,
+        )
+
+    @cached_property
+    def noisy(self) -> pd.DataFrame:
+        """Readings of pictures times noise against the same pictures times other noise."""
+        pictures = {
+            "MNIST": load_photographs("mnist", size=28).pixels[:, :1],
+            "Fashion-MNIST": load_photographs("fashion_mnist", size=28).pixels[:, :1],
+            "photographs in [0, 1]": self.photographs.pixels,
+            "photographs in network units": self.x.cpu(),
+        }
+        parts = []
+        for source, batch in pictures.items():
+            for marginal in _MARGINALS:
+                u, v = (self._noise(marginal, batch, side) for side in "uv")
+                maps = {f"{source} × {marginal}": batch * u}
+                parts.append(compare(maps, batch * v, self._small, **self.settings)[0])
+        return pd.concat(parts, ignore_index=True)
+
+    @property
+    def _small(self) -> dict:
+        """Similarities that 28 pixels are enough for."""
+        return {name: self.measures[name] for name in self.metrics if name != "hog"}
+
+    def _noise(self, marginal: str, like: Tensor, side: str) -> Tensor:
+        draws = (noise(marginal, like.shape[1:], self.seed, i, side) for i in range(len(like)))
+        return torch.stack(list(draws))
+
+    def noise_ranking(self) -> Figure:
+        """How like each other are products of one picture with unrelated noise."""
+        return kappa_ranking(
+            self.noisy, list(self._small), margin=self.margin, words=_PICTURE_WORDS
+        )
+
+    def noise_verdicts(self) -> Styler:
+        """The same by the first similarity, as a table."""
+        return summary(self.noisy, self.main, words=_PICTURE_WORDS, head="pictures × noise")
+
+    @cached_property
+    def one_layer(self) -> OneLayer:
+        """Untrained networks of one convolution."""
+        methods = {
+            "G": resolve("gradient"),
+            "SG": resolve("smoothgrad", samples=self.samples, seed=self.seed),
+            "IG": resolve("integrated_gradients", steps=self.steps),
+            "GBP": resolve("guided_backprop"),
+        }
+        return OneLayer(methods, self.photographs.pixels, self.filters, self.seed)
+
+    def one_layer_maps(self) -> Figure:
+        """Maps of the first of them beside the edges."""
+        drawn = {name: draws[0] for name, draws in self.one_layer.maps.items()}
+        columns = {"Sobel": self.edges.cpu()} | drawn
+        return self._grid(self.photographs.names, columns, width=9)
+
+    @cached_property
+    def _one_layer_readings(self) -> pd.DataFrame:
+        return compare(self.one_layer.maps, self.edges.cpu(), self.measures, **self.settings)[0]
+
+    def one_layer_ranking(self) -> Figure:
+        """How edge-like maps of one random convolution are."""
+        return kappa_ranking(
+            self._one_layer_readings, self.metrics, margin=self.margin, words=EDGE_WORDS
+        )
+
+    def agreement(self) -> list[str]:
+        """How far what was derived by hand agrees with what was computed."""
+        closed, linear = self.one_layer.closed_error, self.one_layer.linear_error
+        return [
+            f"closed form against automatic differentiation, relative: {closed:.1e}",
+            f"linear network, maps against its weights, relative: {linear:.1e}",
+        ]
+
+    @cached_property
+    def blank(self) -> pd.DataFrame:
+        """Readings of whole untrained networks against the edges; no row without such."""
+        parts = [self._of_untrained(name) for name in self.untrained]
+        return pd.concat([self.readings.iloc[:0], *parts], ignore_index=True)
+
+    def _of_untrained(self, name: str) -> pd.DataFrame:
+        networks = [
+            load_model(name, "none", self.device, self.seed + draw)
+            for draw in range(self.untrained_seeds)
+        ]
+        first = networks[0]
+        scenes = load_photographs(self.images, size=first.size, count=self.image_count)
+        inputs = first.scaling.to_network(scenes.pixels).to(self.x.device)
+        methods = {
+            key: method
+            for key, method in self.chosen.items()
+            if not is_control(key) and passes(method) <= _PASSES
+        }
+        draws = [
+            explain(methods, network, inputs, network.predict(inputs)).maps for network in networks
+        ]
+        maps = {f"{title(key)}, {name}": [draw[key] for draw in draws] for key in draws[0]}
+        edges = Sobel()(first, inputs, self.target)
+        return compare(maps, edges, self.drawing, **self.settings)[0]
+
+    def untrained_ranking(self) -> Figure | None:
+        """How edge-like maps of whole untrained networks are; None without such."""
+        if self.blank.empty:
+            return None
+        return kappa_ranking(self.blank, list(self.drawing), margin=self.margin, words=EDGE_WORDS)
+
+    def untrained_verdicts(self) -> Styler | None:
+        """The same by the first similarity, as a table; None without such."""
+        return None if self.blank.empty else summary(self.blank, self.main, words=EDGE_WORDS)
+
+    @cached_property
+    def claims(self) -> ClaimTable:
+        """What [adebayo2018sanity] says, held against what was measured here."""
+        claims = ClaimTable(self.name)
+        picture_claims(claims, self.readings, self.drawing)
+        product_claims(claims, self._to_product[0], self.noisy, self.main)
+        one = self.one_layer
+        layer_claims(
+            claims, self._one_layer_readings, self.main, one.closed_error, one.linear_error
+        )
+        return claims
+
+    @cached_property
+    def _weights_hash(self) -> str:
+        return weights_hash(self.classifier)
+
+    def write_all(self) -> None:
+        """Write the claims and both tables of the page."""
+        self.claims.write(self.folder)
+        measured = {"edges": self._to_edges[1], "input_x_edges": self._to_product[1]}
+        everything = pd.concat(measured, names=["reference"]).reset_index("reference")
+        names = dict(enumerate(self.photographs.names))
+        texts = {name: describe(method) for name, method in self.chosen.items()}
+        self.write(
+            everything.assign(
+                model=self.classifier.name,
+                weights=self._weights_hash,
+                preset=self.preset,
+                photograph=everything["image"].map(names),
+                repr=everything["method"].map(texts),
+            )
+        )
+        self.write(self.readings.drop(columns="words"), "readings")
+
+    def numbers(self) -> dict[str, float]:
+        """What other pages of the book quote, by name."""
+        own = [name for name in self._maps if not is_control(name)]
+        right = zip(self.predicted.tolist(), self.photographs.labels, strict=True)
+        numbers = {
+            "photographs": len(self.photographs),
+            "photographs_right": sum(guess == label for guess, label in right),
+            "methods_compared": len(own),
+        }
+        for key in self.drawing:
+            rows = self.readings[self.readings["metric"] == key]
+            trained = rows[rows["method"].isin(own)].set_index("method")
+            bare = self.blank[self.blank["metric"] == key].set_index("method")
+            numbers[f"untrained_compared_{key}"] = len(bare)
+            for name, kappa in trained["kappa"].items():
+                if name in CATALOGUE:
+                    numbers[f"kappa_{name}_{key}"] = kappa
+            for verdict, word in _COUNTED.items():
+                numbers[f"{word}_{key}"] = int((trained["verdict"] == verdict).sum())
+                numbers[f"untrained_{word}_{key}"] = int((bare["verdict"] == verdict).sum())
+            for kappa in bare["kappa"].filter(like="Guided backpropagation, inception"):
+                numbers[f"untrained_inception_{key}"] = kappa
+        return numbers
+
+    def box(self) -> ProvenanceBox:
+        """How this page was made."""
+        return self.provenance(
+            {
+                "model": self.model,
+                "weights": f"{self.classifier.weights} ({self._weights_hash})",
+                "images": self.images,
+                "photographs": len(self.photographs),
+                "explained class": self.explain_class,
+                "preset": self.preset,
+                "samples": self.samples,
+                "steps": self.steps,
+                "margin": self.margin,
+            },
+            [self.seed],
+            self.x.device,
+        )

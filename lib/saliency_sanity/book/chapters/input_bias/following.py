@@ -1,0 +1,221 @@
+"""Following the input: which methods do, which hang on its zero, and which of LRP's rules do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+from torch import Tensor
+
+from saliency_sanity import CATALOGUE, resolve
+from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.lrp import Lrp
+from saliency_sanity.book.chapters.claims import Claim
+from saliency_sanity.book.chapters.input_bias.claims import (
+    MODIFIED,
+    RECT,
+    following_claims,
+    remember,
+    rule_claim,
+)
+from saliency_sanity.book.chapters.input_bias.page import InputBias
+from saliency_sanity.book.chapters.page import plain_table
+from saliency_sanity.experiments.comparison import Explained, explain
+from saliency_sanity.plots.input_bias import response_chart
+from saliency_sanity.plots.ranking import kappa_ranking
+from saliency_sanity.probes.input_size import (
+    INPUT_WORDS,
+    KEPT,
+    LIKENESS,
+    curve_table,
+    likeness_table,
+    response_curve,
+    response_edges,
+)
+from saliency_sanity.probes.units import UNCHANGED, units_table
+from saliency_sanity.verdict.wording import kappa_text, rounded
+
+# Whether a map hangs on the zero, few samples tell as well as many.
+_LEAN = {"samples": 2, "steps": 2, "top": 2}
+# What a composition that multiplies by the input has in its description.
+_PRODUCTS = ("TimesInput", "Lrp(")
+_ACROSS = "|x|, in units of the network"
+_LRP = "lrp_epsilon"
+_RULES = {"z": "z", "zᴮ": "zbox", "w²": "wsquare", "flat": "flat"}
+
+
+def responses(page: InputBias, maps: Mapping[str, Tensor]) -> pd.DataFrame:
+    """The mean size of maps ``[N, C, H, W]`` over the size of the input, by method."""
+    edges = response_edges(page.x)
+    curves = {key: response_curve(found, page.x, edges) for key, found in maps.items()}
+    return curve_table(curves, (edges[1:] + edges[:-1]) / 2, **page.bootstrap)
+
+
+@dataclass
+class Following:
+    """The section on methods that follow the input, for every method of the catalogue."""
+
+    page: InputBias
+
+    @cached_property
+    def explained(self) -> Explained:
+        """Every method's maps, and which methods do not apply."""
+        return explain(self.page.methods, self.page.classifier, self.page.x, self.page.target)
+
+    @cached_property
+    def responses(self) -> pd.DataFrame:
+        """The size of each method's maps over that of the input."""
+        return responses(self.page, self.explained.maps)
+
+    @cached_property
+    def likeness(self) -> pd.DataFrame:
+        """Rank correlation of map and input, by method, as ``likeness_table`` gives it."""
+        return likeness_table(self.explained.maps, self.page.x, **self.page.settings)
+
+    @property
+    def overall(self) -> pd.DataFrame:
+        """``likeness`` over all pixels, who follows the most first."""
+        rows = self.likeness[self.likeness["metric"] == LIKENESS]
+        return rows.sort_values("kappa", ascending=False)
+
+    @cached_property
+    def unmoved(self) -> pd.DataFrame:
+        """How alike each method's maps are in units where black and where white is zero."""
+        lean = {
+            key: resolve(key, **{part: _LEAN[part] for part in _LEAN if part in card.defaults})
+            for key, card in CATALOGUE.items()
+            if key in self.explained.maps
+        }
+        page = self.page
+        return units_table(lean, page.classifier, page.raw, page.target, **page.settings)
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """Which methods follow, and which hang on the zero, added to the page's claims."""
+        multiplied = [
+            key
+            for key in self.unmoved["method"]
+            if key == "input" or any(part in describe(self.page.methods[key]) for part in _PRODUCTS)
+        ]
+        return following_claims(self.page.claims, self.likeness, self.unmoved, multiplied)
+
+    def refused_text(self) -> str:
+        """Which methods are left out, a line each, and in short why."""
+        return "\n".join(
+            f"left out: {self.page.titles[key]}: {reason.partition(':')[0]} "
+            "(see the section on LRP)"
+            for key, reason in self.explained.refused.items()
+        )
+
+    def response_figure(self) -> Figure:
+        """The size of maps over that of the input, who follows the most first."""
+        ranked = pd.concat(
+            [self.responses[self.responses["method"] == key] for key in self.overall["method"]]
+        )
+        ranked = ranked.assign(method=ranked["method"].map(self.page.titles))
+        return response_chart(ranked, across=_ACROSS)
+
+    def ranking(self) -> Figure:
+        """Methods by how far they follow the input."""
+        return kappa_ranking(
+            self.likeness.assign(method=self.likeness["method"].map(self.page.titles)),
+            [LIKENESS, KEPT],
+            margin=self.page.margin,
+            words=INPUT_WORDS,
+            controls=self.page.controls,
+            one="the input itself",
+        )
+
+    def table(self) -> Styler:
+        """Likeness to the input beside the test by other units, by method."""
+        kept = self.likeness[self.likeness["metric"] == KEPT].set_index("method")
+        still = self.unmoved.set_index("method")["kappa"]
+        keys = self.overall["method"]
+        return plain_table(
+            pd.DataFrame(
+                {
+                    "method": keys.map(self.page.titles),
+                    "follows the input: kappa": [
+                        kappa_text(row) for _, row in self.overall.iterrows()
+                    ],
+                    "where the map is not zero": [kappa_text(kept.loc[key]) for key in keys],
+                    "verdict, by all pixels": [
+                        INPUT_WORDS.get(verdict, verdict) for verdict in self.overall["verdict"]
+                    ],
+                    "same map with another zero: kappa": [
+                        rounded(still.get(key, np.nan)) for key in keys
+                    ],
+                }
+            )
+        )
+
+    @property
+    def _moved(self) -> tuple[int, int]:
+        """How many methods change with the units, and how many were asked."""
+        defined = self.unmoved["kappa"].dropna()
+        return int((defined < UNCHANGED).sum()), len(defined)
+
+    def panel(self) -> Markdown:
+        """What to remember of the units of the input."""
+        *_, hangs = self.claims
+        changed, asked = self._moved
+        return remember(
+            hangs,
+            f"{changed} of {asked} methods and controls change their maps with nothing but the "
+            "units of the input, and those are the ones that multiply by it.",
+        )
+
+    def write(self) -> None:
+        """Write likeness, responses, and what other units change."""
+        self.page.write(self.likeness.drop(columns="words"), "likeness")
+        self.page.write(self.unmoved, "moved")
+        self.page.write(self.responses, "responses")
+
+    def numbers(self) -> dict[str, float]:
+        """How many methods there are and move, and kappa of RectGrad's maps and the input."""
+        changed, asked = self._moved
+        kept = self.likeness[self.likeness["metric"] == KEPT].set_index("method")["kappa"]
+        return {"methods_compared": asked, "methods_that_move": changed} | {
+            f"follows_{key}": round(kept[key], 2) + 0.0 for key in (RECT, MODIFIED)
+        }
+
+
+@dataclass
+class FirstLayer:
+    """The section on LRP's rules for the layer of the pixels, where LRP applies."""
+
+    following: Following
+
+    @cached_property
+    def maps(self) -> dict[str, Tensor]:
+        """Relevance by rule; nothing where LRP has no rules for the network."""
+        if _LRP not in self.following.explained.maps:
+            return {}
+        page = self.following.page
+        rules = {text: Lrp("epsilon", rule) for text, rule in _RULES.items()}
+        return dict(explain(rules, page.classifier, page.x, page.target).maps)
+
+    def responses(self) -> Figure | None:
+        """The size of relevance over that of the input, by rule."""
+        if not self.maps:
+            return None
+        return response_chart(responses(self.following.page, self.maps), across=_ACROSS)
+
+    @cached_property
+    def claim(self) -> Claim:
+        """That of the rules only z follows the input, added to the page's claims."""
+        page, likeness = self.following.page, None
+        if self.maps:
+            likeness = likeness_table(self.maps, page.x, **page.settings)
+        refused = self.following.explained.refused.get(_LRP, "").partition(". ")[0]
+        return rule_claim(page.claims, likeness, refused)
+
+    def panel(self) -> Markdown:
+        """What to remember of rules."""
+        return remember(
+            self.claim, "Which colours LRP can see is decided by the rule of its first layer."
+        )

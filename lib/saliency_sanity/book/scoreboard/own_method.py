@@ -1,0 +1,425 @@
+"""The page for a reader's own method: its contract, its checks, its row of the scoreboard."""
+
+import inspect
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+from torch import Tensor
+
+from saliency_sanity import load_model, load_photographs, resolve, weights_hash
+from saliency_sanity._errors import NotApplicable
+from saliency_sanity._files import checkout
+from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.catalogue import is_control, title
+from saliency_sanity.attribution.catalogue import titles as unique_titles
+from saliency_sanity.attribution.controls import Sobel
+from saliency_sanity.book.chapters.page import Page
+from saliency_sanity.book.runs.provenance import ProvenanceBox
+from saliency_sanity.book.scoreboard.chart import scoreboard_chart
+from saliency_sanity.book.scoreboard.columns import Check, own_checks
+from saliency_sanity.book.scoreboard.html import Scorecard
+from saliency_sanity.book.scoreboard.table import score
+from saliency_sanity.contract.clauses import Report
+from saliency_sanity.contract.trial import require_method
+from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.experiments.comparison import Explained, compare, explain
+from saliency_sanity.experiments.outcome import Outcome, stage_table
+from saliency_sanity.plots.input_bias import response_chart
+from saliency_sanity.plots.maps import map_grid, stage_grid
+from saliency_sanity.plots.ranking import kappa_ranking
+from saliency_sanity.plots.stages import kappa_curves
+from saliency_sanity.probes.input_size import (
+    INPUT_WORDS,
+    KEPT,
+    LIKENESS,
+    curve_table,
+    likeness_table,
+    response_curve,
+    response_edges,
+)
+from saliency_sanity.probes.units import units_table
+from saliency_sanity.similarity.hog import Hog
+from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.verdict.wording import EDGE_WORDS, kappa_text, verdict_table
+
+_UNTRAINED = "its weights are random, so its verdicts say nothing about a method"
+_STANDINGS = {"unwanted": "as it should not", "wanted": "as it should", "open": "inconclusive"}
+
+
+@dataclass(kw_only=True)
+class OwnMethod(Page):
+    """One run of the notebook for a reader's own method; its parameters are described there.
+
+    ``chosen`` are the methods and ``measures`` the similarities by name, ``pixels`` and ``x``
+    ``[N, C, H, W]`` the pictures, raw and in the network's units, ``target`` ``[N]`` the predicted
+    classes.
+
+    Raises ValueError for a name or number that cannot be, before anything is explained.
+    """
+
+    notebook: ClassVar[str] = "07_your_own_method"
+
+    method: str
+    model: str
+    weights: str
+    images: str
+    image_count: int
+    beside: list[str]
+    stage_limit: int
+    blocks: int
+    seeds: int
+    metrics: list[str]
+    preset: str
+    shown: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.shown < 1:
+            raise ValueError(f"shown is {self.shown}; valid are 1 and more")
+        if str(checkout()) not in sys.path:
+            sys.path.append(str(checkout()))  # so that Jupyter finds the examples, too
+        self.chosen = {key: resolve(key) for key in dict.fromkeys((self.method, *self.beside))}
+        self.measures = {key: metric(key, self.preset) for key in self.metrics}
+        self.classifier = load_model(self.model, self.weights, self.device, self.seed)
+        scaling, size = self.classifier.scaling, self.classifier.size
+        small = size < Hog().cell * Hog().block
+        self.without_hog = small and self.measures.pop("hog", None) is not None
+        self.photographs = load_photographs(
+            self.images, size=size, count=self.image_count, channels=len(scaling.mean)
+        )
+        place = next(self.classifier.parameters()).device
+        self.pixels = self.photographs.pixels.to(place)
+        self.x = scaling.to_network(self.pixels)
+        self.target = self.classifier.predict(self.x)
+
+    def too_small(self) -> list[str]:
+        """Similarities that the pictures are too small for, with the reason."""
+        size = self.classifier.size
+        return [f"left out: HOG, which needs more than {size} px"] if self.without_hog else []
+
+    @property
+    def written(self) -> Markdown | None:
+        """The file that the method stands in; None for one of the catalogue."""
+        if ":" not in self.method:
+            return None
+        own = self.chosen[self.method]
+        text = inspect.getsource(inspect.getmodule(own) or type(own))
+        return Markdown(f"```python\n{text.rstrip()}\n```")
+
+    def contract(self) -> Report:
+        """Whether the method keeps what every method owes; raises ContractError if not."""
+        own = self.chosen[self.method]
+        return require_method(self.method, own, self.classifier, self.x, self.target)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network's weights are not random."""
+        return self.classifier.weights != "none"
+
+    def nothing_learned(self) -> Markdown:
+        """A warning for a network whose weights are random."""
+        return Markdown(f"**This network has learned nothing: {_UNTRAINED}.**")
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """The network, its weights, and the pictures."""
+        size = sum(parameter.numel() for parameter in self.classifier.parameters())
+        count = len(self.photographs)
+        facts = {
+            "network": f"{self.classifier.name}, {size:,} parameters",
+            "weights": f"{self.classifier.weights} ({weights_hash(self.classifier)})",
+            "pictures": f"{count} of {self.images}, {self.classifier.size} px",
+        }
+        if None not in self.photographs.labels:
+            right = (self.target.cpu().numpy() == self.photographs.labels).sum()
+            facts["of these pictures right"] = f"{right} of {count}"
+        return facts
+
+    def network(self) -> Styler:
+        """The same as a table."""
+        frame = pd.Series(self.facts, name="").to_frame()
+        return frame.style.set_table_attributes('class="dataframe"')
+
+    @cached_property
+    def explained(self) -> Explained:
+        """Maps by method."""
+        return explain(self.chosen, self.classifier, self.x, self.target)
+
+    @property
+    def _maps(self) -> dict[str, Tensor]:
+        return self.explained.maps
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply to this network, with the reason."""
+        return [f"left out: {title(key)}: {why}" for key, why in self.explained.refused.items()]
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """What methods are called on the page."""
+        return unique_titles(self._maps)
+
+    @property
+    def controls(self) -> list[str]:
+        """Titles of what is no method."""
+        return [self.titles[key] for key in self._maps if is_control(key)]
+
+    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(method=rows["method"].map(self.titles))
+
+    @property
+    def _main(self) -> str:
+        return next(iter(self.measures))
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """Sobel magnitudes of the pictures, ``[N, 1, H, W]``."""
+        return Sobel()(self.classifier, self.x, self.target)
+
+    def maps(self) -> Figure:
+        """Maps by method beside the edges."""
+        captions = [
+            f"{name}\n{self.classifier.class_name(int(c))}"
+            for name, c in zip(self.photographs.names, self.target, strict=True)
+        ]
+        heads = {
+            key: self.titles[key].replace("⊙ ", "⊙\u00a0").replace(" ", "\n") for key in self._maps
+        }
+        columns = {"Sobel": self.edges} | {heads[key]: found for key, found in self._maps.items()}
+        return map_grid(
+            self.pixels[: self.shown].cpu(),
+            captions[: self.shown],
+            {head: found[: self.shown] for head, found in columns.items()},
+            width=9,
+        )
+
+    @cached_property
+    def edge_likeness(self) -> pd.DataFrame:
+        """Readings of maps against the edges."""
+        return compare(self._maps, self.edges, self.measures, **self.settings)[0]
+
+    def edge_ranking(self) -> Figure:
+        """How edge-like each method is."""
+        return kappa_ranking(
+            self._titled(self.edge_likeness),
+            list(self.measures),
+            margin=self.margin,
+            words=EDGE_WORDS,
+            controls=self.controls,
+            one="the edges themselves",
+        )
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The cascade of randomization."""
+        return Experiment(
+            self.classifier,
+            self.x,
+            self.target,
+            {key: self.chosen[key] for key in self._maps},
+            self.measures,
+            seeds=self.seeds,
+            seed=self.seed,
+            stage_limit=self.stage_limit,
+            shown=1,
+            store=self.store,
+        )
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What the cascade gave; the long part of the page."""
+        return self.experiment()
+
+    @cached_property
+    def cascade(self) -> pd.DataFrame:
+        """Readings of the cascade, a row a method, metric and stage."""
+        return stage_table(self.outcome.readings(**self.settings))
+
+    def stages(self) -> Figure:
+        """Maps of the first picture by method and stage."""
+        scene = self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
+        films = {
+            self.titles[key]: pictures[0][:, 0] for key, pictures in self.outcome.pictures.items()
+        }
+        return stage_grid(scene, films, self.outcome.stages)
+
+    def curves(self) -> Figure:
+        """Kappa by stage, the page's own method thick."""
+        return kappa_curves(
+            self._titled(self.cascade),
+            list(self.measures),
+            margin=self.margin,
+            controls=self.controls,
+            thick=[self.titles[self.method]],
+        )
+
+    def cascade_verdicts(self) -> Styler:
+        """Verdicts on the last stage, by the first similarity."""
+        return verdict_table(self._titled(self.cascade), self._main)
+
+    @cached_property
+    def alone(self) -> pd.DataFrame | None:
+        """Readings of single random blocks; None where none is asked for."""
+        if not self.blocks:
+            return None
+        # The last stage of this order is the whole network, which the cascade has had.
+        single = replace(self.experiment, order="independent", stage_limit=self.blocks + 1, shown=0)
+        return stage_table(single().readings(**self.settings))
+
+    def alone_kappas(self) -> Styler | None:
+        """Kappa by single random block and method, by the first similarity; None without such."""
+        if self.alone is None:
+            return None
+        rows = self._titled(self.alone[self.alone["metric"] == self._main])
+        wide = rows.pivot_table(index="method", columns="stage", values="kappa", sort=False)
+        return wide.style.format("{:.2f}", na_rep="–").set_table_attributes('class="dataframe"')
+
+    def response(self) -> Figure:
+        """Attribution against the size of the input, a panel a method."""
+        bins = response_edges(self.x)
+        responses = curve_table(
+            {
+                self.titles[key]: response_curve(found, self.x, bins)
+                for key, found in self._maps.items()
+            },
+            (bins[1:] + bins[:-1]) / 2,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+        return response_chart(responses, across="|x|, in units of the network")
+
+    @cached_property
+    def likeness(self) -> pd.DataFrame:
+        """Readings of maps against the size of the input."""
+        return likeness_table(self._maps, self.x, **self.settings)
+
+    def likeness_ranking(self) -> Figure:
+        """How far each method follows the size of the input."""
+        return kappa_ranking(
+            self._titled(self.likeness),
+            [LIKENESS, KEPT],
+            margin=self.margin,
+            words=INPUT_WORDS,
+            controls=self.controls,
+            one="the input itself",
+        )
+
+    @cached_property
+    def _moved(self) -> pd.DataFrame | NotApplicable:
+        methods = {key: self.chosen[key] for key in self._maps}
+        try:
+            return units_table(methods, self.classifier, self.pixels, self.target, **self.settings)
+        except NotApplicable as error:
+            return error
+
+    @property
+    def moved(self) -> pd.DataFrame | None:
+        """Readings of maps in other units; None for a network that cannot be given such."""
+        return None if isinstance(self._moved, NotApplicable) else self._moved
+
+    def no_units(self) -> str:
+        """Why this network cannot be given other units."""
+        return f"left out: other units: {self._moved}"
+
+    def units(self) -> Styler:
+        """How alike each method's maps in both units are."""
+        kappas = {self.titles[row["method"]]: kappa_text(row) for _, row in self.moved.iterrows()}
+        frame = pd.Series(kappas, name="kappa of its maps in both units").to_frame()
+        return frame.style.set_table_attributes('class="dataframe"')
+
+    @cached_property
+    def _read(self) -> dict[str, pd.DataFrame]:
+        """Readings by check; those that there are."""
+        read = {
+            "edges": self.edge_likeness,
+            "outlines": self.edge_likeness,
+            "cascade_photographs": self.cascade,
+            "independent_cnn": self.alone,
+            "input_photographs": self.likeness,
+            "units_photographs": self.moved,
+        }
+        return {key: table for key, table in read.items() if table is not None}
+
+    @cached_property
+    def checks(self) -> list[Check]:
+        """The checks that could be made."""
+        return [
+            check
+            for check in own_checks(self.classifier.name)
+            if check.key in self._read and check.metric in set(self._read[check.key]["metric"])
+        ]
+
+    @cached_property
+    def board(self) -> pd.DataFrame:
+        """Verdicts in them, as rows of the scoreboard."""
+        rows = [score(check, self._read[check.key], *check.sources) for check in self.checks]
+        return pd.concat(rows, ignore_index=True)
+
+    def row(self) -> Figure:
+        """The verdicts as a picture."""
+        return scoreboard_chart(self.board, self.checks)
+
+    def write_all(self) -> None:
+        """Write the table of verdicts."""
+        self.write(self.board)
+
+    def card(self) -> Scorecard:
+        """The verdicts as links to what shows why."""
+        return Scorecard(self.board, self.checks)
+
+    @cached_property
+    def said(self) -> dict[str, list[str]]:
+        """What checks with a wanted answer say of the page's own method, by how it stands."""
+        asked = {check.key: check.question.lower() for check in self.checks if check.wanted}
+        mine = self.board[
+            (self.board["method"] == self.method) & self.board["check"].isin(asked)
+        ].to_dict("records")
+        return {
+            standing: [
+                f"{asked[row['check']]}: {row['words']}"
+                for row in mine
+                if row["standing"] == standing
+            ]
+            for standing in _STANDINGS
+        }
+
+    def summary(self) -> Markdown:
+        """How many checks the method fails, and which."""
+        wrong, total = self.said["unwanted"], sum(map(len, self.said.values()))
+        undecided = self.said["open"]
+        head = f"{self.titles[self.method]} fails {len(wrong)} of {total} checks"
+        head += f", and leaves {len(undecided)} open" if undecided else ""
+        head += "" if self.learned else f". But this network has learned nothing: {_UNTRAINED}"
+        lines = [
+            f"* *{_STANDINGS[standing]}*: {' · '.join(texts)}"
+            for standing, texts in self.said.items()
+            if texts
+        ]
+        return Markdown("\n".join([f"**{head}.**", "", *lines]))
+
+    def numbers(self) -> dict[str, int]:
+        """What other pages of the book quote, by name."""
+        checks = sum(map(len, self.said.values()))
+        return {"checks": checks, "failed": len(self.said["unwanted"])}
+
+    def box(self) -> ProvenanceBox:
+        """How this page was made."""
+        return self.provenance(
+            {
+                "method": describe(self.chosen[self.method]),
+                "model": self.classifier.name,
+                "weights": self.facts["weights"],
+                "images": f"{self.images}, {len(self.photographs)} pictures",
+                "random networks": self.seeds,
+                "stages": len(self.outcome.stages),
+                "preset": self.preset,
+                "margin": self.margin,
+            },
+            range(self.seed, self.seed + self.seeds),
+            self.x.device,
+        )

@@ -1,0 +1,131 @@
+"""The page of the scoreboard: every method's verdicts and every claim of the book."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import matplotlib.pyplot as plt
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from saliency_sanity._errors import known
+from saliency_sanity._files import checkout, results_folder
+from saliency_sanity.book.chapters.claims_index import Ledger, claims_list, page_titles
+from saliency_sanity.book.chapters.page import Page
+from saliency_sanity.book.runs.cases import all_copies
+from saliency_sanity.book.runs.profiles import profile_names
+from saliency_sanity.book.runs.provenance import ProvenanceBox
+from saliency_sanity.book.scoreboard.chart import scoreboard_chart
+from saliency_sanity.book.scoreboard.columns import NOT_SCORED, checks_in
+from saliency_sanity.book.scoreboard.html import Scorecard
+from saliency_sanity.book.scoreboard.table import read_scoreboard, tally
+from saliency_sanity.plots.style import save
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
+
+
+@dataclass(kw_only=True)
+class Scoreboard(Page):
+    """One run of the notebook that reads what the others wrote; its parameters are described there.
+
+    ``columns`` are the checks that are shown, ``table`` their verdicts as ``read_scoreboard`` gives
+    them.
+
+    Raises ValueError for an unknown check or profile, MissingTablesError for tables that are not
+    there, before anything is drawn.
+    """
+
+    notebook: ClassVar[str] = "06_scoreboard"
+
+    checks: list[str]
+    inputs: str
+    profile: str
+    # Nothing is computed on this page, so nothing is drawn at random.
+    margin: float = field(init=False, default=0.1)
+    resamples: int = field(init=False, default=0)
+    seed: int = field(init=False, default=0)
+    device: str = field(init=False, default="cpu")
+
+    def __post_init__(self):
+        super().__post_init__()
+        root = checkout()
+        if self.profile:
+            known("profile", self.profile, profile_names(root / "config"))
+        self.copies = all_copies(root / "notebooks")
+        there = {check.key: check for check in checks_in(self.copies, self.profile)}
+        for key in self.checks:
+            known("check", key, there)
+        self.columns = [
+            check for key, check in there.items() if key in self.checks or not self.checks
+        ]
+        self.read = results_folder(self.inputs)
+        self.table = read_scoreboard(self.read, self.columns, self.profile or "quick")
+        self.titles = page_titles(root / "notebooks", self.copies)
+
+    def chart(self) -> Figure:
+        """All verdicts as a picture; it is kept, and a narrow one for the landing page."""
+        narrow = scoreboard_chart(self.table, self.columns, narrow=True)
+        save(narrow, self.folder / "figures" / "scoreboard-narrow.png")
+        plt.close(narrow)
+        figure = scoreboard_chart(self.table, self.columns)
+        save(figure, self.folder / "figures" / "scoreboard.png")
+        return figure
+
+    def card(self) -> Scorecard:
+        """All verdicts as links to what shows why."""
+        return Scorecard(self.table, self.columns)
+
+    def not_scored(self) -> list[Markdown]:
+        """Pages whose results are in no column, and why."""
+        return [
+            Markdown(f"Not among the checks: [{self.titles[copy]}]({copy}.html), which {reason}.")
+            for copy, reason in NOT_SCORED.items()
+        ]
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The claims of all pages."""
+        pages = {
+            copy: title
+            for copy, title in self.titles.items()
+            if self.copies[copy].runs_in(self.profile) and not self.copies[copy].after_all
+        }
+        return claims_list(self.read, pages)
+
+    def summary(self) -> Markdown:
+        """How many methods and claims came out how."""
+        counts = tally(self.table, self.columns)
+        asked = [check for check in self.columns if check.wanted]
+        return Markdown(
+            f"**{counts['methods']} methods in {len(asked)} checks: {counts['unwanted']} with a "
+            "verdict that a map which sees the model should not have, "
+            f"{counts['wanted']} without, {counts['open']} that leave something open.** "
+            f"{self.ledger.summary}"
+        )
+
+    def write_all(self) -> None:
+        """Write the table of verdicts."""
+        self.write(self.table)
+
+    def numbers(self) -> dict[str, int]:
+        """What other pages of the book quote, by name."""
+        randomized = [check for check in self.columns if check.words == RANDOMIZATION_WORDS]
+        numbers = {
+            f"methods_{word}" if word != "methods" else word: count
+            for word, count in tally(self.table, randomized).items()
+        }
+        counts = self.ledger.counts
+        numbers |= {"checks": len(self.columns), "claims": sum(counts.values())}
+        return numbers | {
+            f"claims_{verdict.replace(' ', '_')}": count for verdict, count in counts.items()
+        }
+
+    def box(self) -> ProvenanceBox:
+        """How this page was made."""
+        return self.provenance(
+            {
+                "checks": ", ".join(check.key for check in self.columns),
+                "profile": self.profile or "any",
+            },
+            (),
+            None,
+        )

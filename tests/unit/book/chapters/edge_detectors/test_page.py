@@ -1,0 +1,58 @@
+"""The page on edge detectors: its parameters are the notebook's, and wrong ones are refused."""
+
+from dataclasses import fields
+
+import pytest
+from made.pages import parameters
+from saliency_sanity.book.chapters.edge_detectors.page import EdgeDetectors
+
+
+def page(folder, **given):
+    small = {
+        "model": "resnet18",
+        "weights": "none",
+        "images": "fashion_mnist",
+        "image_count": 6,
+        "methods": ["gradient", "input", "sobel"],
+        "metrics": ["spearman_abs"],
+        "untrained": [],
+        "device": "cpu",
+        "results": str(folder / "results"),
+    }
+    return EdgeDetectors.of(parameters(EdgeDetectors.notebook, **(small | given)))
+
+
+def test_its_parameters_are_those_of_the_notebook():
+    asked = {field.name for field in fields(EdgeDetectors)} - {"case"}
+    assert asked == set(parameters(EdgeDetectors.notebook))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"methods": ["gradeint"]}, r"unknown method 'gradeint'\. Nearest: gradient"),
+        ({"metrics": ["hogg"]}, r"unknown metric 'hogg'\. Nearest: hog"),
+        ({"preset": "papers"}, r"unknown preset 'papers'\. Nearest: paper"),
+        ({"model": "resnet81"}, r"unknown model 'resnet81'\. Nearest: resnet"),
+        ({"images": "nowhere"}, r"nowhere"),
+        ({"explain_class": "labels"}, r"Nearest: label"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_explained(tmp_path, given, says):
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        page(tmp_path, **given)
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_without_methods_a_page_has_all_that_need_no_page_of_their_own(tmp_path):
+    chosen = page(tmp_path, methods=[]).chosen
+    assert {"gradient", "vargrad", "grad_cam", "sobel", "noise"} <= set(chosen)
+    assert not {"cgi", "competitive_ig", "lrp_epsilon"} & set(chosen)
+
+
+def test_without_untrained_networks_nothing_is_shown_of_them(tmp_path):
+    made = page(tmp_path, image_count=2)
+    assert made.untrained_ranking() is None
+    assert made.untrained_verdicts() is None
+    assert made.numbers()["untrained_compared_spearman_abs"] == 0

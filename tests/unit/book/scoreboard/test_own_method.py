@@ -1,0 +1,114 @@
+"""The page for a reader's own method: a wrong name is one line, before anything long starts."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from made.pages import parameters
+from PIL import Image
+from saliency_sanity.book.scoreboard.own_method import OwnMethod
+from saliency_sanity.contract.clauses import ContractError
+
+MINE = """
+import torch
+from saliency_sanity import Classifier, Scaling
+
+
+def plain(model, x, target):
+    leaf = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(model(leaf).gather(1, target[:, None]).sum(), leaf)[0]
+
+
+def coarse(model, x, target):
+    return plain(model, x, target)[:, :, ::2, ::2]
+
+
+class Squared(torch.nn.Module):
+    def forward(self, x):
+        return x.square()
+
+
+def net():
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 5))
+    scaling = Scaling((0.5,) * 3, (0.25,) * 3)
+    return Classifier(layers, name="mine", weights="mine", scaling=scaling, size=32)
+
+
+def blank():
+    network = net()
+    network.weights = "none"
+    return network
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with somebody's own method, network and pictures, as the current one."""
+    (tmp_path / "mine_alone.py").write_text(MINE)
+    (tmp_path / "pictures").mkdir()
+    random = np.random.default_rng(0)
+    for i in range(6):
+        pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def page(place, **given):
+    small = {
+        "method": "mine_alone:plain",
+        "model": "mine_alone:net",
+        "images": str(place / "pictures"),
+        "beside": ["gradient", "noise"],
+        "metrics": ["spearman_abs"],
+        "device": "cpu",
+        "results": str(place / "results"),
+    }
+    return OwnMethod.of(parameters(OwnMethod.notebook, **(small | given)))
+
+
+def test_its_parameters_are_those_of_the_notebook():
+    assert {field.name for field in fields(OwnMethod)} == set(parameters(OwnMethod.notebook))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "mine_alone:plan"}, "Nearest: plain"),
+        ({"method": "nowhere:plain"}, "'nowhere' cannot be imported"),
+        ({"model": "mine_alone:Squared"}, "bare Squared"),
+        ({"beside": ["gradiant"]}, "unknown method 'gradiant'"),
+        ({"metrics": ["hogg"]}, r"unknown metric 'hogg'\. Nearest: hog"),
+        ({"shown": 0}, "valid are 1 and more"),
+    ],
+)
+def test_a_wrong_name_is_one_line(place, wrong, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        page(place, **wrong)
+    assert not list(place.rglob("*.parquet"))
+
+
+def test_a_broken_contract_stops_the_page(place):
+    with pytest.raises(ContractError, match="a value for every pixel"):
+        page(place, method="mine_alone:coarse").contract()
+
+
+def test_the_method_of_a_file_is_shown_and_one_of_the_catalogue_is_not(place):
+    assert "def plain(model, x, target):" in page(place).written.data
+    assert page(place, method="gradient").written is None
+
+
+def test_what_pictures_are_too_small_for_is_left_out(place):
+    made = page(place, metrics=["spearman_abs", "hog"])
+    assert made.too_small() == ["left out: HOG, which needs more than 32 px"]
+    assert list(made.measures) == ["spearman_abs"]
+    assert page(place).too_small() == []
+
+
+def test_a_network_without_training_is_said_to_know_nothing(place):
+    assert page(place).learned
+    made = page(place, model="mine_alone:blank")
+    assert not made.learned
+    assert "**This network has learned nothing:" in made.nothing_learned().data

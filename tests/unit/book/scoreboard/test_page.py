@@ -1,0 +1,62 @@
+"""The page of the scoreboard: what is missing or unknown is named, with what makes it."""
+
+from dataclasses import fields
+
+import pytest
+from made.boards import plant
+from made.pages import parameters
+from made.places import ROOT
+from saliency_sanity.book.runs.cases import all_copies
+from saliency_sanity.book.scoreboard.columns import checks_in
+from saliency_sanity.book.scoreboard.page import Scoreboard
+from saliency_sanity.book.scoreboard.table import MissingTablesError
+
+CHECKS = checks_in(all_copies(ROOT / "notebooks"))
+
+
+@pytest.fixture
+def planted(tmp_path):
+    plant(tmp_path / "in", CHECKS)
+    return tmp_path
+
+
+def page(folder, **given):
+    places = {"inputs": str(folder / "in"), "results": str(folder / "out"), "profile": "quick"}
+    return Scoreboard.of(parameters(Scoreboard.notebook, **(places | given)))
+
+
+def test_its_parameters_are_those_of_the_notebook():
+    asked = {field.name for field in fields(Scoreboard) if field.init} - {"case"}
+    assert asked == set(parameters(Scoreboard.notebook))
+
+
+def test_it_stops_with_the_names_of_what_is_missing(planted):
+    (planted / "in" / "tables" / "04_cgi_sanity-mlp-readings.parquet").unlink()
+    with pytest.raises(MissingTablesError, match=r"^1 of [^\n]*\n.*mlp-readings") as error:
+        page(planted)
+    assert "run notebooks/04_cgi_sanity.ipynb --case mlp --profile quick" in str(error.value)
+    assert not list((planted / "out").rglob("*.parquet"))
+
+
+def test_in_another_profile_other_pages_are_asked_for(planted):
+    with pytest.raises(MissingTablesError, match="02_cascading_randomization-imagenet-readings"):
+        page(planted, profile="paper")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"checks": ["edgse"]}, r"unknown check 'edgse'\. Nearest: edges"),
+        ({"profile": "quik"}, r"unknown profile 'quik'\. Nearest: quick"),
+    ],
+)
+def test_an_unknown_name_is_named(planted, given, says):
+    with pytest.raises(ValueError, match=says):
+        page(planted, **given)
+
+
+def test_of_some_checks_only_those_are_read_and_counted(planted):
+    made = page(planted, checks=["edges", "labels_cnn"])
+    assert [check.key for check in made.columns] == ["edges", "labels_cnn"]
+    assert made.numbers()["checks"] == 2
+    assert "in 1 checks" in made.summary().data, "edges speak for or against no method"
