@@ -1,9 +1,13 @@
 """Pages made from the parameters that their notebooks declare, without a kernel."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from made.places import ROOT
+from saliency_sanity.book.chapters.page import Page
 from saliency_sanity.book.runs.parameters import read_parameters
+
+Kind = TypeVar("Kind", bound=Page)
 
 
 def parameters(notebook: str, **given: Any) -> dict[str, Any]:
@@ -11,3 +15,9 @@ def parameters(notebook: str, **given: Any) -> dict[str, Any]:
     declared = read_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     assert set(given) <= set(declared), "a notebook is given only parameters that it has"
     return {name: parameter.default for name, parameter in declared.items()} | given
+
+
+def page_of(kind: type[Kind], folder: Path, **given: Any) -> Kind:
+    """A page with the defaults of its notebook but for what is given; results go to a folder."""
+    place = {"results": str(folder / "results"), "device": "cpu"}
+    return kind.of(parameters(kind.notebook, **place | given))

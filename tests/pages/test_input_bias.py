@@ -96,17 +96,3 @@ def test_pictures_without_dark_objects_and_masks_of_ones_own(checkout, tmp_path)
     empty = folder_of(tmp_path / "empty", one=0 * mask, two=mask)
     with pytest.raises(NotebookFailedError, match=r"one\.png is empty"):
         run(tmp_path / "refused", **bright, masks=str(empty))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"quantiles": [80.0, 100.0]}, "q 100.0 must be below 100"),
-        ({"colours": [0.5, 1.5]}, "1.5"),
-        ({"image_count": 99}, "image_count is 99; valid are 1 to 20"),
-        ({"masks": "masks"}, "masks"),
-    ],
-)
-def test_bad_values_are_refused_by_name(checkout, tmp_path, given, message):
-    with pytest.raises(NotebookFailedError, match=message):
-        run(tmp_path / "results", **given)
