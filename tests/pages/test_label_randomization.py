@@ -10,7 +10,7 @@ from made.checkouts import copied
 from made.site import RESULTS, STAGE, smoke_site
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.runs.runner import run_notebook
-from saliency_sanity.subjects.training.checkpoints import trained_path
+from saliency_sanity.subjects.training.checkpoints import read_record, trained_path
 from saliency_sanity.subjects.training.loop import train
 from saliency_sanity.subjects.training.recipe import Recipe
 
@@ -70,6 +70,18 @@ def test_known_answers(checkout, tmp_path):
     # Methods of the page, then two of them with two other choices of class, of which one is the
     # first network's own.
     assert len(kept) == 5 * 4 + 2 * 2 * 4 - 2
+
+
+def test_the_workflow_trains_pairs_with_seeds_and_labels_of_their_own():
+    smoke_site()
+    hashes = set()
+    for labels in ("true", "permuted"):
+        for seed in range(2):
+            stem = "cnn-fashion_mnist" + "-permuted" * (labels == "permuted") + "-1" * seed
+            record = read_record(RESULTS / f"models/{stem}.safetensors")
+            assert (record["labels"], record["seeds"]) == (labels, [seed])
+            hashes.add(record["weights_hash"])
+    assert len(hashes) == 4
 
 
 def test_without_memory_there_is_no_conclusion():

@@ -38,11 +38,11 @@ def test_what_is_wrong_is_named(tmp_path, monkeypatch, parameters, error, says):
 def test_every_base_has_a_twin_and_noise_competes_too(tmp_path):
     page = page_of(Competition, tmp_path, **GIVEN)
     assert page.twins == {
-        "competitive gradient_x_input": "gradient_x_input",
-        "competitive lrp_epsilon": "lrp_epsilon",
-        "competitive noise": "noise",
+        "competitive_gradient_x_input": "gradient_x_input",
+        "competitive_lrp_epsilon": "lrp_epsilon",
+        "competitive_noise": "noise",
     }
     assert set(page.methods) == {*page.twins, *page.twins.values(), "input_x_noise"}
     assert set(page.titles) == set(page.methods)
     assert page.rivals == page.labels == 10
-    assert set(page.measures) == {"spearman_abs", "spearman_abs, not zero"}
+    assert set(page.measures) == {"spearman_abs", "spearman_abs_not_zero"}
