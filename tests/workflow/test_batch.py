@@ -177,10 +177,10 @@ def test_what_was_finished_when_it_was_stopped_is_kept(tmp_path):
 
 
 def test_plain_papermill_gives_the_same_numbers(tree):
-    papermill = Path(sys.executable).with_name("papermill")
+    papermill = [sys.executable, "-m", "papermill", "--kernel", "python3"]
     values = ["-p", "rate", "2", "-p", "count", "2", "-p", "results", "plain"]
     subprocess.run(
-        [papermill, "--kernel", "python3", "notebooks/one.ipynb", "plain.ipynb", *values],
+        [*papermill, "notebooks/one.ipynb", "plain.ipynb", *values],
         cwd=tree, check=True, capture_output=True,
     )  # fmt: skip
     found = pd.read_parquet(tree / "plain" / "tables" / "one.parquet")
