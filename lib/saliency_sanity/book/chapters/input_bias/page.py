@@ -116,7 +116,7 @@ class InputBias(Page):
 
     @property
     def bootstrap(self) -> dict[str, Any]:
-        """How intervals are made: resamples and seed."""
+        """Resamples and seed of every interval."""
         return {"resamples": self.resamples, "seed": self.seed}
 
     @cached_property
