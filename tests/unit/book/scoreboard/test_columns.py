@@ -37,8 +37,7 @@ def tables_written(notebook: Path) -> set[str]:
     """What the names of a notebook's tables say after that of the copy."""
     files = [name for name in notebook_files(notebook, ROOT / LIBRARY) if name.endswith(".py")]
     code = "\n".join(Path(name).read_text("utf8") for name in files)
-    named = re.findall(r"self\.write\(.*, \"(\w+)\"\)", code)
-    return {*named, *re.findall(r"-(\w+)\.parquet", notebook.read_text("utf8"))}
+    return set(re.findall(r"self\.(?:page\.)?write\(.*, \"(\w+)\"\)", code))
 
 
 def test_every_table_of_readings_that_a_notebook_writes_is_read():
