@@ -58,7 +58,7 @@ class Experiment:
     functions of maps ``[N, C, H, W]`` that give one number a map, ``[N]``. ``originals`` may be
     shared by experiments on one network and batch: maps of the trained network, made once.
     ``block`` pictures are explained together, 0 all: the last bits of a map may depend on it, but
-    not on which job makes the map, see ``share.share``. What shares have left in the store is not
+    not on which job makes the map, see ``share``. What shares have left in the store is not
     made again, and dropped once all results are stored.
 
     Raises ValueError for values out of range, and what the parts raise.

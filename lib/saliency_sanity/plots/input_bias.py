@@ -27,8 +27,8 @@ _ONE = {"color": "#000000", "lw": 1.2, "ls": ":"}
 def response_chart(table: pd.DataFrame, *, across: str, columns: int = 4) -> Figure:
     """Mean relative attribution against the size of the input, a panel a method, on shared axes.
 
-    ``table`` has method, at, value, low and high, as ``response.curve_table`` gives it; ``across``
-    names the horizontal axis with its unit. Where the interval is NaN there is a line alone.
+    ``table`` has method, at, value, low and high, as ``curve_table`` gives it; ``across`` names
+    the horizontal axis with its unit. Where the interval is NaN there is a line alone.
     """
     methods = chosen_names(table, "method", None)
     columns = min(columns, len(methods))

@@ -17,7 +17,7 @@ from saliency_sanity.similarity import prepare as scales
 
 
 def show_map(axes: Axes, attribution: Tensor, signed: bool = False) -> None:
-    """Draw one map ``[C, H, W]`` as ``maps.absolute_picture`` or ``maps.signed_picture`` scale it.
+    """Draw one map ``[C, H, W]``, scaled by ``absolute_picture`` or ``signed_picture``.
 
     Signed maps have zero in the middle of the colours; a map that is zero everywhere says so.
     """
@@ -85,8 +85,8 @@ def films(
 ) -> dict[str, np.ndarray]:
     """Check display pictures ``[S + 1, h, w]`` by method, the trained network's map first.
 
-    Unsigned ones lie in [0, 1], signed ones in [-1, 1], as ``maps.absolute_picture`` and
-    ``maps.signed_picture`` give them; a picture with a value that is not finite is undefined.
+    Unsigned ones lie in [0, 1], signed ones in [-1, 1], as ``prepare.absolute_picture`` and
+    ``prepare.signed_picture`` give them; a picture with a value that is not finite is undefined.
     Raises ValueError where the shape or the range is another, or where there is no picture.
     """
     if not pictures or not stages:

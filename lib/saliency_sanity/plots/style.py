@@ -36,7 +36,7 @@ def use_style() -> None:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, atomically; raises as ``results.replacing``."""
+    """Write a figure as PNG, atomically; raises as ``_files.replacing``."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:

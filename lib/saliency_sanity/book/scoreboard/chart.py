@@ -63,7 +63,7 @@ def scoreboard_chart(
 ) -> Figure:
     """Draw the scoreboard: verdict by colour and marker, kappa and below it its 95 % interval.
 
-    ``table`` as ``scoreboard.read_scoreboard`` gives it. Methods stand above, controls below a
+    ``table`` as ``table.read_scoreboard`` gives it. Methods stand above, controls below a
     line and in italics; a dash is what was not measured. ``narrow`` leaves the numbers out and fits
     a phone. Raises ValueError for a table without rows or with a check that is not among
     ``checks``.

@@ -22,7 +22,7 @@ class Scorecard:
     Attributes
     ----------
     table
-        As ``scoreboard.read_scoreboard`` gives it.
+        As ``table.read_scoreboard`` gives it.
     checks
         The columns that there may be; ValueError where the table has another.
     """

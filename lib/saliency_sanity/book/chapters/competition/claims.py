@@ -30,7 +30,7 @@ def competition_claims(
     """Add what [gupta2019simple] says of competition, and two statements of our own.
 
     ``readings`` of a cascade as ``outcome.stage_table`` makes them, ``relabelled`` those of
-    ``agreement.Agreed.readings`` or None, both with the notebook's keys; ``twins`` names for each
+    ``experiments.Agreed.readings`` or None, both with the notebook's keys; ``twins`` names for each
     competitive method the one that competes, ``titles`` what a page calls them. ``survival`` as
     ``survival_table`` gives it, ``share`` the chance share of survivors. Without networks that
     have ``memorized`` their permuted labels, what needs them is "not tested". Chance is exact where

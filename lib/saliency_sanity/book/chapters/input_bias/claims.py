@@ -182,7 +182,7 @@ def following_claims(
 ) -> list[Claim]:
     """Add which methods follow the input, and which hang on its zero.
 
-    ``likeness`` of ``response.likeness_table``, ``moved`` of ``moved_table``; ``multiplied`` names
+    ``likeness`` of ``likeness_table``, ``moved`` of ``moved_table``; ``multiplied`` names
     the methods that multiply by the input at the end or at the first layer. A map of one value,
     such as Canny's, has no ranks, and is not counted.
     """
@@ -231,7 +231,7 @@ def following_claims(
 def rule_claim(claims: ClaimTable, likeness: pd.DataFrame | None, refused: str = "") -> Claim:
     """Add that of LRP's rules for the input layer only z follows the input.
 
-    ``likeness`` of ``response.likeness_table``, its methods being input rules, or None where LRP
+    ``likeness`` of ``input_size.likeness_table``, its methods being input rules, or None where LRP
     is ``refused``. The first metric is read.
     """
     verdict, measured, reason = "not tested", None, refused or "LRP has no rule for this network"

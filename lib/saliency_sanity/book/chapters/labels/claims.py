@@ -37,7 +37,7 @@ def label_claims(
 ) -> None:
     """Add what [adebayo2018sanity] says of permuted labels, one claim a method.
 
-    ``readings`` as ``agreement.Agreed.readings`` makes them, with the catalogue's names. Claims on
+    ``readings`` as ``Agreed.readings`` makes them, with the catalogue's names. Claims on
     methods, metrics or references that are not among them are left out. Without a network that
     has ``memorized`` its permuted labels, every claim is "not tested".
 
