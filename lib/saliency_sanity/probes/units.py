@@ -6,6 +6,7 @@ blind to the colour that is zero.
 """
 
 import copy
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,6 @@ from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Attribution, attributing
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier, Scaling
-from saliency_sanity.networks.compat import ensure_torchvision
 from saliency_sanity.networks.framed import FramedConv2d
 from saliency_sanity.probes.input_size import LEAST_IMAGES
 from saliency_sanity.probes.regions import area, share_inside
@@ -29,14 +29,8 @@ from saliency_sanity.verdict.bootstrap import interval
 from saliency_sanity.verdict.reading import read, table
 from saliency_sanity.verdict.wording import rounded
 
-ensure_torchvision()
-
-from timm.layers import Conv2dSame  # noqa: E402
-
 _TOLERANCE = 1e-4  # of the largest logit, in the network's own precision
-
-
-_LAYERS = (nn.Linear, nn.Conv2d, Conv2dSame, FramedConv2d)
+_LAYERS = (nn.Linear, nn.Conv2d, FramedConv2d)
 
 
 def rescaled(classifier: Classifier, scaling: Scaling) -> Classifier:
@@ -167,7 +161,7 @@ def _pixel_layer(classifier: Classifier, x: Tensor) -> tuple[str, Tensor]:
 
 def _can_absorb(layer: nn.Module, shape: torch.Size, x: Tensor) -> bool:
     # Exact types: a subclass may do something else with its weights, or make them of others.
-    if type(layer) not in _LAYERS:
+    if type(layer) not in _LAYERS and not _pads_as_tensorflow(layer):
         return False
     return layer.in_features == x[0].numel() if type(layer) is nn.Linear else shape == x.shape
 
@@ -188,12 +182,18 @@ def _shifted(layer: nn.Module, a: Tensor, b: Tensor) -> nn.Module:
     if type(layer) is FramedConv2d:
         layer.frame.copy_((layer.frame - b) / a)
         return layer
-    padding = "same" if type(layer) is Conv2dSame else getattr(layer, "padding", "valid")
+    padding = "same" if _pads_as_tensorflow(layer) else getattr(layer, "padding", "valid")
     # Padding with what is in the picture changes with it.
     mode = getattr(layer, "padding_mode", "zeros")
     if mode != "zeros" or padding in ("valid", (0, 0)):
         return layer
     return FramedConv2d(layer, padding, (-b / a).to(weight))
+
+
+def _pads_as_tensorflow(layer: nn.Module) -> bool:
+    """Whether it is timm's convolution with such padding; where there is one, timm is loaded."""
+    layers = sys.modules.get("timm.layers")
+    return layers is not None and type(layer) is layers.Conv2dSame
 
 
 MOVED = "same_map"

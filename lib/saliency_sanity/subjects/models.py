@@ -1,18 +1,14 @@
 """Classifiers by name, with the weights that can be had without a network as the default."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._random import built
 from saliency_sanity.networks.classifier import Classifier, Scaling
 from saliency_sanity.networks.compat import ensure_torchvision
-from saliency_sanity.subjects.datasets import CLASS_NAMES
 from saliency_sanity.subjects.own_model import load_own
-from saliency_sanity.subjects.small_networks import TRAINABLE, build_untrained
-from saliency_sanity.subjects.timm_models import efficientnet_lite0, inception_tf, timm_model
+from saliency_sanity.subjects.small_networks import TRAINABLE
 from saliency_sanity.subjects.training.checkpoints import (
     load_bare,
     load_trained,
@@ -20,39 +16,11 @@ from saliency_sanity.subjects.training.checkpoints import (
     trained_path,
     training_command,
 )
-from saliency_sanity.subjects.training.recipe import Recipe, parse_weights, weights_name
-from saliency_sanity.subjects.weights import (
-    download,
-    fill,
-    is_path,
-    read_weights,
-)
+from saliency_sanity.subjects.training.recipe import Recipe, parse_weights, unknown_weights
+from saliency_sanity.subjects.weights import is_path
 
+# For somebody's own file, too, that a name leads to.
 ensure_torchvision()
-
-import torchvision  # noqa: E402
-
-_HALF = Scaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-# Where Grad-CAM looks unless told otherwise: the last feature maps before pooling. Longest prefix
-# of the model's name wins; networks without spatial features at the end have none.
-_CAM_LAYERS = {
-    "inception_v3": "Mixed_7c",
-    "googlenet": "inception5b",
-    "resnet": "layer4",
-    "resnext": "layer4",
-    "wide_resnet": "layer4",
-    "regnet": "trunk_output",
-    "shufflenet": "conv5",
-    "mnasnet": "layers",
-    "alexnet": "features",
-    "vgg": "features",
-    "squeezenet": "features",
-    "densenet": "features",
-    "mobilenet": "features",
-    "efficientnet": "features",
-    "convnext": "features",
-}
 
 # Networks of this project, on Fashion-MNIST unless told otherwise; Inception v3 is torchvision's.
 _SMALL = [name for name in TRAINABLE if name != "inception_v3"]
@@ -60,72 +28,25 @@ _SMALL = [name for name in TRAINABLE if name != "inception_v3"]
 
 def model_names() -> list[str]:
     """Names ``load_model`` knows: EfficientNet-Lite0, cnn, mlp, every torchvision classifier."""
-    theirs = torchvision.models.list_models(module=torchvision.models)
-    return ["efficientnet_lite0", *_SMALL, *theirs]
+    from saliency_sanity.subjects.torchvision_models import torchvision_names
+
+    return ["efficientnet_lite0", *_SMALL, *torchvision_names()]
 
 
-def cam_layer(name: str) -> str | None:
-    """The default Grad-CAM layer of a named network, None where there is none."""
-    prefixes = [prefix for prefix in _CAM_LAYERS if name.startswith(prefix)]
-    return _CAM_LAYERS[max(prefixes, key=len)] if prefixes else None
+def _of_library(name: str, weights: str, seed: int) -> Classifier:
+    """A network of timm or torchvision, which networks of this project need not wait for."""
+    from saliency_sanity.subjects import timm_models, torchvision_models
 
-
-def _torchvision(name: str, weights: str, seed: int) -> Classifier:
-    entries = torchvision.models.get_model_weights(name)
-    options: dict[str, object] = {}
-    auxiliary: tuple[str, ...] = ()
-    if name in ("inception_v3", "googlenet"):
-        # These rescale ImageNet-normalized inputs to [-1, 1] on entry. Fed [-1, 1] directly, the
-        # input has one scaling, and a zero baseline means the same for both.
-        options = {
-            "aux_logits": False,
-            "transform_input": False,
-            "init_weights": weights == "none",
-        }
-        auxiliary = ("AuxLogits.", "aux1.", "aux2.")
-    build = partial(torchvision.models.get_model, name, weights=None, **options)
-    network = built(build, seed)
-    entry = entries.DEFAULT
-    if is_path(weights):
-        state = read_weights(Path(weights))
-    elif weights == "none":
-        state = None
-    else:
-        if weights != "default":
-            if weights not in entries.__members__:
-                valid = [*entries.__members__, "default", "none", "path/to/state_dict.pth"]
-                if name == "inception_v3":
-                    raise ValueError(_unknown_trained(name, weights, [*valid, "tf_in1k"]))
-                raise ValueError(unknown(f"weights of {name}", weights, valid))
-            entry = entries[weights]
-        weights = entry.name
-        state = download(
-            name,
-            weights,
-            lambda: entry.get_state_dict(progress=True, check_hash=True, weights_only=True),
-        )
-    if state is not None:
-        kept = {key: value for key, value in state.items() if not key.startswith(auxiliary or "\0")}
-        fill(network, kept, weights)
-    transforms = entry.transforms()
-    size = transforms.crop_size[0]
-    if name == "inception_v3":
-        # torchvision's own draw (spread 0.1 in every layer) overflows within a few blocks.
-        untrained = partial(build_untrained, name, size=size, channels=3, classes=1000)
-    elif name == "googlenet":
-        untrained = partial(built, partial(build, init_weights=True))
-    else:
-        untrained = partial(built, build)
-    return Classifier(
-        network,
-        name=name,
-        weights=weights,
-        scaling=_HALF if auxiliary else Scaling(tuple(transforms.mean), tuple(transforms.std)),
-        size=size,
-        class_names=entry.meta["categories"],
-        cam_layer=cam_layer(name),
-        untrained=untrained,
-    )
+    if name.startswith("timm:"):
+        return timm_models.timm_model(name.removeprefix("timm:"), weights, seed)
+    if name == "efficientnet_lite0":
+        return timm_models.efficientnet_lite0(weights, seed)
+    if name == "inception_v3" and weights == "tf_in1k":
+        return timm_models.inception_tf()
+    if name in torchvision_models.torchvision_names():
+        return torchvision_models.torchvision_model(name, weights, seed)
+    valid = ["timm:NAME", "package.module:function", *model_names()]
+    raise ValueError(unknown("model", name, valid))
 
 
 def _trainable(name: str, weights: str, seed: int) -> Classifier | None:
@@ -141,17 +62,8 @@ def _trainable(name: str, weights: str, seed: int) -> Classifier | None:
         return None
     if weights != "none" and not is_path(weights):
         valid = ["default", "none", "path/to/weights.safetensors"]
-        raise ValueError(_unknown_trained(name, weights, valid))
+        raise ValueError(unknown_weights(name, weights, valid))
     return load_bare(name, weights, seed)
-
-
-def _unknown_trained(name: str, weights: str, others: list[str]) -> str:
-    ours = [weights_name(data, labels) for data in CLASS_NAMES for labels in ("true", "permuted")]
-    example = weights_name("fashion_mnist", "permuted", 1)
-    return (
-        unknown(f"weights of {name}", weights, [*ours, *others])
-        + f" A seed other than 0 follows the name of what was trained on, as in {example!r}."
-    )
 
 
 def choose_device(device: str) -> torch.device:
@@ -211,19 +123,9 @@ def load_model(
         )
     if own:
         classifier = load_own(name, weights, seed, scaling=scaling, size=size, cam_layer=cam_layer)
-    elif name.startswith("timm:"):
-        classifier = timm_model(name.removeprefix("timm:"), weights, seed)
-    elif name == "efficientnet_lite0":
-        classifier = efficientnet_lite0(weights, seed)
-    elif name == "inception_v3" and weights == "tf_in1k":
-        classifier = inception_tf()
-    elif name in TRAINABLE and (trainable := _trainable(name, weights, seed)):
-        classifier = trainable
-    elif name in model_names():
-        classifier = _torchvision(name, weights, seed)
     else:
-        valid = ["timm:NAME", "package.module:function", *model_names()]
-        raise ValueError(unknown("model", name, valid))
+        ours = _trainable(name, weights, seed) if name in TRAINABLE else None
+        classifier = ours or _of_library(name, weights, seed)
     return classifier.to(place)
 
 

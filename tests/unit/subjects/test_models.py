@@ -11,9 +11,10 @@ from made.networks import draw, relative
 from saliency_sanity import Classifier, WeightsUnavailable, load_model, weights_hash
 from saliency_sanity.networks.classifier import Scaling, submodule
 from saliency_sanity.subjects import timm_models, weights
-from saliency_sanity.subjects.models import cam_layer, choose_device, model_names
+from saliency_sanity.subjects.models import choose_device, model_names
 from saliency_sanity.subjects.photographs import load_photographs
 from saliency_sanity.subjects.timm_models import imagenet_classes
+from saliency_sanity.subjects.torchvision_models import cam_layer
 
 
 def test_lite0_knows_the_photographs(efficientnet):

@@ -14,13 +14,16 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity._files import results_folder, write_table
+from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import Attribution
-from saliency_sanity.attribution.catalogue import resolve
+from saliency_sanity.attribution.catalogue import is_control, resolve, title, titles
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.runs.provenance import ProvenanceBox, provenance_box
 from saliency_sanity.experiments.store import Store
+from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
+from saliency_sanity.subjects.photographs import Photographs, load_photographs
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
@@ -105,6 +108,61 @@ class Page:
         return provenance_box(
             parameters=parameters, seeds=seeds, device=device, started=self.started
         )
+
+
+class MethodsPage(Page):
+    """A page on ``chosen`` methods; its tables have their names, its charts their titles."""
+
+    chosen: Mapping[str, Attribution]
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why methods do not apply to the network, by name."""
+        raise NotImplementedError
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply to the network, with the reason."""
+        return [f"left out: {title(key)}: {why}" for key, why in self.refused.items()]
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """What methods are called on the page."""
+        return titles(self.chosen)
+
+    @property
+    def controls(self) -> list[str]:
+        """Titles of what is no method."""
+        return [self.titles[key] for key in self.chosen if is_control(key)]
+
+    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(method=rows["method"].map(self.titles))
+
+
+def pictures_for(classifier: Classifier, images: str, count: int) -> tuple[Photographs, Tensor]:
+    """Pictures of a network's size; with them ``[N, C, H, W]`` in its units, where it is.
+
+    ``images`` and ``count`` as in ``load_photographs``, which says what it raises.
+    """
+    scaling = classifier.scaling
+    photographs = load_photographs(
+        images, size=classifier.size, count=count, channels=len(scaling.mean)
+    )
+    place = next(classifier.parameters()).device
+    return photographs, scaling.to_network(photographs.pixels).to(place)
+
+
+def described(
+    measured: pd.DataFrame,
+    photographs: Photographs,
+    methods: Mapping[str, Attribution],
+    **columns: str,
+) -> pd.DataFrame:
+    """Similarities with more columns: ``columns``, the picture's name, the method's settings."""
+    names = dict(enumerate(photographs.names))
+    texts = {key: describe(method) for key, method in methods.items()}
+    return measured.assign(
+        **columns, picture=measured["image"].map(names), repr=measured["method"].map(texts)
+    )
 
 
 def methods_at_scale(names: Iterable[str], **scale: Mapping[str, Any]) -> dict[str, Attribution]:

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -12,14 +13,12 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
-from saliency_sanity import load_model, load_photographs, resolve, weights_hash
+from saliency_sanity import load_model, resolve, weights_hash
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
-from saliency_sanity.attribution.catalogue import is_control, title
-from saliency_sanity.attribution.catalogue import titles as unique_titles
 from saliency_sanity.attribution.controls import Sobel
-from saliency_sanity.book.chapters.page import Page
+from saliency_sanity.book.chapters.page import MethodsPage, pictures_for
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
 from saliency_sanity.book.scoreboard.columns import Check, own_checks
@@ -53,7 +52,7 @@ _STANDINGS = {"unwanted": "as it should not", "wanted": "as it should", "open": 
 
 
 @dataclass(kw_only=True)
-class OwnMethod(Page):
+class OwnMethod(MethodsPage):
     """One run of the notebook for a reader's own method; its parameters are described there.
 
     ``chosen`` are the methods and ``measures`` the similarities by name, ``pixels`` and ``x``
@@ -87,15 +86,10 @@ class OwnMethod(Page):
         self.chosen = {key: resolve(key) for key in dict.fromkeys((self.method, *self.beside))}
         self.measures = {key: metric(key, self.preset) for key in self.metrics}
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)
-        scaling, size = self.classifier.scaling, self.classifier.size
-        small = size < Hog().cell * Hog().block
+        small = self.classifier.size < Hog().cell * Hog().block
         self.without_hog = small and self.measures.pop("hog", None) is not None
-        self.photographs = load_photographs(
-            self.images, size=size, count=self.image_count, channels=len(scaling.mean)
-        )
-        place = next(self.classifier.parameters()).device
-        self.pixels = self.photographs.pixels.to(place)
-        self.x = scaling.to_network(self.pixels)
+        self.photographs, self.x = pictures_for(self.classifier, self.images, self.image_count)
+        self.pixels = self.photographs.pixels.to(self.x.device)
         self.target = self.classifier.predict(self.x)
 
     def too_small(self) -> list[str]:
@@ -155,22 +149,10 @@ class OwnMethod(Page):
     def _maps(self) -> dict[str, Tensor]:
         return self.explained.maps
 
-    def left_out(self) -> list[str]:
-        """Methods that do not apply to this network, with the reason."""
-        return [f"left out: {title(key)}: {why}" for key, why in self.explained.refused.items()]
-
-    @cached_property
-    def titles(self) -> dict[str, str]:
-        """What methods are called on the page."""
-        return unique_titles(self._maps)
-
     @property
-    def controls(self) -> list[str]:
-        """Titles of what is no method."""
-        return [self.titles[key] for key in self._maps if is_control(key)]
-
-    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(method=rows["method"].map(self.titles))
+    def refused(self) -> Mapping[str, str]:
+        """Why methods do not apply, by name."""
+        return self.explained.refused
 
     @property
     def _main(self) -> str:

@@ -217,3 +217,13 @@ def parse_weights(name: str) -> dict[str, Any] | None:
 
 def _suffix(labels: str) -> str:
     return f"-{labels}" if labels == _PERMUTED else ""
+
+
+def unknown_weights(name: str, weights: str, others: list[str]) -> str:
+    """What to say of weights that are neither trained here nor one of ``others``."""
+    ours = [weights_name(data, labels) for data in CLASS_NAMES for labels in ("true", "permuted")]
+    example = weights_name("fashion_mnist", "permuted", 1)
+    return (
+        unknown(f"weights of {name}", weights, [*ours, *others])
+        + f" A seed other than 0 follows the name of what was trained on, as in {example!r}."
+    )

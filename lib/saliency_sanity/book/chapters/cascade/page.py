@@ -1,5 +1,6 @@
 """The page on randomization: maps stage by stage, how similar they stay, what is hidden in it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -10,12 +11,10 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from saliency_sanity import load_model, load_photographs, weights_hash
+from saliency_sanity import load_model, weights_hash
 from saliency_sanity._errors import known
-from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control, title
-from saliency_sanity.attribution.catalogue import titles as unique_titles
 from saliency_sanity.attribution.compose import PathAverage
 from saliency_sanity.book.chapters.cascade.claims import (
     beside_published,
@@ -30,11 +29,13 @@ from saliency_sanity.book.chapters.cascade.wording import (
 )
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.chapters.page import (
-    Page,
+    MethodsPage,
     check_shown,
+    described,
     methods_at_scale,
     nonzero_metrics,
     nonzero_pixels,
+    pictures_for,
     verdict_counts,
     verdict_lists,
 )
@@ -66,7 +67,7 @@ _SLIDER_BYTES = 400_000
 
 
 @dataclass(kw_only=True)
-class Cascade(Page):
+class Cascade(MethodsPage):
     """One run of the notebook on randomization; its parameters are described there.
 
     ``chosen`` are the methods and ``measures`` the similarities by name, ``classifier`` the
@@ -140,16 +141,8 @@ class Cascade(Page):
 
     def _load(self) -> None:
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)
-        scaling = self.classifier.scaling
-        self.photographs = load_photographs(
-            self.images,
-            size=self.classifier.size,
-            count=self.image_count,
-            channels=len(scaling.mean),
-        )
+        self.photographs, self.x = pictures_for(self.classifier, self.images, self.image_count)
         check_shown(self.shown, len(self.photographs))
-        place = next(self.classifier.parameters()).device
-        self.x = scaling.to_network(self.photographs.pixels).to(place)
         self.nonzero = nonzero_pixels(self.x)
         self.predicted = self.classifier.predict(self.x)
         self.labels = None
@@ -175,19 +168,10 @@ class Cascade(Page):
         """What the experiment measured; the long part of the page."""
         return self.experiment()
 
-    def left_out(self) -> list[str]:
-        """Methods that do not apply to this network, with the reason."""
-        return [f"left out: {title(key)}: {why}" for key, why in self.outcome.refused.items()]
-
-    @cached_property
-    def titles(self) -> dict[str, str]:
-        """What methods are called on the page."""
-        return unique_titles(self.chosen)
-
     @property
-    def controls(self) -> list[str]:
-        """Titles of what is no method."""
-        return [self.titles[key] for key in self.chosen if is_control(key)]
+    def refused(self) -> Mapping[str, str]:
+        """Why methods do not apply, by name."""
+        return self.outcome.refused
 
     @cached_property
     def found(self) -> dict[tuple[str, str, str], Reading]:
@@ -213,9 +197,6 @@ class Cascade(Page):
     def measurements(self) -> pd.DataFrame:
         """Similarities by picture and random network."""
         return self.outcome.measurements()
-
-    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(method=rows["method"].map(self.titles))
 
     def _asked(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of the metrics that the page was asked for, over all pixels."""
@@ -362,18 +343,17 @@ class Cascade(Page):
         """Write the claims, if there are any, and both tables of the page."""
         if len(self.claims):
             self.claims.write(self.folder)
-        names = dict(enumerate(self.photographs.names))
-        texts = {key: describe(method) for key, method in self.chosen.items()}
         self.write(
-            self.measurements.assign(
+            described(
+                self.measurements,
+                self.photographs,
+                self.chosen,
                 model=self.classifier.name,
                 weights=weights_hash(self.classifier),
                 preset=self.preset,
                 order=self.order,
                 randomization=str(self.experiment.randomization),
                 explained=self.explained_class,
-                picture=self.measurements["image"].map(names),
-                repr=self.measurements["method"].map(texts),
             )
         )
         self.write(self.table.drop(columns="words"), "readings")

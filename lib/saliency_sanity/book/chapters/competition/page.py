@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
-from saliency_sanity import load_model, load_photographs, resolve
+from saliency_sanity import load_model, resolve
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.attribution.competition import Compete, check_top
@@ -27,10 +26,12 @@ from saliency_sanity.book.chapters.labels import agreement_table, undecided
 from saliency_sanity.book.chapters.page import (
     Page,
     check_shown,
+    described,
     memorized_by_all,
     methods_at_scale,
     nonzero_metrics,
     nonzero_pixels,
+    pictures_for,
     plain_table,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
@@ -100,15 +101,7 @@ class Competition(Page):
         check_shares(self.shares)
         self._choose()
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)
-        scaling = self.classifier.scaling
-        self.photographs = load_photographs(
-            self.images,
-            size=self.classifier.size,
-            count=self.image_count,
-            channels=len(scaling.mean),
-        )
-        place = next(self.classifier.parameters()).device
-        self.x = scaling.to_network(self.photographs.pixels).to(place)
+        self.photographs, self.x = pictures_for(self.classifier, self.images, self.image_count)
         self.target = self.classifier.predict(self.x)
         self.labels = int(self.classifier.logits(self.x[:1]).shape[1])
         check_top(self.top, self.labels)
@@ -440,14 +433,12 @@ class Competition(Page):
     def write_all(self) -> None:
         """Write the claims and every table of the page."""
         self.claims.write(self.folder)
-        measured = self.outcome.measurements()
-        names = dict(enumerate(self.photographs.names))
-        texts = {key: describe(method) for key, method in self.applicable.items()}
         self.write(
-            measured.assign(
+            described(
+                self.outcome.measurements(),
+                self.photographs,
+                self.applicable,
                 model=self.classifier.name,
-                picture=measured["image"].map(names),
-                repr=measured["method"].map(texts),
             )
         )
         self.write(self.readings.drop(columns="words"), "readings")

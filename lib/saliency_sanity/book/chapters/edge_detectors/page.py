@@ -1,5 +1,6 @@
 """The page on edge detectors: maps of many methods against the edges of their pictures."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -23,7 +24,7 @@ from saliency_sanity.book.chapters.edge_detectors.claims import (
     product_claims,
 )
 from saliency_sanity.book.chapters.edge_detectors.one_layer import OneLayer
-from saliency_sanity.book.chapters.page import Page, methods_at_scale
+from saliency_sanity.book.chapters.page import MethodsPage, methods_at_scale, pictures_for
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.comparison import Explained, compare, explain
 from saliency_sanity.plots.maps import map_grid
@@ -46,7 +47,7 @@ _COUNTED = {"above": "edge_like", "inconclusive": "inconclusive", "below": "not_
 
 
 @dataclass(kw_only=True)
-class EdgeDetectors(Page):
+class EdgeDetectors(MethodsPage):
     """One run of the notebook on edge detectors; its parameters are described there.
 
     ``chosen`` are the methods and ``measures`` the similarities by name, ``x`` ``[N, C, H, W]`` the
@@ -101,10 +102,7 @@ class EdgeDetectors(Page):
             name: self.measures[name] for name in self.metrics if name in (self.main, "hog")
         }
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)
-        scaling, size = self.classifier.scaling, self.classifier.size
-        self.photographs = load_photographs(self.images, size=size, count=self.image_count)
-        place = next(self.classifier.parameters()).device
-        self.x = scaling.to_network(self.photographs.pixels).to(place)
+        self.photographs, self.x = pictures_for(self.classifier, self.images, self.image_count)
         self.predicted = self.classifier.predict(self.x)
         self.target = targets(self.photographs, self.predicted, self.explain_class)
 
@@ -117,9 +115,10 @@ class EdgeDetectors(Page):
     def _maps(self) -> dict[str, Tensor]:
         return self.explained.maps
 
-    def left_out(self) -> list[str]:
-        """Methods that do not apply to this network, with the reason."""
-        return [f"left out: {title(key)}: {why}" for key, why in self.explained.refused.items()]
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why methods do not apply, by name."""
+        return self.explained.refused
 
     @cached_property
     def edges(self) -> Tensor:
@@ -130,14 +129,6 @@ class EdgeDetectors(Page):
     def product(self) -> Tensor:
         """The photographs times their edges, ``[N, C, H, W]``."""
         return self.x * self.edges
-
-    @property
-    def controls(self) -> list[str]:
-        """Titles of what is no method."""
-        return [title(name) for name in self._maps if is_control(name)]
-
-    def _titled(self, readings: pd.DataFrame) -> pd.DataFrame:
-        return readings.assign(method=readings["method"].map({n: title(n) for n in self._maps}))
 
     @property
     def _captions(self) -> list[str]:

@@ -1,5 +1,6 @@
 """The page on permuted labels: what was learned, how far maps agree, what remains of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -11,22 +12,21 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from saliency_sanity import load_photographs
 from saliency_sanity._errors import known
-from saliency_sanity._hashing import describe
-from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control, title
-from saliency_sanity.attribution.catalogue import titles as unique_titles
+from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
 from saliency_sanity.book.chapters.labels.remains import what_remains
 from saliency_sanity.book.chapters.labels.table import agreement_table, undecided
 from saliency_sanity.book.chapters.page import (
-    Page,
+    MethodsPage,
     check_shown,
+    described,
     memorized_by_all,
     methods_at_scale,
     nonzero_metrics,
     nonzero_pixels,
+    pictures_for,
     verdict_counts,
     verdict_lists,
 )
@@ -57,7 +57,7 @@ _FORMATS = {
 
 
 @dataclass(kw_only=True)
-class Labels(Page):
+class Labels(MethodsPage):
     """One run of the notebook on permuted labels; its parameters are described there.
 
     ``chosen`` are the methods and ``measures`` the similarities by name, ``networks`` those with
@@ -125,16 +125,8 @@ class Labels(Page):
     def _load(self) -> None:
         self.networks = load_replicates(self.model, self.dataset, self.pairs, self.device)
         self.first = self.networks["true"][0]
-        scaling = self.first.scaling
-        self.photographs = load_photographs(
-            self.dataset,
-            size=self.first.size,
-            count=self.image_count,
-            channels=len(scaling.mean),
-        )
+        self.photographs, self.x = pictures_for(self.first, self.dataset, self.image_count)
         check_shown(self.shown, len(self.photographs))
-        place = next(self.first.parameters()).device
-        self.x = scaling.to_network(self.photographs.pixels).to(place)
         where = nonzero_pixels(self.x)
         self._restricted = {} if where is None else nonzero_metrics(where)
 
@@ -174,19 +166,10 @@ class Labels(Page):
         """How far maps agree; the long part of the page."""
         return self.agreement()
 
-    def left_out(self) -> list[str]:
-        """Methods that do not apply to these networks, with the reason."""
-        return [f"left out: {title(key)}: {why}" for key, why in self.agreed.refused.items()]
-
-    @cached_property
-    def titles(self) -> dict[str, str]:
-        """What methods are called on the page."""
-        return unique_titles(self.chosen)
-
     @property
-    def controls(self) -> list[str]:
-        """Titles of what is no method."""
-        return [self.titles[key] for key in self.chosen if is_control(key)]
+    def refused(self) -> Mapping[str, str]:
+        """Why methods do not apply, by name."""
+        return self.agreed.refused
 
     def _read(self, agreed: Agreed) -> pd.DataFrame:
         found = agreed.readings(**self.settings)
@@ -201,9 +184,6 @@ class Labels(Page):
     def readings(self) -> pd.DataFrame:
         """Readings with titles of methods."""
         return self._titled(self.found)
-
-    def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(method=rows["method"].map(self.titles))
 
     @property
     def _methods_only(self) -> pd.DataFrame:
@@ -250,9 +230,7 @@ class Labels(Page):
 
     def sentences(self) -> Markdown:
         """What remains of each method's map, and why."""
-        told = [
-            key for key in self.chosen if not is_control(key) and key not in self.agreed.refused
-        ]
+        told = [key for key in self.chosen if not is_control(key) and key not in self.refused]
         lines = [f"* {what_remains(self.found, key, self.margin)}" for key in told]
         return Markdown("\n".join(lines))
 
@@ -261,7 +239,7 @@ class Labels(Page):
         compared = {
             key: self.chosen[key]
             for key in self.choices
-            if key in self.chosen and key not in self.agreed.refused
+            if key in self.chosen and key not in self.refused
         }
         if not compared:
             return []
@@ -294,17 +272,15 @@ class Labels(Page):
         """Write the claims, if there are any, and both tables of the page."""
         if len(self.claims):
             self.claims.write(self.folder)
-        measured = self.agreed.measurements()
-        names = dict(enumerate(self.photographs.names))
-        texts = {key: describe(method) for key, method in self.chosen.items()}
         self.write(
-            measured.assign(
+            described(
+                self.agreed.measurements(),
+                self.photographs,
+                self.chosen,
                 model=self.first.name,
                 dataset=self.dataset,
                 preset=self.preset,
                 explained=self.explained_class,
-                picture=measured["image"].map(names),
-                repr=measured["method"].map(texts),
             )
         )
         self.write(self.found, "readings")
