@@ -4,6 +4,8 @@ PYTHON  ?= python3
 VENV    ?= .venv
 PROFILE ?= quick
 JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+# Workers for tests, one more than cores: some tests wait, for a cluster or a kernel.
+WORKERS ?= $(shell expr $(JOBS) + 1)
 PORT    ?= 8000
 GRID    ?= grids/example.yaml
 EXTRAS  := book,workflow,cluster,test,lint
@@ -62,7 +64,7 @@ grid: $(READY) ## run the cells of GRID that are missing or outdated, and join t
 	@$(BIN)/saliency-sanity grid $(GRID) --cores $(JOBS)
 
 test: $(READY) ## run every test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## check style, formatting, and that no notebook holds outputs
 	$(BIN)/ruff check .

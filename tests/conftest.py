@@ -14,15 +14,19 @@ from saliency_sanity import Classifier, load_model
 # interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files that take longest, in the order in which workers take them. The first builds the site that
-# tests of pages read, too: other workers are to be busy until it is there.
+# Files that take longest, in the order in which workers take them; the first builds the site.
 LONGEST = (
     "site/test_browser.py",
+    "workflow/test_cluster.py",
     "workflow/test_batch.py",
     "workflow/test_workflow.py",
-    "workflow/test_cluster.py",
+    "pages/test_cgi_sanity.py",
+    "pages/test_notebooks.py",
+    "pages/test_input_bias.py",
     "site/test_build.py",
 )
+# Files that read the site's results, too, and would wait for it.
+LAST = ("pages/test_cascade.py", "pages/test_label_randomization.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -30,6 +34,8 @@ def pytest_collection_modifyitems(items):
 
     def place(item):
         file = item.path.relative_to(ROOT / "tests").as_posix()
+        if file in LAST:
+            return len(LONGEST) + 1
         return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
     items.sort(key=place)

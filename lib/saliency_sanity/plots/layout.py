@@ -57,12 +57,18 @@ def multiples(
         axes.tick_params(labelsize=SMALL - 1, pad=1)
         axes.grid(lw=0.5)
     grid[0, 0].set_yticks([0, 0.5, 1])
-    panels = (
-        (axes, rows_of(readings, method, metric))
-        for line, method in zip(grid, methods, strict=True)
-        for axes, metric in zip(line, metrics, strict=True)
-    )
-    return figure, panels
+
+    def panels() -> Iterator[tuple[Axes, pd.DataFrame]]:
+        # Shared limits follow once all is drawn: every artist would move those of every panel.
+        for axes in grid.flat:
+            axes.set_autoscale_on(False)
+        for line, method in zip(grid, methods, strict=True):
+            for axes, metric in zip(line, metrics, strict=True):
+                yield axes, rows_of(readings, method, metric)
+        for axes in grid.flat:
+            axes.set_autoscale_on(True)
+
+    return figure, panels()
 
 
 def label_stages(figure: Figure, readings: pd.DataFrame, first: int) -> None:
@@ -70,8 +76,8 @@ def label_stages(figure: Figure, readings: pd.DataFrame, first: int) -> None:
     names = [ORIGINAL, *stages_of(readings)][first:]
     for axes in figure.axes:
         axes.set_xticks(range(first, first + len(names)), names, rotation=90, fontsize=SMALL)
-        axes.set_xlim(first - 0.5, first + len(names) - 0.5)
         axes.grid(visible=False, axis="x")
+    figure.axes[0].set_xlim(first - 0.5, first + len(names) - 0.5)
 
 
 def stages_of(readings: pd.DataFrame) -> list[str]:
