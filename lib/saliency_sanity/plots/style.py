@@ -36,9 +36,13 @@ def use_style() -> None:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, atomically; raises as ``_files.replacing``."""
+    """Write a figure as PNG, atomically; raises as ``_files.replacing``.
+
+    What is shown after it is laid out as in the file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi="figure")
+    figure.set_layout_engine("none")
     return path
