@@ -55,9 +55,13 @@ def snakemake(*words: str) -> None:
 def smoke_site() -> Path:
     """Folder of the pages; ``STAGE`` and ``RESULTS`` are there too. One process builds them."""
     CHECKOUT.mkdir(parents=True, exist_ok=True)
+    stamp, session = CHECKOUT / "session", os.environ.get("PYTEST_XDIST_TESTRUNUID")
     with FileLock(f"{CHECKOUT}.lock"):
+        if session and stamp.is_file() and stamp.read_text() == session:  # by another worker
+            return SITE
         mirror(ROOT, CHECKOUT)
         if any(CHECKOUT.glob(".snakemake/locks/*")):  # of tests that were killed
             snakemake("--unlock")
         snakemake()
+        stamp.write_text(session or "")
     return SITE

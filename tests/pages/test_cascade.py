@@ -4,12 +4,16 @@ import pandas as pd
 import pytest
 import torch
 from made.networks import draw
+from made.pages import page_of
+from made.places import ROOT
 from made.site import RESULTS, smoke_site
 from pandas.testing import assert_frame_equal
 from saliency_sanity import load_model, resolve
+from saliency_sanity.book.chapters.cascade.page import Cascade
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.runs.runner import run_notebook
+from saliency_sanity.book.runs.profiles import read_profile
 from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.experiments.store import UnusableResult
 from saliency_sanity.similarity.metrics import metric
 
 # Networks with the size of input that is enough for them; whether they have rectifiers.
@@ -52,29 +56,22 @@ def test_any_network_is_randomized_or_refused_with_the_reason(name):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def run(folder, results, **parameters):
-    given = {
-        "model": "cnn",
-        "weights": "none",
-        "images": "fashion_mnist",
-        "image_count": 6,
-        "metrics": ["spearman_abs", "spearman_signed"],
-        "results": str(results),
-    }
-    run_notebook(
-        "notebooks/02_cascading_randomization.ipynb",
-        folder / "executed.ipynb",
-        given | parameters,
-        profile="smoke",
-        progress=False,
+def run(folder):
+    """What the page's last cells write: its table and its claims."""
+    scale = read_profile("smoke", ROOT / "config").notebooks[Cascade.notebook]
+    page = page_of(
+        Cascade,
+        folder,
+        **scale | {"model": "cnn", "weights": "none", "images": "fashion_mnist", "image_count": 6},
+        metrics=["spearman_abs", "spearman_signed"],
     )
-    table = pd.read_parquet(results / "tables/02_cascading_randomization.parquet")
-    return table, ClaimTable.read(results / "claims/02_cascading_randomization.json")
+    page.write_all()
+    return pd.read_parquet(folder / f"results/tables/{page.name}.parquet"), page.claims
 
 
 @pytest.mark.slow
 def test_a_run_that_lost_half_of_its_results_ends_with_the_same_table(tmp_path):
-    table, claims = run(tmp_path, tmp_path / "results")
+    table, claims = run(tmp_path)
     kept = sorted((tmp_path / "results/store").rglob("*.safetensors"))
     assert len(kept) > 50
     for path in kept[::2]:
@@ -82,7 +79,8 @@ def test_a_run_that_lost_half_of_its_results_ends_with_the_same_table(tmp_path):
     # Several, of all kinds: what is only made again with others is not read, but replaced.
     for path in kept[1::10]:
         path.write_bytes(path.read_bytes()[:100])
-    again, same = run(tmp_path, tmp_path / "results")
+    with pytest.warns(UnusableResult, match="set aside"):
+        again, same = run(tmp_path)
     assert_frame_equal(again, table, check_exact=True)
     assert same == claims
     assert list((tmp_path / "results/store").rglob("*.damaged"))

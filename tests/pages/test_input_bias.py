@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from made.checkouts import copied
+from made.pages import page_of
 from PIL import Image
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.runs.runner import NotebookFailedError, run_notebook
+from saliency_sanity.book.chapters.input_bias.dark_objects import DarkObjects
+from saliency_sanity.book.chapters.input_bias.page import InputBias
+from saliency_sanity.book.runs.runner import run_notebook
 from saliency_sanity.subjects.training.checkpoints import trained_path
 from saliency_sanity.subjects.training.loop import train
 from saliency_sanity.subjects.training.recipe import Recipe
@@ -91,8 +94,8 @@ def test_pictures_without_dark_objects_and_masks_of_ones_own(checkout, tmp_path)
     assert "1 of 2 pictures" in said
     assert verdicts["dark objects are not highlighted"] == "inconclusive"
     small = folder_of(tmp_path / "small", one=mask[:32], two=mask[:32])
-    with pytest.raises(NotebookFailedError, match="64 x 32 pixels"):
-        run(tmp_path / "refused", **bright, masks=str(small))
+    with pytest.raises(ValueError, match="64 x 32 pixels"):
+        DarkObjects.of(page_of(InputBias, tmp_path, **bright, masks=str(small)))
     empty = folder_of(tmp_path / "empty", one=0 * mask, two=mask)
-    with pytest.raises(NotebookFailedError, match=r"one\.png is empty"):
-        run(tmp_path / "refused", **bright, masks=str(empty))
+    with pytest.raises(ValueError, match=r"one\.png is empty"):
+        DarkObjects.of(page_of(InputBias, tmp_path, **bright, masks=str(empty)))
