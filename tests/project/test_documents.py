@@ -10,7 +10,7 @@ from made.places import ROOT
 
 LIBRARY = ROOT / "lib/saliency_sanity"
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "_config.yml")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "_config.yml", "data/README.md")),
     *sorted((ROOT / "book").glob("*.md")),
     *sorted(path for folder in ("config", "grids") for path in (ROOT / folder).glob("*.yaml")),
 ]
@@ -45,17 +45,17 @@ def there(name: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_what_a_document_names_can_be_imported(document):
     assert [name for name in sorted(named(document)) if not there(name)] == []
 
 
 def test_the_documents_name_what_they_should():
-    found = {document.name: named(document) for document in DOCUMENTS}
+    found = {path.relative_to(ROOT).as_posix(): named(path) for path in DOCUMENTS}
     assert "saliency_sanity.read" in found["README.md"]
-    assert "saliency_sanity.probes.units.zero_at" in found["run.md"]
+    assert "saliency_sanity.probes.units.zero_at" in found["book/run.md"]
     assert "saliency_sanity.attribution.Compete" in found["CHANGELOG.md"]
-    assert "saliency_sanity.subjects.training.Recipe" in found["quick.yaml"]
+    assert "saliency_sanity.subjects.training.Recipe" in found["config/quick.yaml"]
 
 
 def test_a_name_that_is_not_there_is_found_out():

@@ -154,8 +154,8 @@ def metrics_page(metrics: Mapping[str, "MetricCard"]) -> str:
 def modules_by_package() -> dict[str, list[str]]:
     """The library's modules by package, which is named as ``saliency_sanity.attribution``.
 
-    Those at the top, whose names begin with a line, are among them: errors and what all others
-    stand on have no other home.
+    Those at the top, whose names begin with an underscore, are among them: errors and what all
+    others stand on have no other home.
     """
     found: dict[str, list[str]] = {}
     for module in pkgutil.walk_packages(saliency_sanity.__path__, "saliency_sanity."):
