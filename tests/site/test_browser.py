@@ -155,7 +155,12 @@ CLIPPED = """() => [...document.querySelectorAll('.bd-article *')].filter(node =
   }).map(node => node.outerHTML.slice(0, 120))"""
 
 
+# The theme's sidebars slide for a moment after a change of width.
+STANDS = "document.getAnimations().every(moving => !(moving instanceof CSSTransition))"
+
+
 def assert_fits(page):
+    page.wait_for_function(STANDS)
     assert page.evaluate(OVERFLOW) == []
     assert page.evaluate(CLIPPED) == []
 
