@@ -4,14 +4,12 @@ import pandas as pd
 import pytest
 import torch
 from made.networks import draw
-from made.pages import page_of
-from made.places import ROOT
+from made.pages import small_page_of
 from made.site import RESULTS, smoke_site
 from pandas.testing import assert_frame_equal
 from saliency_sanity import load_model, resolve
 from saliency_sanity.book.chapters.cascade.page import Cascade
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.runs.profiles import read_profile
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.store import UnusableResult
 from saliency_sanity.similarity.metrics import metric
@@ -58,11 +56,13 @@ def test_any_network_is_randomized_or_refused_with_the_reason(name):
 
 def run(folder):
     """What the page's last cells write: its table and its claims."""
-    scale = read_profile("smoke", ROOT / "config").notebooks[Cascade.notebook]
-    page = page_of(
+    page = small_page_of(
         Cascade,
         folder,
-        **scale | {"model": "cnn", "weights": "none", "images": "fashion_mnist", "image_count": 6},
+        model="cnn",
+        weights="none",
+        images="fashion_mnist",
+        image_count=6,
         metrics=["spearman_abs", "spearman_signed"],
     )
     page.write_all()

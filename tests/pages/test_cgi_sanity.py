@@ -3,11 +3,12 @@
 import contextlib
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import pytest
 from made.checkouts import copied
+from made.pages import small_page_of
 from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.competition import Competition
 from saliency_sanity.book.runs.runner import run_notebook
 from saliency_sanity.probes.survival import survival_null
 from saliency_sanity.subjects.training.checkpoints import trained_path
@@ -40,33 +41,27 @@ def checkout(tmp_path_factory):
         yield root
 
 
-def run(results, **parameters):
-    given = {
-        "model": "cnn",
-        "weights": "fashion_mnist",
-        "images": "fashion_mnist",
-        "image_count": 8,
-        "bases": ["gradient_x_input", "lrp_epsilon"],
-        "metrics": ["spearman_abs"],
-        "top": 0,
-        "pairs": 1,
-        "results": str(results),
-    }
-    output = results.parent / "executed.ipynb"
-    run_notebook(SOURCE, output, given | parameters, profile="smoke", progress=False)
-    cells = nbformat.read(output, 4).cells
-    said = " ".join(str(cell.get("outputs", "")) for cell in cells)
-    tables = results / "tables"
-    return (
-        pd.read_parquet(tables / f"{NAME}-readings.parquet"),
-        pd.read_parquet(tables / f"{NAME}-survival.parquet"),
-        {claim.id: claim.verdict for claim in ClaimTable.read(results / f"claims/{NAME}.json")},
-        said,
-    )
+SCALE = {
+    "model": "cnn",
+    "weights": "fashion_mnist",
+    "images": "fashion_mnist",
+    "image_count": 8,
+    "bases": ["gradient_x_input", "lrp_epsilon"],
+    "metrics": ["spearman_abs"],
+    "top": 0,
+    "pairs": 1,
+}
 
 
 def test_known_answers(checkout, tmp_path):
-    readings, survival, claims, _ = run(tmp_path / "results")
+    results = tmp_path / "results"
+    given = SCALE | {"results": str(results)}
+    run_notebook(SOURCE, tmp_path / "executed.ipynb", given, profile="smoke", progress=False)
+    readings, survival = (
+        pd.read_parquet(results / f"tables/{NAME}-{what}.parquet")
+        for what in ("readings", "survival")
+    )
+    claims = {c.id: c.verdict for c in ClaimTable.read(results / f"claims/{NAME}.json")}
     last = readings[readings["position"] == readings["position"].max()]
     rows = last.set_index(["method", "metric"])
     assert rows.loc[("gradient_x_input", "spearman_abs"), "verdict"] == "above"
@@ -83,20 +78,23 @@ def test_known_answers(checkout, tmp_path):
     assert product.iloc[-1] == pytest.approx(survival_null(10), rel=0.25)
 
 
-def test_few_labels_compete_and_nothing_is_said_of_exact_chance(checkout, tmp_path):
-    _, survival, claims, said = run(tmp_path / "results", top=3, pairs=0)
-    assert not any("by chance" in id or "random labels" in id for id in claims)
-    assert "none with permuted labels" in said
-    noise = survival[survival["method"] == "competitive_noise"]
+def test_few_labels_compete_and_nothing_is_said_of_exact_chance(checkout, tmp_path, capsys):
+    page = small_page_of(Competition, tmp_path, **SCALE | {"top": 3, "pairs": 0})
+    assert not any("by chance" in claim.id or "random labels" in claim.id for claim in page.claims)
+    assert page.label_table() is None
+    assert page.label_bars() is None
+    assert "none with permuted labels" in capsys.readouterr().out
+    noise = page.survival[page.survival["method"] == "competitive_noise"]
     noise = noise[noise["quantity"] == "survivors"]["value"]
     assert noise.to_numpy() == pytest.approx(survival_null(3), rel=0.1)
 
 
-def test_a_method_that_does_not_apply_is_left_out_with_its_twin(checkout, tmp_path):
-    parameters = {"model": "mobilenet_v3_small", "weights": "none", "images": "foolbox"}
-    _, survival, _, said = run(
-        tmp_path / "results", **parameters, image_count=3, top=2, pairs=0, stage_limit=2
-    )
-    assert "left out: LRP-ε" in said
-    assert "competitive_lrp_epsilon" not in set(survival["method"])
-    assert "competitive_gradient_x_input" in set(survival["method"])
+def test_a_method_that_does_not_apply_is_left_out_with_its_twin(checkout, tmp_path, capsys):
+    given = {"model": "mobilenet_v3_small", "weights": "none", "images": "foolbox"}
+    scale = {"image_count": 3, "top": 2, "pairs": 0, "stage_limit": 2}
+    page = small_page_of(Competition, tmp_path, **SCALE | given | scale)
+    page.maps()
+    assert "left out: LRP-ε" in capsys.readouterr().out
+    methods = set(page.survival["method"])
+    assert "competitive_lrp_epsilon" not in methods
+    assert "competitive_gradient_x_input" in methods

@@ -3,12 +3,11 @@
 import contextlib
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from made.checkouts import copied
-from made.pages import page_of
+from made.pages import small_page_of
 from PIL import Image
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.chapters.input_bias.dark_objects import DarkObjects
@@ -34,22 +33,16 @@ def checkout(tmp_path_factory):
         yield root
 
 
-def run(results, **parameters):
-    given = {"model": "cnn", "images": "fashion_mnist", "pool": 20, "results": str(results)}
-    output = results.parent / "executed.ipynb"
-    run_notebook(SOURCE, output, given | parameters, profile="smoke", progress=False)
-    cells = nbformat.read(output, 4).cells
-    said = " ".join(str(cell.get("outputs", "")) for cell in cells)
-    verdicts = {c.id: c.verdict for c in ClaimTable.read(results / f"claims/{NAME}.json")}
-    return verdicts, said
-
-
 def test_known_answers_on_dark_garments(checkout, tmp_path):
-    verdicts, _ = run(tmp_path / "results", image_count=6, seeds=2)
+    results = tmp_path / "results"
+    given = {"model": "cnn", "images": "fashion_mnist", "pool": 20, "image_count": 6, "seeds": 2}
+    given["results"] = str(results)
+    run_notebook(SOURCE, tmp_path / "executed.ipynb", given, profile="smoke", progress=False)
+    verdicts = {c.id: c.verdict for c in ClaimTable.read(results / f"claims/{NAME}.json")}
     for exact in ("shift invariance", "an artificial blind spot", "threshold 0"):
         assert verdicts[exact] == "reproduced"
     assert verdicts["whoever multiplies hangs on the zero"] == "reproduced"
-    tables = tmp_path / "results/tables"
+    tables = results / "tables"
     inside = pd.read_parquet(tables / f"{NAME}-inside.parquet").set_index(["method", "zero"])
     value = inside["value"]
     # What does not multiply has the same share whatever is zero; what multiplies loses the garment
@@ -75,12 +68,22 @@ def folder_of(path, **pictures):
     return path
 
 
+def dark_objects(folder, **given):
+    """What the section on dark objects says: how many there are, and the page's verdicts."""
+    page = small_page_of(InputBias, folder, **given)
+    dark = DarkObjects.of(page)
+    assert len(dark.claims) == 3
+    figures = dark.maps(), dark.density_panel(), dark.inside(), dark.quantiles()
+    assert all(figure is None for figure in figures) == (len(dark) == 0)
+    return dark.count_text(), {claim.id: claim.verdict for claim in page.claims}
+
+
 def test_pictures_without_dark_objects_and_masks_of_ones_own(checkout, tmp_path):
     scene = np.full((64, 64, 3), 230)
     scene += np.arange(64)[:, None, None] % 7  # not flat
     pictures = folder_of(tmp_path / "pictures", one=scene, two=scene[::-1] - 20)
     bright = {"model": "cnn", "images": str(pictures), "pool": 0}
-    verdicts, said = run(tmp_path / "bright", **bright)
+    said, verdicts = dark_objects(tmp_path / "bright", **bright)
     assert "0 of 2 pictures have a dark object" in said
     assert verdicts["dark objects are not highlighted"] == "not tested"
     mask = np.zeros((64, 64))
@@ -90,12 +93,13 @@ def test_pictures_without_dark_objects_and_masks_of_ones_own(checkout, tmp_path)
     hidden = scene.copy()
     scene[16:48, 16:48] //= 8
     one_dark = folder_of(tmp_path / "dark", one=hidden, two=scene[::-1] - 20)
-    verdicts, said = run(tmp_path / "found", **bright | {"images": str(one_dark)}, masks=str(masks))
+    given = bright | {"images": str(one_dark), "masks": str(masks)}
+    said, verdicts = dark_objects(tmp_path / "found", **given)
     assert "1 of 2 pictures" in said
     assert verdicts["dark objects are not highlighted"] == "inconclusive"
     small = folder_of(tmp_path / "small", one=mask[:32], two=mask[:32])
     with pytest.raises(ValueError, match="64 x 32 pixels"):
-        DarkObjects.of(page_of(InputBias, tmp_path, **bright, masks=str(small)))
+        DarkObjects.of(small_page_of(InputBias, tmp_path, **bright, masks=str(small)))
     empty = folder_of(tmp_path / "empty", one=0 * mask, two=mask)
     with pytest.raises(ValueError, match=r"one\.png is empty"):
-        DarkObjects.of(page_of(InputBias, tmp_path, **bright, masks=str(empty)))
+        DarkObjects.of(small_page_of(InputBias, tmp_path, **bright, masks=str(empty)))

@@ -3,9 +3,10 @@
 import nbformat
 import pandas as pd
 import pytest
-from made.notebooks import outputs
+from made.pages import small_page_of
 from pandas.testing import assert_frame_equal
 from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.edge_detectors.page import EdgeDetectors
 from saliency_sanity.book.runs.runner import NotebookFailedError, run_notebook
 
 SOURCE = "notebooks/01_edge_detectors.ipynb"
@@ -15,13 +16,15 @@ def halved(model, x, target):
 """
 
 
+SCALE = {"shown": 2, "filters": 2, "untrained": []}
+
+
 def run(folder, **parameters):
     output = folder / "executed.ipynb"
     run_notebook(
         SOURCE,
         output,
-        {"results": str(folder / "results"), "shown": 2, "filters": 2, "untrained": []}
-        | parameters,
+        SCALE | {"results": str(folder / "results")} | parameters,
         profile="smoke",
         progress=False,
     )
@@ -30,14 +33,16 @@ def run(folder, **parameters):
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory):
-    """Two runs of one command, with a method of somebody's own among the methods."""
+    """The notebook, and its page without a kernel; one of the methods is somebody's own."""
     folders = [tmp_path_factory.mktemp("run") for _ in range(2)]
     patch = pytest.MonkeyPatch()
     (folders[0] / "my_methods.py").write_text(OWN)
     patch.setenv("PYTHONPATH", str(folders[0]))
     methods = ["smoothgrad", "guided_backprop", "my_methods:halved", "input", "sobel"]
-    for folder in folders:
-        run(folder, image_count=6, methods=methods)
+    run(folders[0], image_count=6, methods=methods)
+    patch.syspath_prepend(folders[0])
+    given = {"image_count": 6, "methods": methods}
+    small_page_of(EdgeDetectors, folders[1], **SCALE | given).write_all()
     patch.undo()
     return folders
 
@@ -78,17 +83,19 @@ def test_the_claims_rest_on_what_was_run(twice):
 
 @pytest.mark.slow
 def test_a_method_that_does_not_apply_is_left_out_and_said_to_be(tmp_path):
-    output = run(
+    page = small_page_of(
+        EdgeDetectors,
         tmp_path,
         model="vit_b_16",
         weights="none",
-        image_count=2,
         methods=["gradient", "guided_backprop", "grad_cam"],
         metrics=["spearman_abs"],
+        **SCALE,
     )
-    said = outputs(output)
+    said = "\n".join(page.left_out())
     assert "left out: Guided backpropagation: Guided() needs rectifiers" in said
     assert "left out: Grad-CAM: Grad-CAM needs a layer" in said
+    assert set(page.readings["method"]) == {"gradient"}
 
 
 @pytest.mark.slow
