@@ -297,6 +297,9 @@ class Run:
             statistics={(m, n): numbers(m, n) for m in kept for n in self.of.statistics},
             pictures={m: self._pictures(m) for m in kept} if self.of.shown else {},
             refused=self.journal.refused,
+            shortened=self.replay.shortened,
+            whole=self.replay.whole,
+            reason=self.replay.reason,
         )
 
     def _pictures(self, method: str) -> tuple[np.ndarray, np.ndarray]:

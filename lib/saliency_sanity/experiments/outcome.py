@@ -30,6 +30,8 @@ class Outcome:
     ``pictures[method]``: absolute ``[S + 1, shown, h, w]`` in [0, 1] and signed ones in [-1, 1],
     the trained network's first. ``statistics[method, name]`` ``[S + 1, R, N]``: a number of each
     map, the trained network's first. ``refused``: methods that do not apply, with the reason.
+    ``shortened`` passes of this run started at the first random block, ``whole`` ones at the input;
+    ``reason`` says why none of the former were made, where the network does not allow it.
     """
 
     stages: tuple[str, ...]
@@ -39,6 +41,9 @@ class Outcome:
     pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
     refused: Mapping[str, str]
     statistics: Mapping[tuple[str, str], np.ndarray]
+    shortened: int = 0
+    whole: int = 0
+    reason: str = ""
 
     def readings(
         self,

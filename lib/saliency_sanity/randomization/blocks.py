@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from saliency_sanity._errors import unknown
 from saliency_sanity.attribution.base import attributing, recording
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.randomization.replay import restartable
+from saliency_sanity.randomization.tracing import Trace
 
 ORDERS = ("top_down", "bottom_up", "independent", "full")
 
@@ -49,23 +51,29 @@ class Stage:
 def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
     """Blocks of a network in order of execution, from one pass of the first image of ``x``.
 
-    Modules that do not run, such as auxiliary heads, belong to no block. Sequences are taken
-    apart, and so is a module with several parts that holds more than half of all parameters; what
-    has no weight of two or more dimensions (norms, class tokens, positions) joins the block
-    before it, or the first block of the module that owns it. Inception v3 gets the 17 stages of
-    [adebayo2018sanity], figure 2, under its names.
+    Where the way through it depends on values, as in a mixture of experts, from a pass of each
+    image by itself; a module that none of them reaches has its place, too, since random weights
+    may lead there. Elsewhere modules that do not run, such as auxiliary heads, belong to no block.
+    Sequences are taken apart, and so is a module with several parts that holds more than half of
+    all parameters; what has no weight of two or more dimensions (norms, class tokens, positions)
+    joins the block before it, or the first block of the module that owns it. Inception v3 gets the
+    17 stages of [adebayo2018sanity], figure 2, under its names.
 
     Raises ValueError for a network without parameters, or for one whose logits depend on
     parameters of modules that are never called.
     """
-    network, x = network_of(model), x[:1]
+    network, first = network_of(model), x[:1]
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with attributing(model, x, target):
-        calls, boundaries = _trace(model, network, x)
+        order, boundaries, branches = _trace(model, network, first)
+        if branches:
+            ways = [_trace(model, network, image)[0] for image in x.split(1)]
+            order, boundaries = _merged(ways, network), set()
+        calls = {path: number for number, path in enumerate(order)}
         blocks = _blocks(network, calls, boundaries)
-        _refuse_uncalled(network, x, blocks)
+        _refuse_uncalled(network, x if branches else first, blocks)
         # The graph does not show what the input does without a gradient.
-        valid = restartable(model, blocks, x)
+        valid = restartable(model, blocks, first) if boundaries else set()
     return tuple(replace(block, cut=block.name in valid) for block in blocks)
 
 
@@ -250,11 +258,13 @@ def _hooked(network: nn.Module, calls: dict[str, list[Tensor | None]]) -> Iterat
             handle.remove()
 
 
-def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[dict[str, int], set[str]]:
-    """The order of first calls, and the modules through whose output alone the input acts."""
+def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[list[str], set[str], bool]:
+    """Modules by first call, those through whose output alone the input acts, and
+    whether the way through the network depends on values.
+    """
     calls: dict[str, list[Tensor | None]] = {}
-    with recording(), _hooked(network, calls):
-        leaf = x.detach().clone().requires_grad_()
+    with recording(), _hooked(network, calls), Trace(network) as trace:
+        leaf = trace.starting(x.detach().clone().requires_grad_())
         logits = model(leaf)
     once = {path: seen[0] for path, seen in calls.items() if len(seen) == 1}
     cuts = {
@@ -263,7 +273,23 @@ def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[dict[str, i
         if path and output is not None and output.grad_fn is not None
         if not _reaches(logits, leaf, without=output)
     }
-    return {path: order for order, path in enumerate(calls) if path}, cuts
+    return [path for path in calls if path], cuts, trace.branches
+
+
+def _merged(ways: Sequence[Sequence[str]], network: nn.Module) -> list[str]:
+    """All modules in one order, which keeps that of each way and asks nothing else of the images.
+
+    What no way decides, and what ways contradict each other in, follows their definition.
+    """
+    before: dict[str, set[str]] = {path: set() for path, _ in network.named_modules() if path}
+    for way in ways:
+        for earlier, later in pairwise(way):
+            before[later].add(earlier)
+    merged: dict[str, None] = {}
+    while left := [path for path in before if path not in merged]:
+        ready = (path for path in left if before[path] <= merged.keys())
+        merged[next(ready, left[0])] = None
+    return list(merged)
 
 
 def _reaches(logits: Tensor, leaf: Tensor, without: Tensor) -> bool:
@@ -288,10 +314,12 @@ def _refuse_uncalled(network: nn.Module, x: Tensor, blocks: Sequence[Block]) -> 
         return
     with recording():
         free = {name: value.detach().clone().requires_grad_() for name, value in left.items()}
-        logits = torch.func.functional_call(network, free, (x.detach().clone(),))
-        if not logits.requires_grad:
+        images = x.detach().clone().split(1)
+        logits = [torch.func.functional_call(network, free, (image,)) for image in images]
+        score = torch.stack([each.sum() for each in logits]).sum()
+        if not score.requires_grad:
             return
-        gradients = torch.autograd.grad(logits.sum(), list(free.values()), allow_unused=True)
+        gradients = torch.autograd.grad(score, list(free.values()), allow_unused=True)
     acting = [name for name, value in zip(free, gradients, strict=True) if value is not None]
     if acting:
         raise ValueError(

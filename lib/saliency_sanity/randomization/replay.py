@@ -8,15 +8,15 @@ backward rule, and every later pass over that batch starts from them.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from saliency_sanity.attribution.base import leaf_of, shortened
+from saliency_sanity.attribution.base import leaf_of, out_of_memory, recording, shortened
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.randomization.tracing import Following, StrayedError, Trace, hooked, mapped
 
 # Activations kept at most. What does not fit is computed anew each time.
 _CPU_BYTES, _GPU_BYTES = 2 * 2**30, 8 * 2**30
@@ -30,30 +30,19 @@ class Piece(Protocol):
     cut: bool
 
 
-@torch.no_grad()
 def restartable(model: nn.Module, blocks: Sequence[Piece], x: Tensor) -> set[str]:
     """Names of the blocks with a cut behind which a pass over ``x`` can be started.
 
-    That is where it gives the logits of the whole pass with NaN in place of what all other blocks
-    before it give: no comparison, no detached path and no second call of theirs uses that.
+    Raises nothing: where no pass can be, there are none.
     """
-    replay, leaf, valid = Replay(model, tuple(blocks), x), leaf_of(x), set()
-    tape = _Tape(leaf, 0)
-    replay._clean = replay.blocks
-    with replay._recording(tape):
-        logits = model(leaf)
-    for block, following in pairwise(replay.blocks):
-        if not block.cut:
-            continue
-        replay.random({following.name})
-        try:
-            with replay._skipping(tape, torch.nan):
-                again = model(leaf)
-        except Exception:
-            continue
-        if (again - logits).abs().max() <= 1e-4 * logits.abs().max():
-            valid.add(block.name)
-    return valid
+    network = network_of(model)
+    if hooked(network) or not blocks:
+        return set()
+    units = [path for block in blocks for path in block.modules]
+    with recording(), Trace(network, units) as trace:
+        logits = model(trace.starting(leaf_of(x)))
+    starts = {units[number] for number in trace.starts(logits)}
+    return {block.name for block in blocks[:-1] if block.cut and block.modules[-1] in starts}
 
 
 @contextmanager
@@ -69,12 +58,11 @@ def replaying(model: nn.Module, blocks: Sequence[Piece], x: Tensor) -> Iterator[
 @dataclass
 class _Tape:
     leaf: Tensor
+    trace: Trace
+    starts: set[int]  # units behind which a pass may start
     hits: int  # rectifiers met, for whoever intercepts them
     bytes: int = 0  # of the part that is kept
     whole: int = 0  # of the whole pass
-    outputs: dict[str, Tensor] = field(default_factory=dict)  # of the cuts
-    # Of every unit, by call; None where it gave something else than a tensor.
-    shapes: dict[str, list[torch.Size | None]] = field(default_factory=dict)
 
 
 @dataclass
@@ -82,131 +70,161 @@ class Replay:
     """Graphs kept for slices of the images ``x``; see ``replaying``.
 
     ``random(names)`` says which blocks are random from now on; all others must be as they were
-    trained until it is called again.
+    trained until it is called again. Every pass that starts in the middle is held to the calls
+    that the whole one made there; where it strays, or the network hides something from its graph,
+    passes are whole from then on, and ``reason`` says why. ``shortened`` and ``whole`` count.
     """
 
     model: nn.Module
     blocks: tuple[Piece, ...]
     x: Tensor
+    shortened: int = 0
+    whole: int = 0
+    reason: str = ""
     _tapes: dict[tuple, _Tape] = field(default_factory=dict)
     _logits: dict[tuple, Tensor] = field(default_factory=dict)  # since blocks last changed
     _hollow: bool = True  # tensors without memory may stand where nothing is used
-    _clean: tuple[Piece, ...] = ()
-    _cut: str | None = None
+    _ends: tuple[int, ...] = ()  # units that end a trained block which may be started behind
 
     def __post_init__(self):
+        self._network = network_of(self.model)
+        self._units = [path for block in self.blocks for path in block.modules]
+        if not any(block.cut for block in self.blocks):
+            self.reason = "no block passes on all that leads to the logits"
+        if path := hooked(self._network):
+            self.reason = f"there are hooks on {path}"
         self.random(())
 
     def random(self, names: Collection[str]) -> None:
         """Start passes behind the last cut before the first of the named blocks."""
         self._logits.clear()
-        clean: list[Piece] = []
-        for block in self.blocks:
+        ends, last = [], -1
+        # Nothing is gained behind the last block, which gives the logits.
+        for block in self.blocks[:-1]:
             if block.name in names:
                 break
-            clean.append(block)
-        # Nothing is gained behind the last block, which gives the logits.
-        while clean and (len(clean) == len(self.blocks) or not clean[-1].cut):
-            clean.pop()
-        self._clean = tuple(clean)
-        self._cut = clean[-1].modules[-1] if clean else None
-        valid = {block.modules[-1] for block in clean}
+            last += len(block.modules)
+            if block.cut:
+                ends.append(last)
+        self._ends = tuple(ends)
         for tape in self._tapes.values():
             # Random from here on; dropping the outputs frees their graph.
-            for path in set(tape.outputs) - valid:
-                del tape.outputs[path]
+            for unit in tape.starts - set(ends):
+                tape.starts.discard(unit)
+                tape.trace.outputs[unit] = []
 
     def covers(self, model: nn.Module, part: Tensor) -> bool:
         """Whether ``part`` is a slice of the images, and there is a block to start behind."""
         return (
-            self._cut is not None
-            and model is self.model
+            model is self.model
             and part.dtype == self.x.dtype
             and part.untyped_storage().data_ptr() == self.x.untyped_storage().data_ptr()
         )
 
     def forward(self, part: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Leaf, logits, and whether the graph must be retained, for a slice of the images."""
+        leaf = leaf_of(part)
+        if self.reason or not self._ends or not leaf.requires_grad:
+            return self._plain(leaf)
         current = interception()
         key = (current and repr(current.rule), part.storage_offset(), part.shape, part.stride())
-        tape = self._tapes.get(key)
         if key in self._logits:
-            logits = self._logits[key]
-            return tape.leaf, logits if torch.is_grad_enabled() else logits.detach(), True
-        if tape is not None and self._cut in tape.outputs:
+            return self._tapes[key].leaf, self._logits[key], True
+        tape = self._tapes.get(key)
+        start = max(tape.starts & set(self._ends), default=None) if tape is not None else None
+        if start is not None:
+            logits = self._again(tape, start)
+            if logits is None:
+                return self._plain(leaf)
             if current is not None:
                 current.hits += tape.hits
-            logits = self._again(tape)
             # A second method that asks for the same pass gets it, if there is room for all of it.
             whole = sum(kept.whole for kept in self._tapes.values())
-            if current is None and logits.requires_grad and whole <= self._budget:
+            if current is None and whole <= self._budget:
                 self._logits[key] = logits
             return tape.leaf, logits, True
-        leaf = leaf_of(part)
-        if not leaf.requires_grad:
-            return leaf, self.model(leaf), False
         self._tapes.pop(key, None)
-        tape = _Tape(leaf, -current.hits if current is not None else 0)
-        with self._recording(tape):
-            logits = self.model(leaf)
-        tape.hits += current.hits if current is not None else 0
+        return self._recorded(key, leaf)
+
+    def _plain(self, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
+        self.whole += 1
+        return leaf, self.model(leaf), False
+
+    def _recorded(self, key: tuple, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
+        """A whole pass, of which is kept what others may start from."""
+        current = interception()
+        before = current.hits if current is not None else 0
+        trace = Trace(self._network, self._units, self._ends)
+        tape = _Tape(leaf, trace, set(), 0)
+        with self._weighing(tape), trace:
+            logits = self.model(trace.starting(leaf))
+        self.whole += 1
+        self.reason = trace.reason
+        if self.reason:
+            self._tapes.clear()
+            return leaf, logits, False
+        tape.starts = trace.starts(logits) & set(self._ends)
+        for unit in set(self._ends) - tape.starts:
+            trace.outputs.pop(unit, None)
+        tape.hits = (current.hits if current is not None else 0) - before
         room = self._budget - sum(kept.bytes for kept in self._tapes.values())
-        if tape.bytes <= room:
+        kept = bool(tape.starts) and tape.bytes <= room
+        if kept:
             self._tapes[key] = tape
-        return leaf, logits, tape.bytes <= room
+        return leaf, logits, kept
 
     @property
     def _budget(self) -> int:
         return _GPU_BYTES if self.x.is_cuda else _CPU_BYTES
 
-    def _again(self, tape: _Tape) -> Tensor:
-        """Logits of a pass that starts behind the cut."""
-        if self._hollow:
+    def _again(self, tape: _Tape, start: int) -> Tensor | None:
+        """Logits of a pass that starts behind a unit; None where it strays from the whole one."""
+        for hollow in (True, False) if self._hollow else (False,):
+            current = interception()
+            before = current.hits if current is not None else 0
             try:
-                with self._skipping(tape, hollow=True):
-                    return self.model(tape.leaf)
-            except Exception:
-                # Something between the units joins what is skipped with tensors that are not.
-                self._hollow = False
-        with self._skipping(tape):
-            return self.model(tape.leaf)
+                following = Following(tape.trace.expected(start))
+                with self._skipping(tape, start, following, hollow), following:
+                    logits = self.model(tape.leaf)
+                following.finish()
+            except StrayedError:
+                self._stray("it makes other calls when it starts in the middle")
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+                if not hollow:
+                    self._stray(f"it cannot start in the middle: {type(error).__name__}")
+            else:
+                # What joins skipped tensors with others needs ones with memory.
+                self._hollow = hollow
+                self.shortened += 1
+                return logits
+            if current is not None:
+                current.hits = before
+            if self.reason:
+                break
+        return None
 
-    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
-        network = network_of(self.model)
-        for block in self._clean:
-            for path in block.modules:
-                yield path, network.get_submodule(path)
+    def _stray(self, reason: str) -> None:
+        self.reason = reason
+        self._tapes.clear()
+        self._logits.clear()
 
     @contextmanager
-    def _recording(self, tape: _Tape) -> Iterator[None]:
-        cuts = {block.modules[-1] for block in self._clean if block.cut}
-
-        def remember(path: str) -> Callable:
-            def hook(_module: nn.Module, _inputs: tuple, output: object) -> Tensor | None:
-                shape = output.shape if isinstance(output, Tensor) else None
-                tape.shapes.setdefault(path, []).append(shape)
-                if path not in cuts:
-                    return None
-                tape.outputs[path] = output
-                # A copy, since the next layer may work in place.
-                return output.clone()
-
-            return hook
+    def _weighing(self, tape: _Tape) -> Iterator[None]:
+        """Sum up what layers keep for the backward pass: about a tensor of their output's size."""
+        last = max(self._ends)
+        units = map(self._network.get_submodule, self._units[: last + 1])
+        kept = {inner for unit in units for inner in unit.modules()}
 
         def count(module: nn.Module, _inputs: tuple, output: object) -> None:
             if isinstance(output, Tensor):
                 tape.whole += output.nbytes
                 tape.bytes += output.nbytes * (module in kept)
 
-        kept = {inner for _, unit in self._modules() for inner in unit.modules()}
-        handles = []
+        layers = [module for module in self.model.modules() if not any(module.children())]
+        handles = [module.register_forward_hook(count) for module in layers]
         try:
-            for path, unit in self._modules():
-                handles.append(unit.register_forward_hook(remember(path)))
-            # A layer keeps about one tensor of its output's size for the backward pass.
-            for module in self.model.modules():
-                if not any(module.children()):
-                    handles.append(module.register_forward_hook(count))
             yield
         finally:
             for handle in handles:
@@ -214,33 +232,35 @@ class Replay:
 
     @contextmanager
     def _skipping(
-        self, tape: _Tape, filling: float | None = None, *, hollow: bool = False
+        self, tape: _Tape, start: int, following: Following, hollow: bool
     ) -> Iterator[None]:
         """Let units give what was kept, or anything where their output goes nowhere else."""
-        output = tape.outputs[self._cut]
-        output = output if torch.is_grad_enabled() else output.detach()
 
-        def stand_in(path: str) -> Callable:
-            shapes = iter(tape.shapes[path])
+        def stand_in(number: int) -> Callable:
+            outputs = iter(tape.trace.outputs[number])
 
-            def forward(*_inputs: object, **_options: object) -> Tensor:
-                if path == self._cut:
-                    return output.clone()
-                blank = output.new_empty(next(shapes), device="meta" if hollow else None)
-                return blank if filling is None else blank.fill_(filling)
+            def blank(tensor: Tensor) -> Tensor:
+                form = tensor.shape, tensor.stride()
+                device = "meta" if hollow else self.x.device
+                return torch.empty_strided(*form, dtype=tensor.dtype, device=device)
+
+            def forward(*_inputs: object, **_options: object) -> Any:
+                with following.quiet():
+                    given = next(outputs)
+                    return given.clone() if number == start else mapped(given, blank)
 
             return forward
 
-        # What gives no tensor runs as it is: its shape is not known.
-        units = {path: unit for path, unit in self._modules() if None not in tape.shapes[path]}
-        before = {path: vars(unit).get("forward") for path, unit in units.items()}
+        skipped = [number for number in tape.trace.outputs if number <= start]
+        units = {number: self._network.get_submodule(self._units[number]) for number in skipped}
+        before = {number: vars(unit).get("forward") for number, unit in units.items()}
         try:
-            for path, unit in units.items():
-                unit.forward = stand_in(path)
+            for number, unit in units.items():
+                unit.forward = stand_in(number)
             yield
         finally:
-            for path, unit in units.items():
-                if before[path] is not None:
-                    unit.forward = before[path]
+            for number, unit in units.items():
+                if before[number] is not None:
+                    unit.forward = before[number]
                 else:
                     vars(unit).pop("forward", None)
