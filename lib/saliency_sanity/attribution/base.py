@@ -198,7 +198,7 @@ def recording() -> Iterator[None]:
 
 
 class ShortenedPass(Protocol):
-    """A forward pass that need not start at the input; see ``randomization.replay``."""
+    """A forward pass that need not start at the input; see ``experiments.replay``."""
 
     def covers(self, model: nn.Module, part: Tensor) -> bool:
         """Whether it knows this network and these inputs."""

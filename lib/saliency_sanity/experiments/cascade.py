@@ -26,6 +26,7 @@ from saliency_sanity.attribution.base import (
 from saliency_sanity.experiments.comparison import check_map, refuse_all
 from saliency_sanity.experiments.keys import subject
 from saliency_sanity.experiments.outcome import ORIGINAL, Outcome, displayed, packed, unpacked
+from saliency_sanity.experiments.replay import replaying
 from saliency_sanity.experiments.shard import Shard
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.blocks import (
@@ -35,7 +36,6 @@ from saliency_sanity.randomization.blocks import (
     find_stages,
     spread,
 )
-from saliency_sanity.randomization.replay import replaying
 from saliency_sanity.randomization.schemes import EXPLAINED, Randomization, Randomizer
 from saliency_sanity.similarity.metrics import Metric, Similarity, similarity_matrix
 

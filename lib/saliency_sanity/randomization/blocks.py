@@ -1,7 +1,6 @@
 """Blocks of a network, found by running it: what is randomized together, in order of execution."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 from saliency_sanity._errors import unknown
 from saliency_sanity.attribution.base import attributing, recording
 from saliency_sanity.networks.classifier import network_of
-from saliency_sanity.randomization.replay import restartable
-from saliency_sanity.randomization.tracing import Trace
+from saliency_sanity.randomization.branching import Branching
 
 ORDERS = ("top_down", "bottom_up", "independent", "full")
 
@@ -29,15 +27,13 @@ class Block:
     """Modules that are randomized together.
 
     `modules` are the paths of its units in the network, in order of execution; `parameters` and
-    `buffers` the names of all their tensors. `cut` says that whatever the input does to the
-    logits passes through the output of `modules[-1]`, so that a forward pass may start there.
+    `buffers` the names of all their tensors.
     """
 
     name: str
     modules: tuple[str, ...]
     parameters: tuple[str, ...]
     buffers: tuple[str, ...]
-    cut: bool
 
 
 @dataclass(frozen=True)
@@ -65,19 +61,15 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
     network, first = network_of(model), x[:1]
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with attributing(model, x, target):
-        order, boundaries, branches = _trace(model, network, first)
+        order, branches = _trace(model, network, first)
         if branches:
-            ways = [_trace(model, network, image)[0] for image in x.split(1)]
-            order, boundaries = _merged(ways, network), set()
-        calls = {path: number for number, path in enumerate(order)}
-        blocks = _blocks(network, calls, boundaries)
+            order = _merged([_trace(model, network, image)[0] for image in x.split(1)], network)
+        blocks = _blocks(network, {path: number for number, path in enumerate(order)})
         _refuse_uncalled(network, x if branches else first, blocks)
-        # The graph does not show what the input does without a gradient.
-        valid = restartable(model, blocks, first) if boundaries else set()
-    return tuple(replace(block, cut=block.name in valid) for block in blocks)
+    return blocks
 
 
-def _blocks(network: nn.Module, calls: dict[str, int], boundaries: set[str]) -> tuple[Block, ...]:
+def _blocks(network: nn.Module, calls: dict[str, int]) -> tuple[Block, ...]:
     groups: list[list[str]] = []
     strays: dict[str, tuple[str, Tensor]] = {}
     for path, kind in _units(network, calls):
@@ -94,7 +86,7 @@ def _blocks(network: nn.Module, calls: dict[str, int], boundaries: set[str]) -> 
         raise ValueError(
             f"{type(network).__name__} has no parameters in modules that run: nothing to randomize"
         )
-    return _named(network, groups, strays, boundaries)
+    return _named(network, groups, strays)
 
 
 def find_stages(blocks: Sequence[Block], order: str) -> tuple[Stage, ...]:
@@ -180,7 +172,6 @@ def _named(
     network: nn.Module,
     groups: list[list[str]],
     strays: dict[str, tuple[str, Tensor]],
-    boundaries: set[str],
 ) -> tuple[Block, ...]:
     learned = {id(tensor): name for name, tensor in network.named_parameters()}
     others = {id(tensor): name for name, tensor in network.named_buffers()}
@@ -207,7 +198,6 @@ def _named(
             modules=tuple(paths),
             parameters=tuple(dict.fromkeys(parameters)),
             buffers=tuple(dict.fromkeys(buffers)),
-            cut=paths[-1] in boundaries,
         )
         if found and not parameters:
             # Nothing of its own to randomize: all is shared with earlier blocks.
@@ -216,7 +206,6 @@ def _named(
                 before,
                 modules=before.modules + block.modules,
                 buffers=before.buffers + block.buffers,
-                cut=block.cut,
             )
         found.append(block)
     return tuple(found)
@@ -228,52 +217,22 @@ def _name(network: nn.Module, path: str) -> str:
     return path or type(network).__name__.lower()
 
 
-@contextmanager
-def _hooked(network: nn.Module, calls: dict[str, list[Tensor | None]]) -> Iterator[None]:
-    def remember(path: str):
-        def hook(_module: nn.Module, _inputs: tuple, output: object) -> object:
-            if not isinstance(output, Tensor):
-                calls[path].append(None)
-                return None
-            calls[path].append(output)
-            # Whoever works in place on the output must not change what was remembered.
-            return output.clone()
+def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[list[str], bool]:
+    """Modules by first call, and whether the way through the network depends on values."""
+    calls: dict[str, None] = {}
 
-        return hook
+    def enter(path: str) -> Callable:
+        return lambda _module, _inputs: calls.setdefault(path)
 
-    def enter(path: str):
-        def hook(_module: nn.Module, _inputs: tuple) -> None:
-            calls.setdefault(path, [])
-
-        return hook
-
-    handles = []
+    modules = [(path, module) for path, module in network.named_modules() if path]
+    handles = [module.register_forward_pre_hook(enter(path)) for path, module in modules]
     try:
-        for path, module in network.named_modules():
-            handles.append(module.register_forward_pre_hook(enter(path)))
-            handles.append(module.register_forward_hook(remember(path)))
-        yield
+        with torch.no_grad(), Branching(network) as pass_:
+            model(pass_.starting(x.detach().clone()))
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[list[str], set[str], bool]:
-    """Modules by first call, those through whose output alone the input acts, and
-    whether the way through the network depends on values.
-    """
-    calls: dict[str, list[Tensor | None]] = {}
-    with recording(), _hooked(network, calls), Trace(network) as trace:
-        leaf = trace.starting(x.detach().clone().requires_grad_())
-        logits = model(leaf)
-    once = {path: seen[0] for path, seen in calls.items() if len(seen) == 1}
-    cuts = {
-        path
-        for path, output in once.items()
-        if path and output is not None and output.grad_fn is not None
-        if not _reaches(logits, leaf, without=output)
-    }
-    return [path for path in calls if path], cuts, trace.branches
+    return list(calls), pass_.branches
 
 
 def _merged(ways: Sequence[Sequence[str]], network: nn.Module) -> list[str]:
@@ -290,20 +249,6 @@ def _merged(ways: Sequence[Sequence[str]], network: nn.Module) -> list[str]:
         ready = (path for path in left if before[path] <= merged.keys())
         merged[next(ready, left[0])] = None
     return list(merged)
-
-
-def _reaches(logits: Tensor, leaf: Tensor, without: Tensor) -> bool:
-    """Whether a path leads from the logits to the leaf around the tensor ``without``."""
-    seen, todo = {without.grad_fn}, [logits.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if getattr(node, "variable", None) is leaf:
-            return True
-        todo += [following for following, _ in node.next_functions]
-    return False
 
 
 def _refuse_uncalled(network: nn.Module, x: Tensor, blocks: Sequence[Block]) -> None:

@@ -26,9 +26,9 @@ from saliency_sanity.attribution.compose import (
 )
 from saliency_sanity.attribution.named import cgi, competitive_ig
 from saliency_sanity.attribution.rectifiers import Guided
+from saliency_sanity.experiments.replay import replaying
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.blocks import find_blocks
-from saliency_sanity.randomization.replay import replaying
 from torch import nn
 
 X = draw(4, 2, 8, 8)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from made.networks import SmallNet, draw, seeded, small
+from made.networks import SmallNet, draw, small
 from saliency_sanity import load_model
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.randomization.blocks import Stage, find_blocks, find_stages
@@ -44,15 +44,10 @@ def floating(network):
     return {name for name, _ in network.named_parameters()} | buffers
 
 
-def cuts(blocks):
-    return {block.name: block.cut for block in blocks}
-
-
 def test_inception_has_the_stages_of_the_paper(inception):
     blocks = find_blocks(inception, draw(1, 3, 75, 75))
     assert names(blocks) == INCEPTION
     assert set(everything(blocks)) == floating(inception.network)
-    assert all(block.cut for block in blocks[:-1])
     assert [stage.name for stage in find_stages(blocks, "top_down")] == INCEPTION[::-1]
 
 
@@ -86,10 +81,6 @@ def test_no_block_holds_most_of_a_network_that_has_more(traced):
     largest = max(blocks, key=lambda block: sum(sizes[key] for key in block.parameters))
     if len([key for key in largest.parameters if model.network.get_parameter(key).ndim > 1]) > 1:
         assert sum(sizes[key] for key in largest.parameters) <= sum(sizes.values()) / 2
-
-
-def test_every_block_of_a_chain_of_modules_is_a_cut(traced):
-    assert all(block.cut for block in traced[1][:-1])
 
 
 def test_stray_parameters_belong_to_a_block(traced):
@@ -146,7 +137,6 @@ def test_single_layers():
         (block,) = find_blocks(network, draw(1, 3, 2, 2))
         assert block.name == name
         assert set(block.parameters) == floating(network)
-        assert not block.cut
         assert find_stages([block], "top_down") == (Stage(name, (name,)),)
 
 
@@ -193,66 +183,6 @@ def test_a_block_with_nothing_of_its_own_joins_the_one_before():
     network.last.bias = None
     blocks = find_blocks(network, draw(1, 3, 2, 2))
     assert [block.modules for block in blocks] == [("first",), ("middle", "last")]
-
-
-class Skip(nn.Module):
-    """A U-Net in small: `inner` has a skip around it, `outer` and `join` have none."""
-
-    def __init__(self):
-        super().__init__()
-        self.outer = nn.Conv2d(3, 4, 3, padding=1)
-        self.inner = nn.Conv2d(4, 4, 3, padding=1)
-        self.join = nn.Conv2d(8, 4, 1)
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x):
-        outer = F.relu(self.outer(x))
-        inner = F.relu(self.inner(outer))
-        return self.head(F.relu(self.join(torch.cat([outer, inner], 1)), inplace=True).mean((2, 3)))
-
-
-def test_a_block_with_a_way_around_it_is_no_cut():
-    blocks = find_blocks(Skip(), draw(1, 3, 8, 8))
-    expected = {"outer": True, "inner": False, "join": True, "head": False}
-    assert cuts(blocks) == expected
-
-
-def test_a_way_around_without_a_gradient_counts():
-    class Gated(Skip):
-        def forward(self, x):
-            outer = F.relu(self.outer(x))
-            inner = F.relu(self.inner(outer))
-            joined = self.join(torch.cat([inner, inner], 1)) * (outer > 0.1)
-            return self.head(joined.mean((2, 3)))
-
-    expected = {"outer": True, "inner": False, "join": False, "head": False}
-    assert cuts(find_blocks(seeded(Gated()), draw(1, 3, 8, 8))) == expected
-
-
-def test_a_module_that_is_called_again_behind_is_no_cut_and_makes_none():
-    class Again(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b, self.c = (nn.Linear(12, 12) for _ in range(3))
-
-        def forward(self, x):
-            return self.c(self.a(self.b(self.a(x.flatten(1)).relu()).relu()).relu())
-
-    blocks = find_blocks(Again(), draw(1, 3, 2, 2))
-    assert cuts(blocks) == {"a": False, "b": False, "c": False}
-
-
-def test_what_does_not_see_the_input_makes_no_wrong_cut():
-    class Positions(Skip):
-        def __init__(self):
-            super().__init__()
-            self.table = nn.Embedding(4, 4)
-
-        def forward(self, x):
-            place = self.table(torch.arange(4, device=x.device))
-            return self.head(F.relu(self.outer(x)).mean((2, 3)) @ place)
-
-    assert not any(block.cut for block in find_blocks(Positions(), draw(1, 3, 8, 8)))
 
 
 @pytest.mark.parametrize("nested", [False, True])

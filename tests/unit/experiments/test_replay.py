@@ -10,9 +10,9 @@ from saliency_sanity.attribution.base import Gradient, attributing, chunk_limit,
 from saliency_sanity.attribution.catalogue import resolve
 from saliency_sanity.attribution.compose import Rectified
 from saliency_sanity.attribution.rectifiers import Deconv, Guided
-from saliency_sanity.randomization import replay as module
+from saliency_sanity.experiments import replay as module
+from saliency_sanity.experiments.replay import replaying
 from saliency_sanity.randomization.blocks import find_blocks, find_stages
-from saliency_sanity.randomization.replay import replaying, restartable
 from saliency_sanity.randomization.schemes import Randomization, Randomizer
 from torch import nn
 
@@ -224,7 +224,7 @@ def test_what_is_trained_runs_once_and_what_is_random_every_time():
         "two",
         "one.0",
     ]
-    # Asked again at one stage, the same pass serves again, once it has started from the cut.
+    # Asked again at one stage, the same pass serves again, once it has started in the middle.
     assert counting.calls == {"one.0": 1 + 3, "two": 1 + 1 + 3, "three": 1 + 2 + 3, "head": 7}
 
 
@@ -377,7 +377,7 @@ def test_compositions_give_what_they_give_without(small_net, name):
 
 
 def test_passes_can_be_started_where_the_graph_and_nothing_else_goes_through():
-    x, _ = images()
+    x, target = images()
     expected = {
         InPlace: {"one.0", "two", "three"},
         Glue: {"one.0", "two", "three"},
@@ -389,5 +389,8 @@ def test_passes_can_be_started_where_the_graph_and_nothing_else_goes_through():
     for kind, cuts in expected.items():
         model = network(kind)
         blocks = find_blocks(model, x)
-        assert {block.name for block in blocks if block.cut} == cuts, kind
-        assert restartable(model, blocks, x) == cuts
+        with replaying(model, blocks, x) as replay:
+            replay.random([blocks[-1].name])
+            Gradient()(model, x, target)
+            found = {replay._units[unit] for tape in replay._tapes.values() for unit in tape.starts}
+        assert {block.name for block in blocks if block.modules[-1] in found} == cuts, kind

@@ -8,45 +8,23 @@ backward rule, and every later pass over that batch starts from them.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from saliency_sanity.attribution.base import leaf_of, out_of_memory, recording, shortened
+from saliency_sanity.attribution.base import leaf_of, out_of_memory, shortened
 from saliency_sanity.attribution.rectifiers import interception
+from saliency_sanity.experiments.tracing import Following, StrayedError, Trace, hooked, mapped
 from saliency_sanity.networks.classifier import network_of
-from saliency_sanity.randomization.tracing import Following, StrayedError, Trace, hooked, mapped
+from saliency_sanity.randomization.blocks import Block
 
 # Activations kept at most. What does not fit is computed anew each time.
 _CPU_BYTES, _GPU_BYTES = 2 * 2**30, 8 * 2**30
 
 
-class Piece(Protocol):
-    """What is asked of a block; see ``blocks.Block``."""
-
-    name: str
-    modules: tuple[str, ...]
-    cut: bool
-
-
-def restartable(model: nn.Module, blocks: Sequence[Piece], x: Tensor) -> set[str]:
-    """Names of the blocks with a cut behind which a pass over ``x`` can be started.
-
-    Raises nothing: where no pass can be, there are none.
-    """
-    network = network_of(model)
-    if hooked(network) or not blocks:
-        return set()
-    units = [path for block in blocks for path in block.modules]
-    with recording(), Trace(network, units) as trace:
-        logits = model(trace.starting(leaf_of(x)))
-    starts = {units[number] for number in trace.starts(logits)}
-    return {block.name for block in blocks[:-1] if block.cut and block.modules[-1] in starts}
-
-
 @contextmanager
-def replaying(model: nn.Module, blocks: Sequence[Piece], x: Tensor) -> Iterator["Replay"]:
+def replaying(model: nn.Module, blocks: Sequence[Block], x: Tensor) -> Iterator["Replay"]:
     """Keep what the trained part of ``model`` gives for the images ``x``, within the block."""
     token = shortened.set(Replay(model, tuple(blocks), x))
     try:
@@ -76,7 +54,7 @@ class Replay:
     """
 
     model: nn.Module
-    blocks: tuple[Piece, ...]
+    blocks: tuple[Block, ...]
     x: Tensor
     shortened: int = 0
     whole: int = 0
@@ -84,19 +62,17 @@ class Replay:
     _tapes: dict[tuple, _Tape] = field(default_factory=dict)
     _logits: dict[tuple, Tensor] = field(default_factory=dict)  # since blocks last changed
     _hollow: bool = True  # tensors without memory may stand where nothing is used
-    _ends: tuple[int, ...] = ()  # units that end a trained block which may be started behind
+    _ends: tuple[int, ...] = ()  # units that end a block which is trained, as all before it are
 
     def __post_init__(self):
         self._network = network_of(self.model)
         self._units = [path for block in self.blocks for path in block.modules]
-        if not any(block.cut for block in self.blocks):
-            self.reason = "no block passes on all that leads to the logits"
         if path := hooked(self._network):
             self.reason = f"there are hooks on {path}"
         self.random(())
 
     def random(self, names: Collection[str]) -> None:
-        """Start passes behind the last cut before the first of the named blocks."""
+        """Start passes behind a block before the first of the named ones."""
         self._logits.clear()
         ends, last = [], -1
         # Nothing is gained behind the last block, which gives the logits.
@@ -104,14 +80,13 @@ class Replay:
             if block.name in names:
                 break
             last += len(block.modules)
-            if block.cut:
-                ends.append(last)
+            ends.append(last)
         self._ends = tuple(ends)
         for tape in self._tapes.values():
             # Random from here on; dropping the outputs frees their graph.
             for unit in tape.starts - set(ends):
                 tape.starts.discard(unit)
-                tape.trace.outputs[unit] = []
+                tape.trace.forget(unit)
 
     def covers(self, model: nn.Module, part: Tensor) -> bool:
         """Whether ``part`` is a slice of the images, and there is a block to start behind."""
@@ -164,8 +139,10 @@ class Replay:
             self._tapes.clear()
             return leaf, logits, False
         tape.starts = trace.starts(logits) & set(self._ends)
+        if not tape.starts and len(self._ends) == len(self.blocks) - 1:
+            self.reason = "no block passes on all that leads to the logits"
         for unit in set(self._ends) - tape.starts:
-            trace.outputs.pop(unit, None)
+            trace.forget(unit)
         tape.hits = (current.hits if current is not None else 0) - before
         room = self._budget - sum(kept.bytes for kept in self._tapes.values())
         kept = bool(tape.starts) and tape.bytes <= room
