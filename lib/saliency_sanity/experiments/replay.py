@@ -69,6 +69,8 @@ class Replay:
         self._units = [path for block in self.blocks for path in block.modules]
         if path := hooked(self._network):
             self.reason = f"there are hooks on {path}"
+        if any(isinstance(module, torch.jit.ScriptModule) for module in self._network.modules()):
+            self.reason = "a part of it is scripted"
         self.random(())
 
     def random(self, names: Collection[str]) -> None:

@@ -1,5 +1,6 @@
 """Blocks of a network, found by running it: what is randomized together, in order of execution."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -53,7 +54,8 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
     Sequences are taken apart, and so is a module with several parts that holds more than half of
     all parameters; what has no weight of two or more dimensions (norms, class tokens, positions)
     joins the block before it, or the first block of the module that owns it. Inception v3 gets the
-    17 stages of [adebayo2018sanity], figure 2, under its names.
+    17 stages of [adebayo2018sanity], figure 2, under its names. A scripted module is one block,
+    with a warning: nobody sees what runs inside.
 
     Raises ValueError for a network without parameters, or for one whose logits depend on
     parameters of modules that are never called.
@@ -62,8 +64,13 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with attributing(model, x, target):
         order, branches = _trace(model, network, first)
+        scripted = _scripted(network)
         if branches:
-            order = _merged([_trace(model, network, image)[0] for image in x.split(1)], network)
+            ways = [_trace(model, network, image)[0] for image in x.split(1)]
+            order = _merged(ways, [path for path, _ in network.named_modules()])
+        elif scripted:
+            seen = {*order, *scripted}
+            order = _merged([order], [path for path, _ in network.named_modules() if path in seen])
         blocks = _blocks(network, {path: number for number, path in enumerate(order)})
         _refuse_uncalled(network, x if branches else first, blocks)
     return blocks
@@ -76,9 +83,9 @@ def _blocks(network: nn.Module, calls: dict[str, int]) -> tuple[Block, ...]:
         if kind == "owner":
             own = _own_tensors(network, path, recurse=False)
             strays |= {name: (path, tensor) for name, tensor in own}
-        elif groups and not _weighty(network.get_submodule(path)):
+        elif groups and not _weighty(_module(network, path)):
             groups[-1].append(path)
-        elif len(groups) == 1 and not any(_weighty(network.get_submodule(p)) for p in groups[0]):
+        elif len(groups) == 1 and not any(_weighty(_module(network, p)) for p in groups[0]):
             groups[0].append(path)
         else:
             groups.append([path])
@@ -125,10 +132,15 @@ def _weighty(module: nn.Module) -> bool:
     return any(parameter.ndim > 1 for parameter in module.parameters())
 
 
+def _module(network: nn.Module, path: str) -> nn.Module:
+    # A scripted module can be asked for none, not even for itself.
+    return network.get_submodule(path) if path else network
+
+
 def _own_tensors(
     network: nn.Module, path: str, *, recurse: bool
 ) -> Iterator[tuple[str, Tensor | nn.Parameter]]:
-    module = network.get_submodule(path)
+    module = _module(network, path)
     yield from module.named_parameters(prefix=path, recurse=recurse)
     yield from module.named_buffers(prefix=path, recurse=recurse)
 
@@ -151,6 +163,14 @@ def _units(network: nn.Module, calls: dict[str, int]) -> list[tuple[str, str]]:
             if (order := first_call(f"{path}.{name}".lstrip("."))) is not None
         ]
         holding = [child for _, _, child in children if _parameters_below(child)]
+        if isinstance(module, torch.jit.ScriptModule):
+            warnings.warn(
+                f"{path or type(network).__name__} is scripted: it is randomized as one block, for "
+                "nobody sees what runs inside; load the network's own class to see its layers",
+                stacklevel=2,
+            )
+            yield path, "unit"
+            return
         apart = (
             not path
             or type(module) in _CHAINS
@@ -224,7 +244,12 @@ def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[list[str], 
     def enter(path: str) -> Callable:
         return lambda _module, _inputs: calls.setdefault(path)
 
-    modules = [(path, module) for path, module in network.named_modules() if path]
+    hidden = tuple(f"{path}.".lstrip(".") for path in _scripted(network))
+    modules = [
+        (path, module)
+        for path, module in network.named_modules()
+        if path and not f"{path}.".startswith(hidden)
+    ]
     handles = [module.register_forward_pre_hook(enter(path)) for path, module in modules]
     try:
         with torch.no_grad(), Branching(network) as pass_:
@@ -235,12 +260,23 @@ def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[list[str], 
     return list(calls), pass_.branches
 
 
-def _merged(ways: Sequence[Sequence[str]], network: nn.Module) -> list[str]:
-    """All modules in one order, which keeps that of each way and asks nothing else of the images.
+def _scripted(network: nn.Module) -> list[str]:
+    """Paths of scripted modules that are not parts of others."""
+    found: list[str] = []
+    for path, module in network.named_modules():
+        inside = any(f"{path}.".startswith(f"{outer}.".lstrip(".")) for outer in found)
+        if isinstance(module, torch.jit.ScriptModule) and not inside:
+            found.append(path)
+    return found
 
-    What no way decides, and what ways contradict each other in, follows their definition.
+
+def _merged(ways: Sequence[Sequence[str]], paths: Sequence[str]) -> list[str]:
+    """Modules in one order, which keeps that of each way and asks nothing else of the images.
+
+    What no way decides, and what ways contradict each other in, follows the order of ``paths``,
+    in which they are defined.
     """
-    before: dict[str, set[str]] = {path: set() for path, _ in network.named_modules() if path}
+    before: dict[str, set[str]] = {path: set() for path in paths if path}
     for way in ways:
         for earlier, later in pairwise(way):
             before[later].add(earlier)

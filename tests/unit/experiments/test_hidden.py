@@ -295,7 +295,15 @@ class Tuples(Base):
         return self.head(self.relu(self.three(x)).mean((2, 3)))
 
 
-WHOLE = [Attribute, Scale, Buffer, Router, Masked, LateGate, Hooked, Scaled, Checkpointed]
+class Scripted(Base):
+    """Nobody sees what runs inside the second layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.two = torch.jit.script(self.two)
+
+
+WHOLE = [Scripted, Attribute, Scale, Buffer, Router, Masked, LateGate, Hooked, Scaled, Checkpointed]
 NETWORKS = [Base, Container, Closure, Noted, InPlaceInput, Shared, ShortForOne, Tuples, *WHOLE]
 METHODS = {
     "gradient": Gradient(),
@@ -355,6 +363,7 @@ def plain_loop(kind, network, x, target, order):
     return {name: np.array(rows) for name, rows in found.items()}
 
 
+@pytest.mark.filterwarnings("ignore:two is scripted")
 @pytest.mark.parametrize("order", ["top_down", "bottom_up", "independent"])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_an_experiment_is_a_plain_loop(kind, order):

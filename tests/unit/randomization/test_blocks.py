@@ -185,6 +185,29 @@ def test_a_block_with_nothing_of_its_own_joins_the_one_before():
     assert [block.modules for block in blocks] == [("first",), ("middle", "last")]
 
 
+def scripted(network):
+    return torch.jit.script(network)
+
+
+def recorded(network):
+    return torch.jit.trace(network, draw(1, 3, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("form", [scripted, recorded])
+def test_a_scripted_network_or_part_is_one_block_and_said_to_be(form):
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten())
+    x = draw(2, 3, 8, 8)
+    with pytest.warns(UserWarning, match="is scripted: it is randomized as one block"):
+        (block,) = find_blocks(form(body), x)
+    assert set(block.parameters) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    network = nn.Sequential()
+    network.add_module("body", form(body))
+    network.add_module("head", nn.Linear(64, 3))
+    with pytest.warns(UserWarning, match="body is scripted"):
+        assert names(find_blocks(network, x)) == ["body", "head"]
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_parameters_of_a_module_that_is_never_called_are_refused_by_name(nested):
     class Hidden(nn.Module):
