@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity.attribution.base import Attribution, check, select
+from saliency_sanity.attribution.base import Attribution, check, logits, select
 from saliency_sanity.attribution.catalogue import is_control
 from saliency_sanity.contract.clauses import (
     CHECKS,
@@ -95,11 +95,10 @@ class _Trial:
 
     def another_class(self) -> Tensor | None:
         """The likeliest class that is not the one explained; None where there is but one."""
-        with torch.no_grad():
-            logits = self.model(self.x)
-        select(logits, self.target)
-        own = torch.nn.functional.one_hot(self.target, logits.shape[1]).bool()
-        return logits.masked_fill(own, -torch.inf).argmax(1) if logits.shape[1] > 1 else None
+        found = logits(self.model, self.x)
+        select(found, self.target)
+        own = torch.nn.functional.one_hot(self.target, found.shape[1]).bool()
+        return found.masked_fill(own, -torch.inf).argmax(1) if found.shape[1] > 1 else None
 
     def note(self, key: str, found: str, severity: Severity | None = None) -> None:
         one = CHECKS[key]

@@ -30,11 +30,12 @@ class Explained:
 
 @contextmanager
 def _counting(model: nn.Module, bar: tqdm) -> Iterator[None]:
-    def count(_module: nn.Module, inputs: tuple) -> None:
+    def count(_module: nn.Module, inputs: tuple, named: Mapping[str, object]) -> None:
         # What a hook returns replaces the input, so nothing may be.
-        bar.update(len(inputs[0]))
+        given = (value for value in (*inputs, *named.values()) if isinstance(value, Tensor))
+        bar.update(len(next(given, ())))
 
-    handle = model.register_forward_pre_hook(count)
+    handle = model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         yield
     finally:

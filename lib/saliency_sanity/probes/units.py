@@ -105,7 +105,6 @@ def _absorbed(classifier: Classifier, scaling: Scaling, a: Tensor, b: Tensor) ->
     with attributing(classifier, x, target), torch.no_grad(), flags:
         path, before = _pixel_layer(classifier, x)
         twin.set_submodule(path, _shifted(twin.get_submodule(path), a.to(x.device), b.to(x.device)))
-        twin.network.to(memory_format=torch.channels_last)
         after = twin((x - b.to(x).view(-1, 1, 1)) / a.to(x).view(-1, 1, 1))
     difference, largest = (after - before).abs().max().item(), before.abs().max().item()
     if not difference <= _TOLERANCE * largest:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saliency_sanity._errors import unknown
 from saliency_sanity.attribution.base import attributing, recording
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.forward import logits_in, logits_of, manner
 from saliency_sanity.randomization.replay import restartable
 
 ORDERS = ("top_down", "bottom_up", "independent", "full")
@@ -61,6 +62,7 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
     network, x = network_of(model), x[:1]
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with attributing(model, x, target):
+        manner(model, x)  # found out before calls are counted
         calls, boundaries = _trace(model, network, x)
         blocks = _blocks(network, calls, boundaries)
         _refuse_uncalled(network, x, blocks)
@@ -255,7 +257,7 @@ def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[dict[str, i
     calls: dict[str, list[Tensor | None]] = {}
     with recording(), _hooked(network, calls):
         leaf = x.detach().clone().requires_grad_()
-        logits = model(leaf)
+        logits = logits_of(model, leaf)
     once = {path: seen[0] for path, seen in calls.items() if len(seen) == 1}
     cuts = {
         path
@@ -288,7 +290,8 @@ def _refuse_uncalled(network: nn.Module, x: Tensor, blocks: Sequence[Block]) -> 
         return
     with recording():
         free = {name: value.detach().clone().requires_grad_() for name, value in left.items()}
-        logits = torch.func.functional_call(network, free, (x.detach().clone(),))
+        found = torch.func.functional_call(network, free, (x.detach().clone(),))
+        logits = logits_in(found, len(x))
         if not logits.requires_grad:
             return
         gradients = torch.autograd.grad(logits.sum(), list(free.values()), allow_unused=True)

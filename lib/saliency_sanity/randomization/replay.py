@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from saliency_sanity.attribution.base import leaf_of, shortened
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.forward import logits_of
 
 # Activations kept at most. What does not fit is computed anew each time.
 _CPU_BYTES, _GPU_BYTES = 2 * 2**30, 8 * 2**30
@@ -37,18 +38,18 @@ def restartable(model: nn.Module, blocks: Sequence[Piece], x: Tensor) -> set[str
     That is where it gives the logits of the whole pass with NaN in place of what all other blocks
     before it give: no comparison, no detached path and no second call of theirs uses that.
     """
-    replay, leaf, valid = Replay(model, tuple(blocks), x), leaf_of(x), set()
+    replay, leaf, valid = Replay(model, tuple(blocks), x), leaf_of(model, x), set()
     tape = _Tape(leaf, 0)
     replay._clean = replay.blocks
     with replay._recording(tape):
-        logits = model(leaf)
+        logits = logits_of(model, leaf)
     for block, following in pairwise(replay.blocks):
         if not block.cut:
             continue
         replay.random({following.name})
         try:
             with replay._skipping(tape, torch.nan):
-                again = model(leaf)
+                again = logits_of(model, leaf)
         except Exception:
             continue
         if (again - logits).abs().max() <= 1e-4 * logits.abs().max():
@@ -142,13 +143,13 @@ class Replay:
             if current is None and logits.requires_grad and whole <= self._budget:
                 self._logits[key] = logits
             return tape.leaf, logits, True
-        leaf = leaf_of(part)
+        leaf = leaf_of(self.model, part)
         if not leaf.requires_grad:
-            return leaf, self.model(leaf), False
+            return leaf, logits_of(self.model, leaf), False
         self._tapes.pop(key, None)
         tape = _Tape(leaf, -current.hits if current is not None else 0)
         with self._recording(tape):
-            logits = self.model(leaf)
+            logits = logits_of(self.model, leaf)
         tape.hits += current.hits if current is not None else 0
         room = self._budget - sum(kept.bytes for kept in self._tapes.values())
         if tape.bytes <= room:
@@ -164,12 +165,12 @@ class Replay:
         if self._hollow:
             try:
                 with self._skipping(tape, hollow=True):
-                    return self.model(tape.leaf)
+                    return logits_of(self.model, tape.leaf)
             except Exception:
                 # Something between the units joins what is skipped with tensors that are not.
                 self._hollow = False
         with self._skipping(tape):
-            return self.model(tape.leaf)
+            return logits_of(self.model, tape.leaf)
 
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
         network = network_of(self.model)
