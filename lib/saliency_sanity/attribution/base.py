@@ -52,6 +52,24 @@ class _Scope:
 _scope: ContextVar[_Scope | None] = ContextVar("attribution_scope", default=None)
 
 
+def mapped(method: Attribution, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    """What ``method`` gives, whoever wrote it: ``x`` is as it was after it.
+
+    Where the network's logits of a picture hang on the batch, each picture is explained by itself.
+    """
+    found = manner(model, x)
+    before = x.detach().clone() if found.writes else None
+    try:
+        if not found.alone or len(x) == 1:
+            return method(model, x, target)
+        pairs = zip(x.split(1), target.split(1), strict=True)
+        parts = [method(model, one, wanted) for one, wanted in pairs]
+    finally:
+        if before is not None:
+            x.data.copy_(before)
+    return torch.cat(parts) if all(isinstance(part, Tensor) for part in parts) else parts[0]
+
+
 @contextmanager
 def chunk_limit(images: int) -> Iterator[None]:
     """Let no forward pass within the block take more than ``images`` inputs.
