@@ -263,13 +263,19 @@ def differentiable(model: nn.Module, part: Tensor) -> tuple[Tensor, Tensor, bool
     passes over ``part`` and must outlive each of them. With gradients enabled it raises
     NotApplicable for a network whose graph is cut.
     """
-    if torch.is_grad_enabled() and (cut := manner(model, part).cut):
-        raise NotApplicable(_unreached(model, cut))
+    if torch.is_grad_enabled():
+        require_gradient(model, part)
     shorter = shortened.get()
     if shorter is not None and shorter.covers(model, part):
         return shorter.forward(part)
     leaf = leaf_of(model, part)
     return leaf, logits_of(model, leaf), False
+
+
+def require_gradient(model: nn.Module, x: Tensor) -> None:
+    """Raise NotApplicable where no gradient of the logits reaches pictures like ``x``."""
+    if cut := manner(model, x).cut:
+        raise NotApplicable(_unreached(model, cut))
 
 
 def leaf_of(model: nn.Module, part: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import attributing, in_chunks, recording, select
 from saliency_sanity.networks.classifier import submodule
-from saliency_sanity.networks.forward import laid_out, logits_of, name_of
+from saliency_sanity.networks.forward import laid_out, logits_of, name_of, quietly, reaches
 
 # What gives [N, K, h, w], and what leaves the order of dimensions as it is.
 _CHANNELS_FIRST = (
@@ -86,8 +86,11 @@ class GradCAM:
                 if len(seen) != 1 or len(seen[0]) != len(part):
                     raise NotApplicable(_gave(path, seen, len(part)))
                 (features,) = seen
-                if not score.requires_grad:
-                    raise NotApplicable(f"the logits do not depend on layer {path!r}")
+                if not reaches(score, features):
+                    raise NotApplicable(
+                        f"the logits do not depend on layer {path!r} by anything that has a "
+                        "gradient other than zero"
+                    )
                 (gradient,) = torch.autograd.grad(score.sum(), features)
             with torch.no_grad():
                 gradient, features = (t.movedim(channels, 1) for t in (gradient, features))
@@ -135,7 +138,7 @@ def _is_channels_first(model: nn.Module, module: nn.Module, x: Tensor) -> bool:
     leaves = [m for m in module.modules() if not any(m.children())]
     handles = [m.register_forward_hook(note) for m in leaves if not isinstance(m, _ELEMENTWISE)]
     try:
-        logits_of(model, laid_out(model, x))
+        quietly(model, laid_out(model, x).clone())
     finally:
         for handle in handles:
             handle.remove()
@@ -151,7 +154,7 @@ def _told(model: nn.Module, path: str, x: Tensor) -> int:
         seen: list[object] = []
         handle = module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
         try:
-            logits_of(model, laid_out(model, given))
+            quietly(model, laid_out(model, given).clone())
         finally:
             handle.remove()
         fits = len(seen) == 1 and isinstance(seen[0], Tensor) and seen[0].ndim == 4

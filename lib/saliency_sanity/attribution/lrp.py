@@ -24,6 +24,7 @@ from saliency_sanity.attribution.base import (
     in_chunks,
     leaf_of,
     recording,
+    require_gradient,
     select,
 )
 from saliency_sanity.attribution.canonization import LINEAR, canonical, changes, compare
@@ -212,8 +213,9 @@ class Lrp:
     and ``flat``, which share without regard to the pixels. ``zbox``, ``wsquare`` and ``flat`` leave
     nothing to biases.
 
-    Raises NotApplicable for a network with anything that no rule covers, with its name, or without
-    rectifiers; ValueError for an unknown rule, ``epsilon`` not above 0 or ``alpha`` below 1.
+    Raises NotApplicable for a network with anything that no rule covers, with its name, without
+    rectifiers or in half precision; ValueError for an unknown rule, ``epsilon`` not above 0 or
+    ``alpha`` below 1.
     [bach2015pixel]; input rules of [montavon2017explaining]; code of [anders2021zennit]
     """
 
@@ -264,11 +266,17 @@ class Lrp:
         """
         if (other := interception()) is not None:
             raise NotApplicable(f"LRP has its own rule for rectifiers and cannot take {other.rule}")
+        if x.dtype in (torch.float16, torch.bfloat16):
+            raise NotApplicable(
+                f"LRP divides by sums that {x.dtype} cannot tell from zero; give model and "
+                "pictures in single precision, with .float()"
+            )
         anything = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         with attributing(model, x, anything), ExitStack() as stack:
             if len(x) > chunk_size(x):
                 yield lambda labels: self(model, x, labels)
                 return
+            require_gradient(model, x)
             with torch.no_grad():
                 before = logits_of(model, laid_out(model, x[:1])) if changes(model) else None
             folded = stack.enter_context(canonical(model))

@@ -77,7 +77,7 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     return logits_in(model(x.clone()), len(x))
 
 
-def _quietly(model: nn.Module, x: Tensor) -> object:
+def quietly(model: nn.Module, x: Tensor) -> object:
     """What the network returns; hooks on itself, which may count passes, do not see this one."""
     try:
         output = model.forward(x)
@@ -263,7 +263,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
 
 def _run(model: nn.Module, x: Tensor, layout: torch.memory_format) -> Tensor:
     leaf = x.contiguous(memory_format=layout).requires_grad_()
-    return logits_in(_quietly(model, leaf.clone()), len(x)).detach()
+    return logits_in(quietly(model, leaf.clone()), len(x)).detach()
 
 
 def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
@@ -271,13 +271,13 @@ def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
     leaf = x.clone().requires_grad_()
     given = leaf.clone()
     try:
-        output = _quietly(model, given)
+        output = quietly(model, given)
     except RuntimeError as error:
         # Without a graph it may run.
         with torch.no_grad():
             given = x.clone()
             try:
-                output = _quietly(model, given)
+                output = quietly(model, given)
             except RuntimeError:
                 raise error from None
         cut = f"its pass cannot be recorded ({error})"
@@ -285,7 +285,7 @@ def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
         cut = None
     logits = logits_in(output, 1)
     _say(model, output)
-    if cut is None and not _reaches(logits, leaf):
+    if cut is None and not reaches(logits, leaf):
         cut = (
             "a part of it runs without a graph (no_grad, inference_mode, detach, quantized or "
             "compiled layers), or is a step, whose derivative is zero"
@@ -308,7 +308,7 @@ def _say(model: nn.Module, output: object) -> None:
         warnings.warn(f"{name_of(model)} returns {type(output).__name__}: {said}", stacklevel=2)
 
 
-def _reaches(logits: Tensor, leaf: Tensor) -> bool:
+def reaches(logits: Tensor, leaf: Tensor) -> bool:
     """Whether a path leads from the logits to the leaf on which derivatives are not all zero."""
     seen, todo = set(), [logits.grad_fn]
     while todo:
