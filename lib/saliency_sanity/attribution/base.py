@@ -19,7 +19,6 @@ from saliency_sanity.networks.forward import (
     most,
     name_of,
     out_of_memory,
-    plainly,
 )
 
 # Elements of one chunk of inputs: 8 pictures of 299 px on a CPU, 64 on a GPU. More does not run
@@ -190,8 +189,7 @@ def in_chunks(x: Tensor, target: Tensor, explain: Callable[[Tensor, Tensor], Ten
     """Concatenate ``explain(x_chunk, target_chunk)`` over chunks that fit in memory.
 
     A chunk that does not fit is halved and tried again; the smaller size is kept until the
-    outermost attribution ends. So is one on whose memory layout a backward pass stumbles, laid out
-    plainly. Raises MemoryError when a single input does not fit.
+    outermost attribution ends. Raises MemoryError when a single input does not fit.
     """
     parts, start = [], 0
     while start < len(x):
@@ -200,9 +198,7 @@ def in_chunks(x: Tensor, target: Tensor, explain: Callable[[Tensor, Tensor], Ten
             parts.append(explain(x[start : start + size], target[start : start + size]))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
-                if not (_of_layout(error) and (scope := _scope.get()) and plainly(scope.model)):
-                    raise
-                continue
+                raise
             if size == 1:
                 raise MemoryError(
                     f"one input of shape {tuple(x.shape[1:])} does not fit in the memory of "
@@ -219,10 +215,6 @@ def in_chunks(x: Tensor, target: Tensor, explain: Callable[[Tensor, Tensor], Ten
         if x.is_cuda:
             torch.cuda.empty_cache()
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _of_layout(error: BaseException) -> bool:
-    return any(word in str(error) for word in ("view size", "channels_last", "stride"))
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:

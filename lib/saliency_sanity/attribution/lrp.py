@@ -53,6 +53,8 @@ from zennit.rules import (  # noqa: E402
 RULES = ("epsilon", "zplus", "alpha_beta")
 INPUT_RULES = ("same", "z", "zbox", "wsquare", "flat")
 
+_HALF = (torch.float16, torch.bfloat16)
+
 # Added to denominators whose terms are of one sign, which are zero only where all of them are.
 _TINY = 1e-9
 
@@ -266,10 +268,10 @@ class Lrp:
         """
         if (other := interception()) is not None:
             raise NotApplicable(f"LRP has its own rule for rectifiers and cannot take {other.rule}")
-        if x.dtype in (torch.float16, torch.bfloat16):
+        if x.dtype in _HALF or torch.is_autocast_enabled(x.device.type):
             raise NotApplicable(
-                f"LRP divides by sums that {x.dtype} cannot tell from zero; give model and "
-                "pictures in single precision, with .float()"
+                "LRP divides by sums that half precision cannot tell from zero; give model and "
+                "pictures in single precision, with .float(), and outside of torch.autocast"
             )
         anything = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         with attributing(model, x, anything), ExitStack() as stack:

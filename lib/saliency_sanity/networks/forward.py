@@ -5,6 +5,7 @@ their input in another memory layout, some look at a whole batch, some hand no g
 is found out once for each network, by passes of a few pictures.
 """
 
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ class Manner:
 most: ContextVar[int | None] = ContextVar("most", default=None)
 
 _known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_spoken: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def name_of(model: nn.Module) -> str:
@@ -69,12 +71,17 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits ``[N, K]`` for inputs ``x``, in the memory layout that these have.
 
     The network gets a copy, on which it may work in place. It never runs under inference mode:
-    what it keeps of such a pass would break every gradient after it. Raises as ``logits_in``.
+    what it keeps of such a pass would break every gradient after it. Warns once of logits that are
+    not plainly what it returns. Raises as ``logits_in``.
     """
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False), torch.no_grad():
             return logits_of(model, x)
-    return logits_in(model(x.clone()), len(x))
+    output = model(x.clone())
+    logits = logits_in(output, len(x))
+    if logits is not output:
+        _say(model, output, logits)
+    return logits
 
 
 def quietly(model: nn.Module, x: Tensor) -> object:
@@ -214,16 +221,6 @@ def manner(model: nn.Module, x: Tensor) -> Manner:
     return found[key]
 
 
-def plainly(model: nn.Module) -> bool:
-    """Lay inputs of this network out plainly from now on; says whether that is a change."""
-    changed = False
-    for key, found in _known.get(model, {}).items():
-        if found.layout is torch.channels_last:
-            _known[model][key] = replace(found, layout=torch.contiguous_format)
-            changed = True
-    return changed
-
-
 def _tried(model: nn.Module, x: Tensor) -> Manner:
     first = x[:1].clone(memory_format=torch.contiguous_format)
     # Another one for company, even where all pictures are one.
@@ -263,7 +260,11 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
 
 def _run(model: nn.Module, x: Tensor, layout: torch.memory_format) -> Tensor:
     leaf = x.contiguous(memory_format=layout).requires_grad_()
-    return logits_in(quietly(model, leaf.clone()), len(x)).detach()
+    logits = logits_in(quietly(model, leaf.clone()), len(x))
+    # Somebody's own backward pass may ask for a layout, too; those of torch do not.
+    if any(isinstance(node, torch.autograd.function.BackwardCFunction) for node in _nodes(logits)):
+        torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
+    return logits.detach()
 
 
 def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
@@ -284,7 +285,6 @@ def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
     else:
         cut = None
     logits = logits_in(output, 1)
-    _say(model, output)
     if cut is None and not reaches(logits, leaf):
         cut = (
             "a part of it runs without a graph (no_grad, inference_mode, detach, quantized or "
@@ -293,33 +293,41 @@ def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
     return logits.detach(), not torch.equal(given.detach(), x), cut
 
 
-def _say(model: nn.Module, output: object) -> None:
+def _say(model: nn.Module, output: object, logits: Tensor) -> None:
+    """Say once for each network what was taken as its logits, where that is no matter of course."""
     _, what = _taken(output)
-    one = isinstance(output, Tensor) and output.ndim < 2
-    if what or one:
-        said = (
-            f"{what} is taken as its logits"
-            if what
-            else (
-                "its one logit a picture is taken as the only class, 0, whose probability is the "
-                "sigmoid"
-            )
-        )
-        warnings.warn(f"{name_of(model)} returns {type(output).__name__}: {said}", stacklevel=2)
+    said = f"{what} is taken as its logits" if what else ""
+    if isinstance(output, Tensor) and output.ndim < 2 and logits.shape[1] == 1:
+        said = "one logit a picture is taken as its only class, 0, with the sigmoid as probability"
+    if said and model not in _spoken:
+        _spoken[model] = said
+        message = f"{name_of(model)} returns {type(output).__name__}: {said}"
+        warnings.warn(message, stacklevel=_caller())
+
+
+def _caller() -> int:
+    """How many frames up from ``_say`` this library was called."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("saliency_sanity"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def reaches(logits: Tensor, leaf: Tensor) -> bool:
     """Whether a path leads from the logits to the leaf on which derivatives are not all zero."""
+    return any(getattr(node, "variable", None) is leaf for node in _nodes(logits))
+
+
+def _nodes(logits: Tensor) -> Iterator[torch.autograd.graph.Node]:
+    """The graph behind ``logits``, up to what has a derivative of zero."""
     seen, todo = set(), [logits.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen or node.name().startswith(_STEPS):
             continue
         seen.add(node)
-        if getattr(node, "variable", None) is leaf:
-            return True
+        yield node
         todo += [before for before, _ in node.next_functions]
-    return False
 
 
 def _rounding(model: nn.Module, logits: Tensor) -> float:
