@@ -9,6 +9,18 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity._errors import NotApplicable
+from saliency_sanity.networks.forward import (
+    held,
+    laid_out,
+    logits_in,
+    logits_of,
+    manner,
+    most,
+    name_of,
+    out_of_memory,
+)
+
 # Elements of one chunk of inputs: 8 pictures of 299 px on a CPU, 64 on a GPU. More does not run
 # faster there, and less leaves cores idle. Results do not depend on it.
 _CPU_ELEMENTS = 8 * 3 * 299 * 299
@@ -37,7 +49,24 @@ class _Scope:
 
 
 _scope: ContextVar[_Scope | None] = ContextVar("attribution_scope", default=None)
-_limit: ContextVar[int | None] = ContextVar("chunk_limit", default=None)
+
+
+def mapped(method: Attribution, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    """What ``method`` gives, whoever wrote it: ``x`` is as it was after it.
+
+    Where the network's logits of a picture hang on the batch, each picture is explained by itself.
+    """
+    found = manner(model, x)
+    before = x.detach().clone() if found.writes else None
+    try:
+        if not found.alone or len(x) == 1:
+            return method(model, x, target)
+        pairs = zip(x.split(1), target.split(1), strict=True)
+        parts = [method(model, one, wanted) for one, wanted in pairs]
+    finally:
+        if before is not None:
+            x.data.copy_(before)
+    return torch.cat(parts) if all(isinstance(part, Tensor) for part in parts) else parts[0]
 
 
 @contextmanager
@@ -48,18 +77,23 @@ def chunk_limit(images: int) -> Iterator[None]:
     """
     if images < 1:
         raise ValueError(f"chunk limit {images} must be at least 1")
-    token = _limit.set(images)
+    token = most.set(images)
     try:
         yield
     finally:
-        _limit.reset(token)
+        most.reset(token)
 
 
 def chunk_size(x: Tensor) -> int:
-    """How many inputs of the shape of ``x`` ``[N, C, H, W]`` go through the network at once."""
+    """How many inputs of the shape of ``x`` ``[N, C, H, W]`` go through the network at once.
+
+    One, where what it makes of a picture hangs on the others.
+    """
     scope = _scope.get()
+    if scope is not None and manner(scope.model, x).alone:
+        return 1
     elements = _GPU_ELEMENTS if x.is_cuda else _CPU_ELEMENTS
-    limits = [max(1, elements // max(1, x[0].numel())), _limit.get(), scope and scope.limit]
+    limits = [max(1, elements // max(1, x[0].numel())), most.get(), scope and scope.limit]
     return min(limit for limit in limits if limit)
 
 
@@ -89,19 +123,26 @@ def check(model: nn.Module, x: Tensor, target: Tensor) -> None:
     if x.ndim != 4 or not len(x):
         raise ValueError(f"x must be [N, C, H, W] with N >= 1, not {tuple(x.shape)}")
     check_target(x, target)
-    parameter = next(model.parameters(), None)
-    if parameter is not None:
-        if parameter.dtype != x.dtype:
-            raise TypeError(f"x is {x.dtype} but the model is {parameter.dtype}; convert one")
-        if not parameter.device == x.device == target.device:
-            raise ValueError(
-                f"x on {x.device}, target on {target.device}, model on {parameter.device}: "
-                "move all three to one device"
-            )
+    _check_place(model, x, target)
     bad = ~torch.isfinite(x).flatten(1).all(1)
     if bad.any():
         images = bad.nonzero().flatten()[:8].tolist()
         raise ValueError(f"x has NaN or infinite values in image(s) {images}")
+
+
+def _check_place(model: nn.Module, x: Tensor, target: Tensor) -> None:
+    """Refuse pictures of another type or device than all that a model computes with."""
+    own = [tensor for tensor in model.parameters() if tensor.is_floating_point()]
+    types, places = ({getattr(tensor, key) for tensor in own} for key in ("dtype", "device"))
+    if types and x.dtype not in types and not torch.is_autocast_enabled(x.device.type):
+        said = " and ".join(sorted(map(str, types)))
+        raise TypeError(f"x is {x.dtype} but the model is {said}; convert one")
+    if x.device != target.device or (places and x.device not in places):
+        said = " and ".join(sorted(map(str, places))) or "no device of its own"
+        raise ValueError(
+            f"x on {x.device}, target on {target.device}, model on {said}: "
+            "move all three to one device"
+        )
 
 
 def select(logits: Tensor, target: Tensor) -> Tensor:
@@ -109,52 +150,39 @@ def select(logits: Tensor, target: Tensor) -> Tensor:
 
     Raises ValueError where the model did not return ``[N, K]`` or a target is not in [0, K).
     """
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(target):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model must return logits [{len(target)}, K], not {got}")
+    logits = logits_in(logits, len(target))
     classes = logits.shape[1]
     wrong = target[(target < 0) | (target >= classes)]
     if len(wrong):
-        raise ValueError(f"target {wrong[0].item()} is out of range: valid are 0 to {classes - 1}")
+        one = (
+            "; one logit z a picture is one class: return torch.stack([-z / 2, z / 2], 1) for two"
+            if classes == 1
+            else ""
+        )
+        raise ValueError(
+            f"target {wrong[0].item()} is out of range: valid are 0 to {classes - 1}{one}"
+        )
     # A copy, since one made under inference mode cannot be saved for the backward pass.
     return logits.gather(1, target.clone()[:, None])[:, 0]
 
 
 @contextmanager
 def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
-    """Check the inputs and hold the model still: evaluation mode, no parameter gradients.
+    """Check the inputs and hold the model still, as ``forward.held`` does.
 
-    Every module's training flag and every parameter's ``requires_grad`` come back as they were,
-    after an exception too. Nested use, as in compositions, costs nothing.
+    Nested use, as in compositions, costs nothing.
     """
     scope = _scope.get()
     if scope is not None and scope.model is model:
         yield
         return
     check(model, x, target)
-    training = [module for module in model.modules() if module.training]
-    differentiable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     token = _scope.set(_Scope(model, None))
     try:
-        for module in training:
-            module.training = False
-        for parameter in differentiable:
-            parameter.requires_grad_(False)
-        yield
+        with held(model):
+            yield
     finally:
         _scope.reset(token)
-        for module in training:
-            module.training = True
-        for parameter in differentiable:
-            parameter.requires_grad_(True)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out."""
-    # The CPU allocator has no exception class of its own.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 def in_chunks(x: Tensor, target: Tensor, explain: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -189,6 +217,13 @@ def in_chunks(x: Tensor, target: Tensor, explain: Callable[[Tensor, Tensor], Ten
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits ``[N, K]`` of all of ``x`` without a graph, in chunks; raises as ``check`` does."""
+    nothing = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    with attributing(model, x, nothing), torch.no_grad():
+        return in_chunks(x, nothing, lambda part, _: logits_of(model, laid_out(model, part)))
+
+
 @contextmanager
 def recording() -> Iterator[None]:
     """Record a graph even where the caller is in ``no_grad`` or ``inference_mode``."""
@@ -217,19 +252,58 @@ def differentiable(model: nn.Module, part: Tensor) -> tuple[Tensor, Tensor, bool
     """A leaf with the values of ``part`` and its logits, and whether to retain their graph.
 
     Where a pass is ``shortened`` it may start in the middle; leaf and graph are then shared by all
-    passes over ``part`` and must outlive each of them.
+    passes over ``part`` and must outlive each of them. With gradients enabled it raises
+    NotApplicable for a network whose graph is cut.
     """
+    if torch.is_grad_enabled():
+        require_gradient(model, part)
     shorter = shortened.get()
     if shorter is not None and shorter.covers(model, part):
         return shorter.forward(part)
-    leaf = leaf_of(part)
-    return leaf, model(leaf), False
+    leaf = leaf_of(model, part)
+    return leaf, logits_of(model, leaf), False
 
 
-def leaf_of(part: Tensor) -> Tensor:
-    """A copy that a graph can start from, in the layout in which convolutions are fast."""
-    copy = part.detach().clone(memory_format=torch.channels_last)
-    return copy.requires_grad_(torch.is_grad_enabled())
+def require_gradient(model: nn.Module, x: Tensor) -> None:
+    """Raise NotApplicable where no gradient of the logits reaches pictures like ``x``."""
+    if cut := manner(model, x).cut:
+        raise NotApplicable(_unreached(model, cut))
+
+
+def leaf_of(model: nn.Module, part: Tensor) -> Tensor:
+    """A copy that a graph can start from, in the layout in which the network is fast."""
+    return laid_out(model, part).clone().requires_grad_(torch.is_grad_enabled())
+
+
+def gradient_of(
+    model: nn.Module,
+    score: Tensor,
+    leaf: Tensor,
+    weight: Tensor | None = None,
+    *,
+    retain_graph: bool = False,
+) -> Tensor:
+    """Gradient of scores ``[N]``, each times its ``weight``, with respect to ``leaf``.
+
+    Raises NotApplicable where the graph does not lead from one to the other.
+    """
+    found = None
+    if score.requires_grad:
+        if weight is None:
+            score = score.sum()
+        (found,) = torch.autograd.grad(
+            score, leaf, weight, retain_graph=retain_graph, allow_unused=True
+        )
+    if found is None:
+        raise NotApplicable(_unreached(model, "its graph is cut for these pictures"))
+    return found.contiguous()
+
+
+def _unreached(model: nn.Module, why: str) -> str:
+    return (
+        f"no gradient of the logits of {name_of(model)} reaches the pictures: {why}. Let autograd "
+        "record all of its forward pass, or use a method that sees the picture only"
+    )
 
 
 @dataclass(frozen=True)
@@ -246,9 +320,8 @@ class Gradient:
         def explain(part: Tensor, wanted: Tensor) -> Tensor:
             with recording():
                 leaf, logits, kept = differentiable(model, part)
-                score = select(logits, wanted).sum()
-                (gradient,) = torch.autograd.grad(score, leaf, retain_graph=kept)
-            return gradient.contiguous()
+                score = select(logits, wanted)
+                return gradient_of(model, score, leaf, retain_graph=kept)
 
         with attributing(model, x, target):
             return in_chunks(x, target, explain)

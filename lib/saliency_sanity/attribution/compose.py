@@ -18,6 +18,7 @@ from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
 from saliency_sanity.attribution.rectifiers import Interception, Rule
 from saliency_sanity.networks.classifier import scaling_of
+from saliency_sanity.networks.forward import manner
 
 Perturb = Callable[[Tensor, slice, int], Tensor]
 
@@ -291,8 +292,10 @@ class Rectified:
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
-        with attributing(model, x, target), Interception(self.rule) as interception:
-            result = self.method(model, x, target)
+        with attributing(model, x, target):
+            manner(model, x)  # found out before rectifiers are counted
+            with Interception(self.rule) as interception:
+                result = self.method(model, x, target)
         if not interception.hits:
             network = getattr(model, "name", type(model).__name__)
             raise NotApplicable(

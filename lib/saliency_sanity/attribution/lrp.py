@@ -20,8 +20,11 @@ from saliency_sanity.attribution.base import (
     attributing,
     check_target,
     chunk_size,
+    gradient_of,
     in_chunks,
+    leaf_of,
     recording,
+    require_gradient,
     select,
 )
 from saliency_sanity.attribution.canonization import LINEAR, canonical, changes, compare
@@ -29,6 +32,7 @@ from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.compat import ensure_torchvision
+from saliency_sanity.networks.forward import laid_out, logits_of, name_of
 
 need("layer-wise relevance propagation", "lrp", "zennit")
 ensure_torchvision()
@@ -48,6 +52,8 @@ from zennit.rules import (  # noqa: E402
 
 RULES = ("epsilon", "zplus", "alpha_beta")
 INPUT_RULES = ("same", "z", "zbox", "wsquare", "flat")
+
+_HALF = (torch.float16, torch.bfloat16)
 
 # Added to denominators whose terms are of one sign, which are zero only where all of them are.
 _TINY = 1e-9
@@ -126,7 +132,7 @@ class _Pass(TorchFunctionMode):
         }
         layers = f" (layers without a rule: {', '.join(sorted(strange))})" if strange else ""
         return (
-            f"LRP cannot explain {_name(self.model)}: no rule is in force where it calls "
+            f"LRP cannot explain {name_of(self.model)}: no rule is in force where it calls "
             f"{call!r}{layers}, so relevance would be handed down by the plain gradient there. "
             "Rules are for modules: Linear, Conv, ReLU, average pooling, batch norm right after a "
             "linear layer, and the sums of torchvision's ResNets; not for rectifiers, averages "
@@ -172,7 +178,7 @@ class _Pass(TorchFunctionMode):
                 todo += [before for before, _ in node.next_functions]
         if pixels and hidden:
             raise NotApplicable(
-                f"input rule {self.lrp.input_rule!r} cannot be given to {_name(self.model)}: one "
+                f"input rule {self.lrp.input_rule!r} cannot be given to {name_of(self.model)}: one "
                 "of its layers sees pixels and hidden units at once; use input_rule='same'"
             )
         return pixels
@@ -182,21 +188,17 @@ class _Pass(TorchFunctionMode):
         scaling = scaling_of(self.model)
         if scaling is None:
             raise NotApplicable(
-                f"input rule 'zbox' needs the range of pixels, but {_name(self.model)} has no "
+                f"input rule 'zbox' needs the range of pixels, but {name_of(self.model)} has no "
                 "scaling: wrap the network in saliency_sanity.Classifier, or use another rule"
             )
         if not torch.equal(x.flatten(1), self.leaf.flatten(1)):
             raise NotApplicable(
                 f"input rule 'zbox' needs a first layer that sees the pixels as they are, but "
-                f"{_name(self.model)} changes them before; use another rule"
+                f"{name_of(self.model)} changes them before; use another rule"
             )
         black = torch.zeros_like(self.leaf[:1], requires_grad=False)
         low, high = scaling.to_network(black), scaling.to_network(black + 1)
         return low.reshape(1, *x.shape[1:]), high.reshape(1, *x.shape[1:])
-
-
-def _name(model: nn.Module) -> str:
-    return getattr(model, "name", type(model).__name__)
 
 
 @dataclass(frozen=True)
@@ -213,8 +215,9 @@ class Lrp:
     and ``flat``, which share without regard to the pixels. ``zbox``, ``wsquare`` and ``flat`` leave
     nothing to biases.
 
-    Raises NotApplicable for a network with anything that no rule covers, with its name, or without
-    rectifiers; ValueError for an unknown rule, ``epsilon`` not above 0 or ``alpha`` below 1.
+    Raises NotApplicable for a network with anything that no rule covers, with its name, without
+    rectifiers or in half precision; ValueError for an unknown rule, ``epsilon`` not above 0 or
+    ``alpha`` below 1.
     [bach2015pixel]; input rules of [montavon2017explaining]; code of [anders2021zennit]
     """
 
@@ -265,25 +268,31 @@ class Lrp:
         """
         if (other := interception()) is not None:
             raise NotApplicable(f"LRP has its own rule for rectifiers and cannot take {other.rule}")
+        if x.dtype in _HALF or torch.is_autocast_enabled(x.device.type):
+            raise NotApplicable(
+                "LRP divides by sums that half precision cannot tell from zero; give model and "
+                "pictures in single precision, with .float(), and outside of torch.autocast"
+            )
         anything = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         with attributing(model, x, anything), ExitStack() as stack:
             if len(x) > chunk_size(x):
                 yield lambda labels: self(model, x, labels)
                 return
+            require_gradient(model, x)
             with torch.no_grad():
-                before = model(x[:1].detach().clone()) if changes(model) else None
+                before = logits_of(model, laid_out(model, x[:1])) if changes(model) else None
             folded = stack.enter_context(canonical(model))
             with recording():
-                leaf = x.detach().clone(memory_format=torch.channels_last).requires_grad_()
+                leaf = leaf_of(model, x)
                 run = stack.enter_context(closing(_Pass(self, model, leaf, folded)))
                 with run:
-                    logits = model(leaf)
+                    logits = logits_of(model, leaf)
                 select(logits, anything)
             if before is not None:
                 compare(model, before, logits[:1].detach())
             if not run.rectifiers:
                 raise NotApplicable(
-                    f"LRP needs rectifiers, but {_name(model)} calls no ReLU module; use "
+                    f"LRP needs rectifiers, but {name_of(model)} calls no ReLU module; use "
                     "gradient_x_input for this network"
                 )
 
@@ -291,8 +300,7 @@ class Lrp:
                 check_target(x, labels)
                 with recording():
                     score = select(logits, labels)
-                    (found,) = torch.autograd.grad(score, leaf, score.detach(), retain_graph=True)
-                return found.contiguous()
+                    return gradient_of(model, score, leaf, score.detach(), retain_graph=True)
 
             yield maps
 

@@ -14,8 +14,9 @@ from saliency_sanity.attribution.base import (
     check_target,
     chunk_size,
     differentiable,
+    gradient_of,
     in_chunks,
-    out_of_memory,
+    leaf_of,
     passes,
     recording,
     select,
@@ -29,6 +30,7 @@ from saliency_sanity.attribution.compose import (
     stream,
     weighted,
 )
+from saliency_sanity.networks.forward import logits_of, out_of_memory
 
 Maps = Callable[[Tensor], Tensor]
 
@@ -91,9 +93,7 @@ def _gradient(method: Gradient, model: nn.Module, x: Tensor) -> Iterator[Maps]:
         def maps(labels: Tensor) -> Tensor:
             check_target(x, labels)
             with recording():
-                score = select(logits, labels).sum()
-                (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
-            return gradient.contiguous()
+                return gradient_of(model, select(logits, labels), leaf, retain_graph=True)
 
         yield maps
 
@@ -165,6 +165,6 @@ def _graph_bytes(model: nn.Module, x: Tensor) -> Tensor:
         return saved
 
     with recording(), torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
-        logits = model(x.detach().clone(memory_format=torch.channels_last).requires_grad_())
+        logits = logits_of(model, leaf_of(model, x))
     del logits
     return torch.tensor([sum(found.values())])

@@ -82,6 +82,8 @@ def percentile(values: Tensor, q: float) -> Tensor:
     rank = round((rows.shape[1] - 1) * (q / 100))
     if rows.is_cuda:
         return rows.kthvalue(rank + 1, dim=1).values
+    if rows.dtype == torch.bfloat16:  # NumPy has no such type
+        rows = rows.float()
     return torch.tensor([_ranked(row, rank) for row in rows.numpy()], dtype=values.dtype)
 
 

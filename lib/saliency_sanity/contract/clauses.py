@@ -107,6 +107,10 @@ CHECKS = {
 }
 
 
+# What helps where a method cannot explain a network, and nothing is wrong with either.
+ELSEWHERE = "Take another network or another method; nothing in the method needs mending."
+
+
 @dataclass(frozen=True)
 class Violation:
     """What a method does against the contract: what was found, what is valid, and what helps.

@@ -4,6 +4,7 @@ import random
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity.attribution.base import Attribution, check, select
+from saliency_sanity.attribution.base import Attribution, check, logits, select
 from saliency_sanity.attribution.catalogue import is_control
 from saliency_sanity.contract.clauses import (
     CHECKS,
+    ELSEWHERE,
     ContractError,
     Report,
     Severity,
     Violation,
 )
 from saliency_sanity.contract.snapshot import Snapshot, same
+from saliency_sanity.networks.forward import manner
 
 _IMAGES = 3  # at most so many of the pictures are explained
 
@@ -61,8 +64,14 @@ def check_method(
 def require_method(
     name: str, method: Attribution, model: nn.Module, x: Tensor, target: Tensor
 ) -> Report:
-    """As :func:`check_method`, but raises ContractError with all errors that it finds."""
+    """As :func:`check_method`, but raises ContractError with all errors that it finds.
+
+    Raises NotApplicable where it is the network that no such method can explain.
+    """
     report = check_method(name, method, model, x, target)
+    for violation in report:
+        if violation.fix == ELSEWHERE:
+            raise NotApplicable(f"method {name!r}: {violation.found} {ELSEWHERE}")
     if any(violation.severity == "error" for violation in report):
         raise ContractError(report)
     return report
@@ -75,6 +84,7 @@ class _Trial:
         self.name, self.method, self.model, self.x, self.target = name, method, model, x, target
         self.snapshot = Snapshot(model)
         self.found: dict[str, Violation] = {}
+        self.manner = manner(model, x)
         self.moved = False  # whether the last call moved a global random generator
         self.unchecked: set[str] = set()
         shape = list(x.shape)
@@ -95,17 +105,21 @@ class _Trial:
 
     def another_class(self) -> Tensor | None:
         """The likeliest class that is not the one explained; None where there is but one."""
-        with torch.no_grad():
-            logits = self.model(self.x)
-        select(logits, self.target)
-        own = torch.nn.functional.one_hot(self.target, logits.shape[1]).bool()
-        return logits.masked_fill(own, -torch.inf).argmax(1) if logits.shape[1] > 1 else None
+        found = logits(self.model, self.x)
+        select(found, self.target)
+        own = torch.nn.functional.one_hot(self.target, found.shape[1]).bool()
+        return found.masked_fill(own, -torch.inf).argmax(1) if found.shape[1] > 1 else None
 
     def note(self, key: str, found: str, severity: Severity | None = None) -> None:
         one = CHECKS[key]
         valid, fix = (text.format(**self.words) for text in (one.valid, one.fix))
         violation = Violation(key, one.title, found, valid, fix, severity or one.severity)
         self.found.setdefault(key, violation)
+
+    def elsewhere(self, found: str) -> None:
+        """Note that the network is one that the method cannot explain."""
+        self.note("runs", found)
+        self.found["runs"] = replace(self.found["runs"], fix=ELSEWHERE)
 
     def call(self, key: str, when: str, seed: int, rows: slice, target: Tensor) -> object:
         """What the method gives, ``None`` after an exception, which is noted as ``key``."""
@@ -115,16 +129,23 @@ class _Trial:
         try:
             given = self.method(self.model, x, wanted)
         except NotApplicable as error:
-            self.note("runs", f"It does not apply to this network: {_sentence(error)}")
+            self.elsewhere(f"It does not apply to this network: {_sentence(error)}")
             given = None
         except Exception as error:
-            self.note(key, f"{when} it raised {type(error).__name__}{_place(error)}")
+            said = f"{when} it raised {type(error).__name__}{_place(error)}"
+            if self.manner.cut and isinstance(error, RuntimeError):
+                cut = f"No gradient reaches the pictures of this network: {self.manner.cut}."
+                self.elsewhere(f"{cut} {said}")
+            else:
+                self.note(key, said)
             given = None
         finally:
             changes = self.snapshot.restore()
         for kind, names in changes.items():
             self.note(kind, f"It changed {_listed(names)}.")
-        if not same(x, self.x[rows]) or not same(wanted, target[rows]):
+        # A network that works in place on its input does so whatever calls it.
+        kept = self.manner.writes or same(x, self.x[rows])
+        if not kept or not same(wanted, target[rows]):
             self.note("input", "It changed values of x or target in place.")
         elif x.requires_grad or x.grad is not None:
             self.note("input", "It left x requiring a gradient, or with one.")
@@ -181,7 +202,11 @@ class _Trial:
             return
         if self.moved:
             self.note("global", "It draws from a global random generator, or seeds it.")
-        self.compare_alone(first)
+        if self.manner.alone:
+            # The network itself has other logits for a picture alone.
+            self.unchecked |= {"batch"}
+        else:
+            self.compare_alone(first)
         self.compare_class(first, other)
 
     def compare_alone(self, first: Tensor) -> None:

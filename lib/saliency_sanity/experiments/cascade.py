@@ -21,6 +21,7 @@ from saliency_sanity.attribution.base import (
     attributing,
     differentiable,
     in_chunks,
+    mapped,
     recording,
 )
 from saliency_sanity.experiments.comparison import check_map, refuse_all
@@ -202,8 +203,9 @@ class Run:
         if stage is not None and self.of.explained == "argmax":
             target = torch.from_numpy(self.classes(rows, stage, seed)).to(target)
         self._randomize(stage, seed)
+        found = mapped(self.of.methods[name], self.of.model, x, target)
         # In one order in memory, on which the rounding of sums depends.
-        return check_map(name, self.of.methods[name](self.of.model, x, target), x).contiguous()
+        return check_map(name, found, x).contiguous()
 
     def classes(self, rows: slice, stage: Stage, seed: int) -> np.ndarray:
         """The largest logit of each picture of a block."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity.attribution.base import Attribution, passes
+from saliency_sanity.attribution.base import Attribution, mapped, passes
 from saliency_sanity.similarity.metrics import Similarity, similarity_matrix
 from saliency_sanity.verdict.reading import (
     Reading,
@@ -30,11 +30,12 @@ class Explained:
 
 @contextmanager
 def _counting(model: nn.Module, bar: tqdm) -> Iterator[None]:
-    def count(_module: nn.Module, inputs: tuple) -> None:
+    def count(_module: nn.Module, inputs: tuple, named: Mapping[str, object]) -> None:
         # What a hook returns replaces the input, so nothing may be.
-        bar.update(len(inputs[0]))
+        given = (value for value in (*inputs, *named.values()) if isinstance(value, Tensor))
+        bar.update(len(next(given, ())))
 
-    handle = model.register_forward_pre_hook(count)
+    handle = model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         yield
     finally:
@@ -78,7 +79,7 @@ def explain(
         for name, method in methods.items():
             bar.set_description(name)
             try:
-                maps[name] = check_map(name, method(model, x, target), x)
+                maps[name] = check_map(name, mapped(method, model, x, target), x)
             except NotApplicable as error:
                 refused[name] = str(error)
                 bar.total -= len(x) * passes(method)

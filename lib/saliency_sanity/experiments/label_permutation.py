@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._hashing import named
-from saliency_sanity.attribution.base import Attribution, attributing, in_chunks
+from saliency_sanity.attribution.base import Attribution, logits, mapped
 from saliency_sanity.experiments.comparison import check_map, refuse_all
 from saliency_sanity.experiments.keys import subject
 from saliency_sanity.experiments.outcome import displayed
@@ -119,7 +119,7 @@ class Agreement:
         method = self.methods[name]
 
         def explain() -> dict[str, np.ndarray]:
-            found = check_map(name, method(model, self.x, target), self.x)
+            found = check_map(name, mapped(method, model, self.x, target), self.x)
             return {"map": found.cpu().numpy()}
 
         kept = self.store.compute({**key, "method": named(method)}, explain) if key else explain()
@@ -153,9 +153,7 @@ class Agreement:
 
 def _largest(model: nn.Module, x: Tensor) -> Tensor:
     """The class ``[N]`` of the largest logit."""
-    nothing = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    with attributing(model, x, nothing), torch.no_grad():
-        return in_chunks(x, nothing, lambda part, _: model(part).argmax(1))
+    return logits(model, x).argmax(1)
 
 
 @dataclass(frozen=True)

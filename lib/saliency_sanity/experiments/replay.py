@@ -17,6 +17,7 @@ from saliency_sanity.attribution.base import leaf_of, out_of_memory, shortened
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.experiments.tracing import Following, StrayedError, Trace, hooked, mapped
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.forward import logits_of
 from saliency_sanity.randomization.blocks import Block
 
 # Activations kept at most. What does not fit is computed anew each time.
@@ -100,7 +101,7 @@ class Replay:
 
     def forward(self, part: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Leaf, logits, and whether the graph must be retained, for a slice of the images."""
-        leaf = leaf_of(part)
+        leaf = leaf_of(self.model, part)
         if self.reason or not self._ends or not leaf.requires_grad:
             return self._plain(leaf)
         current = interception()
@@ -125,7 +126,7 @@ class Replay:
 
     def _plain(self, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
         self.whole += 1
-        return leaf, self.model(leaf), False
+        return leaf, logits_of(self.model, leaf), False
 
     def _recorded(self, key: tuple, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
         """A whole pass, of which is kept what others may start from."""
@@ -134,7 +135,7 @@ class Replay:
         trace = Trace(self._network, self._units, self._ends)
         tape = _Tape(leaf, trace, set(), 0)
         with self._weighing(tape), trace:
-            logits = self.model(trace.starting(leaf))
+            logits = logits_of(self.model, trace.starting(leaf))
         self.whole += 1
         self.reason = trace.reason
         if self.reason:
@@ -164,7 +165,7 @@ class Replay:
             try:
                 following = Following(tape.trace.expected(start))
                 with self._skipping(tape, start, following, hollow), following:
-                    logits = self.model(tape.leaf)
+                    logits = logits_of(self.model, tape.leaf)
                 following.finish()
             except StrayedError:
                 self._stray("it makes other calls when it starts in the middle")

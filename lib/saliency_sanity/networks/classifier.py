@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import unknown
+from saliency_sanity.networks.forward import fitted, held, laid_out, logits_of, manner
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class Classifier(nn.Module):
     """A network that maps ``[N, C, H, W]`` in its own scaling to logits ``[N, K]``.
 
     Module paths (Grad-CAM layers, blocks to randomize) are those of ``network``. ``class_names``
-    may be empty. The network is put in evaluation mode and in ``channels_last`` memory format,
-    which makes convolutions up to twice as fast and changes no result beyond rounding.
-    ``untrained`` builds a bare network of the same tensors from a seed, as the architecture's own
-    initialiser draws it; None where nothing is known of one. ``provenance`` is the record of a
-    network trained by this project, None for others.
+    may be empty. The network is put in evaluation mode. It may return its logits in the ways of
+    ``forward.logits_in``, and work in place on its input, which is a copy. ``untrained`` builds a
+    bare network of the same tensors from a seed, as the architecture's own initialiser draws it;
+    None where nothing is known of one. ``provenance`` is the record of a network trained by this
+    project, None for others.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Classifier(nn.Module):
         provenance: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        self.network = network.eval().to(memory_format=torch.channels_last)
+        self.network = network.eval()
         self.eval()
         self.name = name
         self.weights = weights
@@ -88,16 +89,17 @@ class Classifier(nn.Module):
         return None if self.provenance is None else self.provenance["test_accuracy"]
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return self.network(x)
+        return logits_of(self.network, x)
 
     def logits(self, x: Tensor, batch: int = 16) -> Tensor:
-        """Logits ``[N, K]`` without a graph."""
-        device = next(self.parameters()).device
-        with torch.inference_mode():
-            return torch.cat([self(part.to(device)) for part in x.split(batch)]).clone()
+        """Logits ``[N, K]`` without a graph, in evaluation mode; ``x`` may lie elsewhere."""
+        x = fitted(self, x)
+        size = 1 if manner(self, x).alone else batch
+        with held(self), torch.no_grad():
+            return torch.cat([logits_of(self, laid_out(self, part)) for part in x.split(size)])
 
     def predict(self, x: Tensor) -> Tensor:
-        """The class ``[N]`` with the largest logit."""
+        """The class ``[N]`` with the largest logit; 0 where a network has but one logit."""
         return self.logits(x).argmax(1)
 
     def class_name(self, index: int) -> str:

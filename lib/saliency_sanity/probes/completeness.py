@@ -10,7 +10,7 @@ import torch
 from scipy.stats import linregress
 from torch import Tensor, nn
 
-from saliency_sanity.attribution.base import Attribution, attributing, in_chunks
+from saliency_sanity.attribution.base import Attribution, logits
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.networks.classifier import network_of
 
@@ -33,18 +33,16 @@ def map_sums(method: Attribution, model: nn.Module, x: Tensor) -> pd.DataFrame:
     pass where the method can do so. Raises as the method does.
     """
     nothing = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    with attributing(model, x, nothing), torch.no_grad():
-        logits = in_chunks(x, nothing, lambda part, _: model(part))
-    rows = []
+    found, rows = logits(model, x), []
     with explaining(method, model, x) as maps:
-        for label in range(logits.shape[1]):
+        for label in range(found.shape[1]):
             sums = maps(torch.full_like(nothing, label)).double().flatten(1).sum(1)
             rows.append(
                 pd.DataFrame(
                     {
                         "image": np.arange(len(x)),
                         "label": label,
-                        "logit": logits[:, label].double().cpu().numpy(),
+                        "logit": found[:, label].double().cpu().numpy(),
                         "sum": sums.cpu().numpy(),
                     }
                 )

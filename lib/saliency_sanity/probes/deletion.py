@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._random import generator
-from saliency_sanity.attribution.base import attributing, in_chunks
+from saliency_sanity.attribution.base import attributing, logits
 from saliency_sanity.attribution.compose import Colour, baseline_of
 
 
@@ -53,7 +53,8 @@ def removal_curve(
 
     ``order`` as ``removal_order`` gives it. A pixel that is gone has the ``baseline`` colour in
     all channels, in raw units, None for the network's zero. With ``insertion`` it is the other way
-    round: all others are gone. Raises ValueError for shares outside [0, 1]. [petsiuk2018rise]
+    round: all others are gone. The probability is the softmax of the logits, or the sigmoid of the
+    only one. Raises ValueError for shares outside [0, 1]. [petsiuk2018rise]
     """
     check_shares(shares)
     pixels = order.shape[1]
@@ -67,6 +68,9 @@ def removal_curve(
             first = (place < round(share * pixels)).reshape(len(x), 1, *x.shape[2:])
             kept = first if insertion else ~first
             given = torch.where(kept, x, torch.as_tensor(empty, dtype=x.dtype, device=x.device))
-            logits = in_chunks(given, target, lambda part, _: model(part))
-            found.append(logits.softmax(1).gather(1, target[:, None])[:, 0])
+            found.append(_chances(logits(model, given)).gather(1, target[:, None])[:, 0])
     return torch.stack(found, 1).double().cpu().numpy()
+
+
+def _chances(logits: Tensor) -> Tensor:
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)

@@ -20,6 +20,7 @@ from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Attribution, attributing
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier, Scaling
+from saliency_sanity.networks.forward import fitted, logits_of
 from saliency_sanity.networks.framed import FramedConv2d
 from saliency_sanity.probes.input_size import LEAST_IMAGES
 from saliency_sanity.probes.regions import area, share_inside
@@ -105,8 +106,7 @@ def _absorbed(classifier: Classifier, scaling: Scaling, a: Tensor, b: Tensor) ->
     with attributing(classifier, x, target), torch.no_grad(), flags:
         path, before = _pixel_layer(classifier, x)
         twin.set_submodule(path, _shifted(twin.get_submodule(path), a.to(x.device), b.to(x.device)))
-        twin.network.to(memory_format=torch.channels_last)
-        after = twin((x - b.to(x).view(-1, 1, 1)) / a.to(x).view(-1, 1, 1))
+        after = logits_of(twin, (x - b.to(x).view(-1, 1, 1)) / a.to(x).view(-1, 1, 1))
     difference, largest = (after - before).abs().max().item(), before.abs().max().item()
     if not difference <= _TOLERANCE * largest:
         raise NotApplicable(
@@ -141,7 +141,7 @@ def _pixel_layer(classifier: Classifier, x: Tensor) -> tuple[str, Tensor]:
         if isinstance(module, _LAYERS) or not any(module.children())
     ]
     try:
-        logits = classifier(x.clone())
+        logits = logits_of(classifier, x)
     finally:
         for handle in handles:
             handle.remove()
@@ -301,6 +301,6 @@ def units_table(
     uneven, channels, sides = dithered(pixels, seed), pixels.shape[1], []
     for zero in (0.0, 1.0):
         twin = rescaled(classifier, Scaling((zero,) * channels, (1.0,) * channels))
-        x = twin.scaling.to_network(uneven)
+        x = fitted(twin, twin.scaling.to_network(uneven))
         sides.append(explain(steady, twin, x, target).maps)
     return moved_table(*sides, margin=margin, resamples=resamples, seed=seed)

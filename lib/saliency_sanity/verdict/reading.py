@@ -267,7 +267,7 @@ def by_image(similarity: ArrayLike) -> pd.DataFrame:
 def _square(values: ArrayLike, what: str) -> np.ndarray:
     # A tensor, known by what it can do: a verdict is to be had without torch.
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        values = values.detach().cpu().double().numpy()
     array = np.asarray(values, dtype=np.float64)
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[1] != array.shape[2] or 0 in array.shape:

@@ -21,6 +21,7 @@ from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.runs.provenance import ProvenanceBox, provenance_box
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.networks.classifier import Classifier
+from saliency_sanity.networks.forward import fitted
 from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import Photographs, load_photographs
@@ -147,8 +148,7 @@ def pictures_for(classifier: Classifier, images: str, count: int) -> tuple[Photo
     photographs = load_photographs(
         images, size=classifier.size, count=count, channels=len(scaling.mean)
     )
-    place = next(classifier.parameters()).device
-    return photographs, scaling.to_network(photographs.pixels).to(place)
+    return photographs, fitted(classifier, scaling.to_network(photographs.pixels))
 
 
 def described(

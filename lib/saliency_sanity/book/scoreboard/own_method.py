@@ -89,7 +89,7 @@ class OwnMethod(MethodsPage):
         small = self.classifier.size < Hog().cell * Hog().block
         self.without_hog = small and self.measures.pop("hog", None) is not None
         self.photographs, self.x = pictures_for(self.classifier, self.images, self.image_count)
-        self.pixels = self.photographs.pixels.to(self.x.device)
+        self.pixels = self.photographs.pixels.to(self.x)
         self.target = self.classifier.predict(self.x)
 
     def too_small(self) -> list[str]:

@@ -12,6 +12,7 @@ from saliency_sanity.attribution.rectgrad import Threshold
 from saliency_sanity.book.chapters.page import Page, methods_at_scale
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.networks.classifier import Classifier, Scaling
+from saliency_sanity.networks.forward import fitted
 from saliency_sanity.probes.units import zero_at
 from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.subjects.photographs import load_photographs
@@ -108,7 +109,7 @@ class InputBias(Page):
         found = len(self.photographs)
         if not 1 <= (self.image_count or found) <= found:
             raise ValueError(f"image_count is {self.image_count}; valid are 1 to {found}, or 0")
-        self.pixels = self.photographs.pixels.to(next(self.classifier.parameters()).device)
+        self.pixels = fitted(self.classifier, self.photographs.pixels)
         self.classes = self.classifier.predict(scaling.to_network(self.pixels))
         self.first = slice(self.image_count or None)
         self.raw, self.target = self.pixels[self.first], self.classes[self.first]

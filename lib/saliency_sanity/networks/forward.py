@@ -1,0 +1,357 @@
+"""How a network is handed its pictures, and how its logits are taken out of what it returns.
+
+Whatever runs a network goes through here. Some work in place on their input, some cannot take
+their input in another memory layout, some look at a whole batch, some hand no gradient down: that
+is found out once for each network, by passes of a few pictures.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from saliency_sanity._errors import NotApplicable
+
+# Their derivative is zero wherever there is one.
+_STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc")
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a network wants to be run.
+
+    ``layout`` is the memory format of its input: ``channels_last``, in which convolutions are
+    fast, where it gives the same logits. ``alone``: a picture has other logits in a batch than by
+    itself, so that each goes through by itself; ``refusal`` says why it cannot, None where it can.
+    ``cut`` says why no gradient reaches the pictures, None where one does. ``writes``: it works in
+    place on its input.
+    """
+
+    layout: torch.memory_format
+    alone: bool = False
+    refusal: str | None = None
+    cut: str | None = None
+    writes: bool = False
+
+
+# How many pictures a pass may take at most; None for any number.
+most: ContextVar[int | None] = ContextVar("most", default=None)
+
+_known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_spoken: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def name_of(model: nn.Module) -> str:
+    """What a network is called in messages."""
+    return str(getattr(model, "name", type(model).__name__))
+
+
+def place_of(model: nn.Module) -> tuple[torch.device, torch.dtype] | None:
+    """Device and type of a network's first floating-point tensor; None where it has none."""
+    for tensor in chain(model.parameters(), model.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return None
+
+
+def fitted(model: nn.Module, x: Tensor) -> Tensor:
+    """Pictures ``x`` on the network's device and in its type."""
+    place = place_of(model)
+    return x if place is None else x.to(*place)
+
+
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits ``[N, K]`` for inputs ``x``, in the memory layout that these have.
+
+    The network gets a copy, on which it may work in place. It never runs under inference mode:
+    what it keeps of such a pass would break every gradient after it. Warns once of logits that are
+    not plainly what it returns. Raises as ``logits_in``.
+    """
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            return logits_of(model, x)
+    output = model(x.clone())
+    logits = logits_in(output, len(x))
+    if logits is not output:
+        _say(model, output, logits)
+    return logits
+
+
+def quietly(model: nn.Module, x: Tensor) -> object:
+    """What the network returns; hooks on itself, which may count passes, do not see this one."""
+    try:
+        output = model.forward(x)
+        logits_in(output, len(x))
+    except ValueError:
+        # Unless it needs them.
+        output = model(x)
+    return output
+
+
+def logits_in(output: object, images: int) -> Tensor:
+    """The logits ``[N, K]`` in what a network returned for so many images.
+
+    That is a tensor ``[N, K]``; the entry or attribute ``logits`` of a mapping, dataclass or named
+    tuple; or the first entry of another tuple or list. One logit a picture, ``[N]``, is one class.
+    Raises ValueError for anything else.
+    """
+    found, what = _taken(output)
+    one = isinstance(found, Tensor) and found.ndim < 2
+    if one and (found.shape == (images,) or images == 1):
+        return found.reshape(images, -1)
+    if isinstance(found, Tensor) and found.ndim == 2 and len(found) == images:
+        return found
+    got = tuple(found.shape) if isinstance(found, Tensor) else type(output).__name__
+    if what and found is not output:
+        got = f"{got} as {what}"
+    elif isinstance(output, Mapping):
+        got = f"{got} of {', '.join(map(repr, list(output)[:8])) or 'nothing'}"
+    raise ValueError(f"the model must return logits [{images}, K], not {got}")
+
+
+def _taken(output: object) -> tuple[object, str]:
+    """What are the logits in ``output``, and where they were found; nothing for a tensor."""
+    if isinstance(output, Tensor):
+        return output, ""
+    if isinstance(output, Mapping):
+        return (output["logits"], "its entry 'logits'") if "logits" in output else (output, "")
+    if isinstance(found := getattr(output, "logits", None), Tensor):
+        return found, "its attribute 'logits'"
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        return output[0], "its first entry"
+    return output, ""
+
+
+def laid_out(model: nn.Module, x: Tensor) -> Tensor:
+    """Inputs ``x`` in the memory layout that the network likes best, without a graph.
+
+    Raises NotApplicable for a network that cannot take a picture by itself although what it makes
+    of one hangs on the others.
+    """
+    found = manner(model, x)
+    if found.refusal:
+        raise NotApplicable(found.refusal)
+    return x.detach().contiguous(memory_format=found.layout)
+
+
+@contextmanager
+def held(model: nn.Module) -> Iterator[None]:
+    """Hold a network still: evaluation mode, no gradients of parameters, no inference tensors.
+
+    Inference tensors, which an earlier pass of the caller may have left in buffers, attributes or
+    containers of these, cannot be part of a graph; copies take their places. Within the block
+    only: everything comes back as it was, after an exception too.
+    """
+    modules = list(model.modules())
+    training = [module for module in modules if module.training]
+    swapped = [(home, key, home[key]) for module in modules for home, key in _inferred(module)]
+    copies = []
+    try:
+        for home, key, tensor in swapped:
+            with torch.inference_mode(False):
+                copies.append(_ordinary(tensor))
+            home[key] = copies[-1]
+        differentiable = [p for p in model.parameters() if p.requires_grad]
+        for module in training:
+            module.training = False
+        for parameter in differentiable:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for parameter in differentiable:
+                parameter.requires_grad_(True)
+    finally:
+        for (home, key, tensor), copy in zip(swapped, copies, strict=False):
+            # Unless the network itself has put something else there.
+            if _at(home, key) is copy:
+                home[key] = tensor
+
+
+def _at(home: dict | list, key: object) -> object:
+    try:
+        return home[key]
+    except (KeyError, IndexError):
+        return None
+
+
+def _inferred(module: nn.Module) -> Iterator[tuple[dict | list, object]]:
+    """Where a module keeps inference tensors: a dictionary or list, and the key."""
+    homes: list[dict | list] = [vars(module)]
+    homes += [v for v in vars(module).values() if isinstance(v, dict | list) and v]
+    for home in homes:
+        for key, value in list(home.items()) if isinstance(home, dict) else enumerate(home):
+            inner = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(one, Tensor) and one.is_inference() for one in inner):
+                yield home, key
+
+
+def _ordinary(value: Tensor | tuple) -> Tensor | tuple:
+    if isinstance(value, tuple):
+        parts = [_ordinary(v) if isinstance(v, Tensor) else v for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    copy = value.detach().clone()
+    if isinstance(value, nn.Parameter):
+        return nn.Parameter(copy, requires_grad=value.requires_grad)
+    return copy
+
+
+def manner(model: nn.Module, x: Tensor) -> Manner:
+    """How the network is to be run for inputs like ``x`` ``[N, C, H, W]``.
+
+    Found out by two passes or so of a few pictures, once for each network, its modules, and shape
+    and type of the inputs. Where they fail, the next pass is to say why.
+    """
+    modules, several = tuple(map(id, model.modules())), most.get() != 1
+    cast = torch.is_autocast_enabled(x.device.type)
+    key = (x.shape[1:], x.dtype, x.device, cast, several, modules)
+    found = _known.setdefault(model, {})
+    if key not in found:
+        with held(model), torch.inference_mode(False), torch.enable_grad(), _own_draws(x):
+            found[key] = _tried(model, x.detach())
+    return found[key]
+
+
+def _tried(model: nn.Module, x: Tensor) -> Manner:
+    first = x[:1].clone(memory_format=torch.contiguous_format)
+    # Another one for company, even where all pictures are one.
+    batch = torch.cat([first, 1 - first.flip(2, 3) / 2, x[1:2]])[: most.get()]
+    plain, fast = torch.contiguous_format, torch.channels_last
+    try:
+        own, writes, cut = _alone(model, first)
+    except Exception as error:
+        try:
+            _run(model, batch, plain)
+        except Exception:
+            return Manner(plain)
+        if len(batch) == 1 or out_of_memory(error):
+            return Manner(plain)
+        refusal = (
+            f"{name_of(model)} takes no picture by itself ({error}), so what it makes of a picture "
+            "hangs on the others; give its batch norms running statistics, for example"
+        )
+        return Manner(plain, refusal=refusal)
+
+    def agrees(inputs: Tensor, layout: torch.memory_format) -> bool:
+        try:
+            found = _run(model, inputs, layout)[:1]
+        except Exception as error:
+            # One that fits by itself is all that is known; it is for chunks to grow smaller.
+            return out_of_memory(error)
+        apart, scale = (found - own).abs().amax(), own.abs().amax()
+        return bool(apart <= _rounding(model, own) * scale) or bool(own.isnan().any())
+
+    found = Manner(fast, cut=cut, writes=writes)
+    if agrees(batch, fast):
+        return found
+    if agrees(batch, plain):
+        return replace(found, layout=plain)
+    return replace(found, layout=fast if agrees(first, fast) else plain, alone=True)
+
+
+def _run(model: nn.Module, x: Tensor, layout: torch.memory_format) -> Tensor:
+    leaf = x.contiguous(memory_format=layout).requires_grad_()
+    logits = logits_in(quietly(model, leaf.clone()), len(x))
+    # Somebody's own backward pass may ask for a layout, too; those of torch do not.
+    if any(isinstance(node, torch.autograd.function.BackwardCFunction) for node in _nodes(logits)):
+        torch.autograd.grad(logits.sum(), leaf, allow_unused=True)
+    return logits.detach()
+
+
+def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
+    """Logits of one picture, whether the network wrote on it, and what cuts its graph."""
+    leaf = x.clone().requires_grad_()
+    given = leaf.clone()
+    try:
+        output = quietly(model, given)
+    except RuntimeError as error:
+        # Without a graph it may run.
+        with torch.no_grad():
+            given = x.clone()
+            try:
+                output = quietly(model, given)
+            except RuntimeError:
+                raise error from None
+        cut = f"its pass cannot be recorded ({error})"
+    else:
+        cut = None
+    logits = logits_in(output, 1)
+    if cut is None and not reaches(logits, leaf):
+        cut = (
+            "a part of it runs without a graph (no_grad, inference_mode, detach, quantized or "
+            "compiled layers), or is a step, whose derivative is zero"
+        )
+    return logits.detach(), not torch.equal(given.detach(), x), cut
+
+
+def _say(model: nn.Module, output: object, logits: Tensor) -> None:
+    """Say once for each network what was taken as its logits, where that is no matter of course."""
+    _, what = _taken(output)
+    said = f"{what} is taken as its logits" if what else ""
+    if isinstance(output, Tensor) and output.ndim < 2 and logits.shape[1] == 1:
+        said = "one logit a picture is taken as its only class, 0, with the sigmoid as probability"
+    if said and model not in _spoken:
+        _spoken[model] = said
+        message = f"{name_of(model)} returns {type(output).__name__}: {said}"
+        warnings.warn(message, stacklevel=_caller())
+
+
+def _caller() -> int:
+    """How many frames up from ``_say`` this library was called."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("saliency_sanity"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def reaches(logits: Tensor, leaf: Tensor) -> bool:
+    """Whether a path leads from the logits to the leaf on which derivatives are not all zero."""
+    return any(getattr(node, "variable", None) is leaf for node in _nodes(logits))
+
+
+def _nodes(logits: Tensor) -> Iterator[torch.autograd.graph.Node]:
+    """The graph behind ``logits``, up to what has a derivative of zero."""
+    seen, todo = set(), [logits.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen or node.name().startswith(_STEPS):
+            continue
+        seen.add(node)
+        yield node
+        todo += [before for before, _ in node.next_functions]
+
+
+def _rounding(model: nn.Module, logits: Tensor) -> float:
+    """How far logits may be apart by rounding, in units of the largest: far above what is seen."""
+    types = {t.dtype for t in (logits, *model.parameters()) if t.is_floating_point()}
+    place = logits.device.type
+    if torch.is_autocast_enabled(place):
+        types.add(torch.get_autocast_dtype(place))
+    digits = max(torch.finfo(kind).eps for kind in types)
+    if torch.get_float32_matmul_precision() != "highest" or place != "cpu":
+        digits = max(digits, 2**-10)  # those of TF32
+    return digits**0.5
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out."""
+    # The CPU allocator has no exception class of its own.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+@contextmanager
+def _own_draws(x: Tensor) -> Iterator[None]:
+    """Leave the generators that all code shares as they are."""
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        yield
