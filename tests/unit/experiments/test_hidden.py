@@ -363,7 +363,7 @@ def plain_loop(kind, network, x, target, order):
     return {name: np.array(rows) for name, rows in found.items()}
 
 
-@pytest.mark.filterwarnings("ignore:two is scripted")
+@pytest.mark.filterwarnings("ignore:two is scripted", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("order", ["top_down", "bottom_up", "independent"])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_an_experiment_is_a_plain_loop(kind, order):
