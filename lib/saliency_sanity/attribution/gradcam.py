@@ -173,24 +173,22 @@ def _told(model: nn.Module, path: str, x: Tensor) -> int:
             for part in (index < length // 2, index >= length // 2)
         ]
 
-    def follows(rows: int, columns: int) -> bool | None:
-        """Whether two dimensions go with those of the picture; None where they do not move."""
-        centres = {
-            (side, dim): _centre(halves[side][1], dim) - _centre(halves[side][0], dim)
-            for side in (2, 3)
-            for dim in (rows, columns)
-        }
-        apart = (
-            centres[2, rows] - centres[3, rows],
-            centres[3, columns] - centres[2, columns],
-        )
-        if min(apart) < -_MOVES:
+    # How far the centre of change along each dimension moves down, and to the right.
+    down, right = (
+        [_centre(later, dim) - _centre(early, dim) for dim in range(4)]
+        for early, later in (halves[2], halves[3])
+    )
+
+    def follows(channels: int, rows: int, columns: int) -> bool | None:
+        """Whether two dimensions go with those of the picture; None where they hardly move."""
+        apart = min(down[rows] - right[rows], right[columns] - down[columns])
+        if apart < -_MOVES:
             return False
-        return True if min(apart) > _MOVES else None
+        return True if apart > max(_MOVES, abs(down[channels]), abs(right[channels])) else None
 
     shape, (height, width) = before.shape, x.shape[2:]
     for channels, rows, columns in ((1, 2, 3), (3, 1, 2)):
-        found = follows(rows, columns)
+        found = follows(channels, rows, columns)
         # What does not move may be told by its shape.
         fits = shape[rows] * width == shape[columns] * height
         unlike = shape[channels] not in (shape[rows], shape[columns])

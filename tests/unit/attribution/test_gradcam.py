@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from made.networks import draw, relative
+from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.gradcam import GradCAM
 from torch import nn
 
@@ -111,3 +112,82 @@ def test_layer_that_never_runs_or_runs_twice_is_refused(resnet):
     model.idle = nn.Identity()
     with pytest.raises(ValueError, match="'idle' gave 0 feature maps"):
         GradCAM("idle")(model, PICTURE, TARGET)
+
+
+class Laid(nn.Module):
+    """Eight features of 8 x 8 places, which ``order`` lays out as a layer's output."""
+
+    def __init__(self, order: str, back: str, channels: int = 8, size: int = 8):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        draw = torch.randn(channels, 3, 3, 3, generator=generator)
+        self.weight = nn.Parameter(draw.double())
+        self.top = nn.Parameter(torch.randn(channels, 4, generator=generator).double())
+        self.layer = nn.Identity()
+        self.order, self.back, self.size = order, back, size
+
+    def forward(self, x):
+        found = F.adaptive_avg_pool2d(F.conv2d(x, self.weight, padding=1), self.size).relu()
+        found = self.layer(torch.einsum(self.order, found).contiguous())
+        return torch.einsum(self.back, found).mean((2, 3)) @ self.top
+
+
+ORDERS = {
+    "[N, K, h, w]": ("nkhw->nkhw", "nkhw->nkhw"),
+    "[N, h, w, K]": ("nkhw->nhwk", "nhwk->nkhw"),
+    "transposed": ("nkhw->nkwh", "nkwh->nkhw"),
+    "rows last": ("nkhw->nwkh", "nwkh->nkhw"),
+}
+
+
+@pytest.mark.parametrize(("channels", "size"), [(8, 8), (5, 8), (16, 4), (6, 1)])
+@pytest.mark.parametrize("order", ORDERS)
+def test_which_dimension_has_the_channels_is_told_or_the_layer_refused(order, channels, size):
+    x, target = draw(2, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 3])
+    model = Laid(*ORDERS[order], channels=channels, size=size)
+    if "[" not in order:
+        if size > 1:
+            with pytest.raises(NotApplicable, match="no two dimensions follow rows and columns"):
+                GradCAM("layer")(model, x, target)
+        return
+    with torch.no_grad():
+        features = F.adaptive_avg_pool2d(F.conv2d(x, model.weight, padding=1), size).relu()
+        weights = model.top[:, target].T[:, :, None, None] / size**2
+        expected = (weights * features).sum(1, keepdim=True).clamp_min(0)
+        expected = F.interpolate(expected, size=(16, 16), mode="bilinear")
+    found = GradCAM("layer", unit=False)(model, x, target)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+class Tokens(nn.Module):
+    """Attention of 16 tokens by two heads; tokens, windows and weights are layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.tokens, self.heads, self.windows = nn.Identity(), nn.Identity(), nn.Identity()
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        tokens = self.tokens(self.patches(x).flatten(2).transpose(1, 2))
+        heads = tokens.unflatten(2, (2, 4)).transpose(1, 2)
+        weights = self.heads((heads @ heads.transpose(2, 3)).softmax(3))
+        tokens = (weights @ heads).transpose(1, 2).flatten(2)
+        windows = self.windows(tokens.reshape(len(x) * 4, 2, 2, 8))
+        return self.head(windows.reshape(len(x), 16, 8).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("tokens", "gave 0 feature maps"),
+        ("heads", r"gave \[1, 2, 16, 16\], of which no two dimensions"),
+        ("windows", r"gave \[8, 2, 2, 8\] for 2 pictures"),
+    ],
+)
+def test_layers_of_tokens_are_refused(layer, said):
+    torch.manual_seed(0)
+    x, target = draw(2, 3, 16, 16), torch.tensor([0, 3])
+    assert GradCAM("patches")(Tokens(), x, target).amax() > 0
+    with pytest.raises(NotApplicable, match=said):
+        GradCAM(layer)(Tokens(), x, target)

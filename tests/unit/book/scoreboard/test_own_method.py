@@ -4,8 +4,10 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from made.pages import parameters
 from PIL import Image
+from saliency_sanity._errors import NotApplicable
 from saliency_sanity.book.scoreboard.own_method import OwnMethod
 from saliency_sanity.contract.clauses import ContractError
 
@@ -33,6 +35,37 @@ def net():
     layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 5))
     scaling = Scaling((0.5,) * 3, (0.25,) * 3)
     return Classifier(layers, name="mine", weights="mine", scaling=scaling, size=32)
+
+
+def double():
+    return net().double()
+
+
+class Energies(torch.nn.Module):
+    def forward(self, x):
+        return torch.stack([x.sum((1, 2, 3)), x.square().sum((1, 2, 3))], 1)
+
+
+def constant():
+    network = net()
+    network.network = Energies()
+    return network
+
+
+class Cut(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = net().network
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.layers(x)
+
+
+def cut():
+    network = net()
+    network.network = Cut()
+    return network
 
 
 def blank():
@@ -93,6 +126,26 @@ def test_a_wrong_name_is_one_line(place, wrong, message):
 def test_a_broken_contract_stops_the_page(place):
     with pytest.raises(ContractError, match="a value for every pixel"):
         page(place, method="mine_alone:coarse").contract()
+
+
+@pytest.mark.parametrize("model", ["double", "constant"])
+def test_a_network_in_double_precision_or_without_parameters_has_a_page(place, model):
+    made = page(place, model=f"mine_alone:{model}", stage_limit=2, seeds=1, beside=["sobel"])
+    assert all(violation.severity == "warning" for violation in made.contract())
+    assert made.explained.maps["mine_alone:plain"].dtype == made.x.dtype
+    assert made.edge_likeness is not None
+    assert made.likeness is not None
+    if model == "double":
+        assert made.x.dtype == torch.float64
+        assert made.moved is not None
+        assert len(made.cascade)
+
+
+@pytest.mark.parametrize("method", ["gradient", "mine_alone:plain"])
+def test_a_network_without_gradients_is_the_reason_and_not_the_method(place, method):
+    made = page(place, model="mine_alone:cut", method=method)
+    with pytest.raises(NotApplicable, match="nothing in the method needs mending"):
+        made.contract()
 
 
 def test_the_method_of_a_file_is_shown_and_one_of_the_catalogue_is_not(place):
