@@ -1,5 +1,6 @@
 """A network together with everything that belongs to it: scaling, size, names, layers."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,8 @@ class Classifier(nn.Module):
     ``untrained`` builds a bare network of the same tensors from a seed, as the architecture's own
     initialiser draws it; None where nothing is known of one. ``provenance`` is the record of a
     network trained by this project, None for others.
+
+    Warns of parts that are TorchScript.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Classifier(nn.Module):
         provenance: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        _warn_of_scripts(network, name)
         self.network = network.eval().to(memory_format=torch.channels_last)
         self.eval()
         self.name = name
@@ -105,6 +109,24 @@ class Classifier(nn.Module):
         if 0 <= index < len(self.class_names):
             return self.class_names[index]
         return f"class {index}"
+
+
+def _warn_of_scripts(network: nn.Module, name: str) -> None:
+    """Say what cannot be seen in a network, since nobody sees it in its blocks."""
+    scripts = {
+        path: module
+        for path, module in network.named_modules()
+        if isinstance(module, torch.jit.ScriptModule)
+    }
+    if scripts:
+        path, module = next(iter(scripts.items()))
+        where = f"{path!r} of network {name!r}" if path else f"network {name!r}"
+        warnings.warn(
+            f"{where} is TorchScript ({type(module).__name__}), which nothing can look into: it is "
+            "randomized as a single block, and methods that change rectifiers do not apply; use "
+            "the nn.Module that it was made of, with its state_dict()",
+            stacklevel=3,
+        )
 
 
 def network_of(model: nn.Module) -> nn.Module:
