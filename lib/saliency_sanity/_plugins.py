@@ -9,8 +9,8 @@ from saliency_sanity._errors import unknown
 def find(kind: str, path: str) -> Callable:
     """Import what ``package.module:name`` names; ``kind`` is what an error calls it.
 
-    Raises ValueError for a module that cannot be imported and for a name that it does not have,
-    or that cannot be called.
+    Raises ValueError for a module that cannot be imported, or that ends the program on the way,
+    and for a name that it does not have, or that cannot be called.
     """
     module_name, _, attribute = path.partition(":")
     try:
@@ -19,6 +19,11 @@ def find(kind: str, path: str) -> Callable:
         raise ValueError(
             f"{kind} {path!r}: module {module_name!r} cannot be imported ({error}); "
             "run from its folder, install it, or put the folder on PYTHONPATH"
+        ) from error
+    except SystemExit as error:
+        raise ValueError(
+            f"{kind} {path!r}: module {module_name!r} calls sys.exit() while it is imported; "
+            "put what only its command line needs under 'if __name__ == \"__main__\":'"
         ) from error
     found = getattr(module, attribute, None)
     if not callable(found):

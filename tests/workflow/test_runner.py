@@ -222,6 +222,40 @@ def test_a_dead_kernel_is_a_failure_of_the_cell_that_killed_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("import sys\nsys.exit()", "SystemExit: the cell ends the notebook; take out sys.exit()"),
+        ("exit()", "SystemExit: the cell ends the notebook"),
+        ("import sys\nprint('x', file=sys.stderr)\nassert False", "AssertionError"),
+        ("%nosuchmagic", "UsageError: Line magic function `%nosuchmagic` not found"),
+        ("%%nosuchmagic\n1", "UsageError: Cell magic `%%nosuchmagic` not found"),
+    ],
+)
+def test_what_ends_a_notebook_without_a_message_is_named(cell, reason, tmp_path):
+    source = notebook(tmp_path / "n.ipynb", "print(1)", cell, "import time\ntime.sleep(1)")
+    with pytest.raises(NotebookFailedError, match="cell 3") as caught:
+        run_notebook(source, tmp_path / "out.ipynb", progress=False)
+    assert f"failed in cell 3: {reason}" in str(caught.value)
+    assert outputs(caught.value.executed).startswith("1\n")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_the_kernel_is_of_this_environment_whatever_has_its_name(tmp_path, monkeypatch):
+    folder = tmp_path / "jupyter" / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    other = {"argv": ["/usr/bin/false", "{connection_file}"], "display_name": "Other"}
+    (folder / "kernel.json").write_text(json.dumps({**other, "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder.parent.parent))
+    asks = "import sys\nprint(sys.prefix == prefix)"
+    source = notebook(tmp_path / "n.ipynb", asks, parameters='prefix: str = ""')
+    values = {"prefix": sys.prefix}
+    ran = run_notebook(source, tmp_path / "out.ipynb", values, progress=False)
+    assert outputs(ran.output) == "True\n"
+
+
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_keeps_the_previous_output(tmp_path, monkeypatch):
     source = notebook(tmp_path / "n.ipynb")
     output = tmp_path / "out.ipynb"

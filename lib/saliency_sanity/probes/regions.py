@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from skimage.morphology import area_opening, disk, opening
 from skimage.segmentation import mark_boundaries
 from torch import Tensor
 
 from saliency_sanity.similarity.prepare import Array, absolute_sum, raw_maps
-from saliency_sanity.subjects.photographs import LUMINANCE, picture_files, read_picture
+from saliency_sanity.subjects.photographs import LUMINANCE, opened, picture_files, read_picture
 
 # What a disk of this share of the side as radius does not fit into is texture, not an object, ...
 _BRUSH = 1 / 112
@@ -196,11 +196,8 @@ def _paired(folder: Path, pictures: Sequence[Path]) -> list[tuple[Path, Path]]:
 
 
 def _upright_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a picture that can be read: {error}") from error
+    with opened(path) as image:
+        return ImageOps.exif_transpose(image).size
 
 
 def _luminance(pixels: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ ensure_torchvision()
 # Networks of this project, on Fashion-MNIST unless told otherwise; Inception v3 is torchvision's.
 _SMALL = [name for name in TRAINABLE if name != "inception_v3"]
 
+# What files of weights are called.
+_WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
 
 def model_names() -> list[str]:
     """Names ``load_model`` knows: EfficientNet-Lite0, cnn, mlp, every torchvision classifier."""
@@ -45,6 +48,11 @@ def _of_library(name: str, weights: str, seed: int) -> Classifier:
         return timm_models.inception_tf()
     if name in torchvision_models.torchvision_names():
         return torchvision_models.torchvision_model(name, weights, seed)
+    if "/" in name or Path(name).is_file() or Path(name).suffix in _WEIGHTS_FILES:
+        raise ValueError(
+            f"model {name!r} is a file; name the network that its weights belong to and give them "
+            f"as weights: load_model('resnet18', {name!r})"
+        )
     valid = ["timm:NAME", "package.module:function", *model_names()]
     raise ValueError(unknown("model", name, valid))
 

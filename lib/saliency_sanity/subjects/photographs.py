@@ -2,7 +2,8 @@
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,28 +90,79 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture to read; whatever fails while it is read is a ValueError that names the file."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # decoders raise anything for damaged files
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} is not a picture that can be read: {reason}") from error
+
+
+# White in grey pictures that do not say it themselves, by the largest value, which may pass it by
+# this share, as black may be: an overshoot of resampling.
+_WHITES, _OVERSHOOT = (1, 255, 65535), 0.25
+# Formats in which more than 8 bits of grey are scaled to 16.
+_SCALED = ("PNG", "PPM", "JPEG2000")
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+
+
+def _white(image: Image.Image, values: np.ndarray) -> int:
+    """The value of white in a deep grey picture; ValueError where nothing tells it."""
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{np.count_nonzero(~np.isfinite(values))} of its {values.size} values are not finite; "
+            "replace them"
+        )
+    if image.format == "TIFF" and image.mode.startswith("I;16"):
+        return 2 ** image.tag_v2[_BITS][0] - 1
+    if image.format in _SCALED and image.mode.startswith("I"):
+        return 65535
+    lowest, highest = values.min(), values.max()
+    for white in _WHITES:
+        bright = white == 1 or highest >= white / 2
+        if bright and -_OVERSHOOT * white <= lowest <= highest <= (1 + _OVERSHOOT) * white:
+            return white
+    raise ValueError(
+        f"its grey values go from {lowest:g} to {highest:g}, and nothing tells which is white; "
+        "save it as floating point in [0, 1], or in 8 or 16 unsigned bits"
+    )
+
+
+def _shallow(image: Image.Image) -> Image.Image:
+    """A deep grey picture in 8 bits, upright; what is clear in it is white."""
+    upright = ImageOps.exif_transpose(image)
+    values = np.asarray(upright, dtype=np.float64)
+    shares = values / _white(image, values)
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # zero is white
+        shares = 1 - shares
+    shares[values == upright.info.get("transparency")] = 1
+    return Image.fromarray(np.uint8(np.clip(shares, 0, 1) * 255 + 0.5))
+
+
 def read_picture(path: Path, size: int) -> np.ndarray:
     """Read a picture as ``[size, size, 3]`` in [0, 1], upright, cropped to its central square.
 
     Grey becomes three equal channels, transparency lies on white, EXIF rotation is undone,
-    Lanczos resampling as in [adebayo2018code]. Raises ValueError for a file that is no picture.
+    Lanczos resampling as in [adebayo2018code]. Floating point and 32 bits of grey, which do not
+    say what white is, are in [0, 1], [0, 255] or [0, 65535] by their largest value; what passes
+    that slightly is clipped. Raises ValueError, which names the file, for one that is no picture,
+    is damaged, has values that are not finite, or does not tell what white is.
     """
-    try:
-        with Image.open(path) as image:
+    with opened(path) as image:
+        if image.mode.startswith(("I", "F")):
+            upright = _shallow(image)
+        elif image.format == "TIFF" and 2 in image.tag_v2.get(_SAMPLE_FORMAT, ()):
+            raise ValueError("its 8 bits are signed; save it in 8 unsigned bits")
+        else:
             upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith(("I", "F")):
-                values = np.asarray(upright, dtype=np.float64)
-                deep = upright.mode.startswith("I;16") or values.max() > 255
-                # Floating-point pictures are stored in [0, 1] as often as in [0, 255].
-                scale = 65535 if deep else 1 if upright.mode == "F" and values.max() <= 1 else 255
-                upright = Image.fromarray(np.uint8(np.clip(values / scale, 0, 1) * 255 + 0.5))
-            if upright.has_transparency_data:
-                upright = upright.convert("RGBA")
-                ground = Image.new("RGBA", upright.size, "white")
-                upright = Image.alpha_composite(ground, upright)
-            square = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a picture that can be read: {error}") from error
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            ground = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(ground, upright)
+        square = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
     return np.asarray(square, dtype=np.float32) / 255
 
 

@@ -89,8 +89,7 @@ def torchvision_model(name: str, weights: str, seed: int) -> Classifier:
             lambda: entry.get_state_dict(progress=True, check_hash=True, weights_only=True),
         )
     if state is not None:
-        kept = {key: value for key, value in state.items() if not key.startswith(auxiliary or "\0")}
-        fill(network, kept, weights)
+        fill(network, state, weights, without=auxiliary)
     transforms = entry.transforms()
     size = transforms.crop_size[0]
     if name == "inception_v3":

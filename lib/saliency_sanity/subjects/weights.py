@@ -2,7 +2,9 @@
 
 import importlib.util
 import pickle
-from collections.abc import Callable, Mapping
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -20,23 +22,26 @@ class WeightsUnavailable(OSError):  # noqa: N818
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a ``.pt``/``.pth`` or ``.safetensors`` file, never executing it.
 
-    A checkpoint that holds its state dict under ``state_dict`` or ``model`` is unwrapped. Raises
-    FileNotFoundError, or ValueError for a file that is truncated, would need arbitrary code to be
-    loaded, or holds something else than named tensors.
+    The state dict of a checkpoint is found under whatever key it has, provided that it is the only
+    one. Raises FileNotFoundError, or ValueError for a file that is truncated, would need arbitrary
+    code to be loaded, or holds several state dicts or none.
     """
     path = path.expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist; check the path")
     try:
+        scripted = _is_torchscript(path)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             state = load_file(path)
-        else:
+        elif not scripted:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        needs = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ValueError(
-            f"weights file {path} is damaged or no plain state dict; it was not loaded, since that "
+            f"weights file {path} is damaged or no plain state dict"
+            f"{f' (it needs {needs[1]})' if needs else ''}; it was not loaded, since that "
             "could run code from the file. Save it again with torch.save(model.state_dict(), path)"
         ) from error
     except Exception as error:  # damaged files raise anything: KeyError, IndexError, EOFError, …
@@ -44,24 +49,64 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"weights file {path} ({path.stat().st_size} bytes) is truncated or damaged: "
             f"{type(error).__name__}: {error}"
         ) from error
-    if isinstance(state, Mapping):
-        for key in ("state_dict", "model"):
-            if isinstance(state.get(key), Mapping):
-                state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if scripted:
         raise ValueError(
-            f"weights file {path} holds {type(state).__name__}, not a state dict of named tensors; "
-            "save one with torch.save(model.state_dict(), path)"
+            f"weights file {path} is a TorchScript archive, a network rather than a state dict; "
+            "save one with torch.save(torch.jit.load(path).state_dict(), 'weights.pth')"
+        )
+    if not _is_state(state) and isinstance(state, Mapping):
+        state = _unwrapped(state, path)
+    if not _is_state(state):
+        keys = f" ({', '.join(map(str, list(state)[:8]))})" if isinstance(state, Mapping) else ""
+        raise ValueError(
+            f"weights file {path} holds {type(state).__name__}, not a state dict of named tensors"
+            f"{keys}; save one with torch.save(model.state_dict(), path)"
         )
     return dict(state)
 
 
-def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )
+
+
+def _unwrapped(checkpoint: Mapping, path: Path) -> object:
+    """The only state dict of a checkpoint; an optimizer's state is none, nor is a dict of none."""
+    found = {key: value for key, value in checkpoint.items() if value and _is_state(value)}
+    if len(found) > 1:
+        raise ValueError(
+            f"weights file {path} holds {len(found)} state dicts ({', '.join(map(repr, found))}); "
+            f"save the one that is meant: torch.save(torch.load(path)[{next(iter(found))!r}], path)"
+        )
+    return next(iter(found.values()), checkpoint)
+
+
+# What DataParallel and torch.compile put into the names of all that they wrap.
+_WRAPPERS = re.compile(r"(^|(?<=\.))(module|_orig_mod)\.")
+
+
+def fill(
+    network: nn.Module, state: Mapping[str, Tensor], source: str, without: tuple[str, ...] = ()
+) -> None:
     """Load ``state`` into ``network``; every tensor must fit by name and shape.
 
-    Raises ValueError that names the first tensors that do not.
+    Names that begin with one of ``without`` are left out. Where the names differ only by what
+    wraps the network, in the file or here (``module.``, ``_orig_mod.``, or one prefix that all in
+    the file have, such as Lightning's ``model.``), they are read without it.
+
+    Raises ValueError that names the first tensors that do not fit.
     """
     own = network.state_dict()
+    state = _renamed(state, list(own))
+    state = {name: value for name, value in state.items() if not name.startswith(without)}
     misfits = [
         f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
         for key in own
@@ -72,16 +117,33 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     if misfits or missing or surplus:
         parts = [
             f"{len(found)} {what} ({'; '.join(found[:3])}{'; …' if len(found) > 3 else ''})"
-            for what, found in (("of another shape", misfits), ("missing", missing))
+            for what, found in (
+                ("of another shape", misfits),
+                ("missing", missing),
+                ("not of this network", surplus),
+            )
             if found
         ]
-        if surplus:
-            parts.append(f"{len(surplus)} not of this network ({'; '.join(surplus[:3])})")
         raise ValueError(
             f"weights {source} belong to another network than {type(network).__name__}: tensors "
             + ", ".join(parts)
         )
     network.load_state_dict(state)
+
+
+def _renamed(state: Mapping[str, Tensor], own: Sequence[str]) -> Mapping[str, Tensor]:
+    """``state`` under the network's ``own`` names, where one prefix less gives all of them."""
+    bare = {_WRAPPERS.sub("", name): name for name in own}
+    found = {_WRAPPERS.sub("", name): value for name, value in state.items()}
+    if not own or len(found) < len(state) or len(bare) < len(own):
+        return state
+    first = next(iter(bare))
+    prefixes = [name[: -len(first)] for name in found if f".{name}".endswith(f".{first}")]
+    prefixes = [prefix for prefix in prefixes if all(prefix + name in found for name in bare)]
+    if len(prefixes) != 1:
+        return state
+    short = {name.removeprefix(prefixes[0]): value for name, value in found.items()}
+    return {bare.get(name, name): value for name, value in short.items()}
 
 
 def wheel_weights() -> dict[str, Tensor]:
@@ -132,4 +194,4 @@ def download(
 
 def is_path(weights: str) -> bool:
     """Whether a ``weights`` argument means a file rather than a named entry."""
-    return "/" in weights or Path(weights).suffix in {".pt", ".pth", ".safetensors", ".bin"}
+    return "/" in weights or Path(weights).suffix != ""

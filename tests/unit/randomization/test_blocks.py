@@ -1,3 +1,5 @@
+import io
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -194,7 +196,13 @@ def recorded(network):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("form", [scripted, recorded])
+def loaded(network):
+    file = io.BytesIO()
+    torch.jit.save(recorded(network), file)
+    return torch.jit.load(io.BytesIO(file.getvalue()))
+
+
+@pytest.mark.parametrize("form", [scripted, recorded, loaded])
 def test_a_scripted_network_or_part_is_one_block_and_said_to_be(form):
     body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten())
     x = draw(2, 3, 8, 8)

@@ -276,3 +276,23 @@ def test_submodule_is_that_of_the_network(resnet):
     for path in ("layer44", "", "network.layer4"):
         with pytest.raises(ValueError, match=f"unknown layer '{path}'"):
             submodule(resnet, path)
+
+
+@pytest.mark.parametrize("name", ["x.ckpt", "x.pth", "runs/x", "saved"])
+def test_a_file_instead_of_a_name_says_where_it_goes(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved").touch()
+    with pytest.raises(ValueError, match=rf"model '{name}' is a file; .*load_model\('resnet18', "):
+        load_model(name)
+
+
+@pytest.mark.parametrize("file", ["x.ckpt", "x.pth", "x.ema"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model._orig_mod."])
+def test_a_checkpoint_without_a_slash_is_read(file, prefix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = load_model("mlp", "none", device="cpu", seed=3)
+    state = {f"{prefix}{key}": value for key, value in saved.network.state_dict().items()}
+    torch.save({"model_state_dict": state, "epoch": 3}, file)
+    loaded = load_model("mlp", file, device="cpu")
+    assert loaded.weights == file
+    assert weights_hash(loaded) == weights_hash(saved)

@@ -150,3 +150,12 @@ def test_an_error_in_somebodys_function_comes_as_it_is(mine):
 
 def test_a_name_is_found_in_a_package():
     assert find("method", "torch.nn:ReLU") is torch.nn.ReLU
+
+
+@pytest.mark.parametrize("end", ["sys.exit()", "sys.exit(2)", "raise SystemExit('usage: x')"])
+def test_a_module_that_ends_the_program_is_named(end, tmp_path, monkeypatch):
+    (tmp_path / "my_script.py").write_text(f"import sys\n{end}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind, load in (("model", load_model), ("method", lambda path: find("method", path))):
+        with pytest.raises(ValueError, match=rf"{kind} 'my_script:run'.*sys.exit.*__main__"):
+            load("my_script:run")

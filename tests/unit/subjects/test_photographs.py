@@ -1,9 +1,11 @@
 """Pictures of every kind come out upright, square, in colour and in [0, 1]."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from saliency_sanity import load_photographs
 from saliency_sanity.subjects.datasets import load_dataset
 from saliency_sanity.subjects.photographs import dithered, read_picture
@@ -130,6 +132,90 @@ def test_grey_of_any_depth_becomes_three_equal_channels(values, suffix, tmp_path
     assert np.abs(found[:, :, 0] - GREY).max() < 0.01
 
 
+def tiff(path, values, bits=32, form=3, zero=1):
+    """A grey TIFF by hand: bits a value, 1 unsigned, 2 signed or 3 floating, what zero means."""
+    if bits == 12:  # two values in three bytes
+        even, odd = values.astype(int).reshape(-1, 2).T
+        data = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], 1)
+        data = data.astype(np.uint8).tobytes()
+    else:
+        data = values.astype(f"<{' uif'[form]}{bits // 8}").tobytes()
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: zero, 273: 134, 277: 1, 278: height}
+    tags |= {279: len(data), 339: form}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + data)
+    return path
+
+
+@pytest.mark.parametrize("white", [1.2, 1.25, 255, 255 * 1.2, 65535, 65535 * 1.2])
+@pytest.mark.parametrize("black", [0, -0.2])
+def test_a_slight_overshoot_of_floating_point_is_clipped(white, black, tmp_path):
+    unit = min((1, 255, 65535), key=lambda one: abs(white / one - 1))
+    values = np.linspace(black * unit, white, 40)[None, :].repeat(40, 0)
+    found = read_picture(tiff(tmp_path / "p.tif", values), 40)
+    expected = (np.clip(values / unit, 0, 1) * 255).round() / 255
+    assert np.abs(found[:, :, 0] - expected).max() < 0.004
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_by_name(wrong, tmp_path):
+    values = GREY.copy()
+    values[3, :2] = wrong
+    tiff(tmp_path / "holiday.tif", values)
+    with pytest.raises(ValueError, match=r"holiday.tif .*: 2 of its 1600 values are not finite"):
+        load_photographs(str(tmp_path), size=8)
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "form"),
+    [
+        (GREY * 2 - 1, 32, 3),
+        (GREY * 30, 32, 3),
+        (GREY * 4095, 32, 3),
+        (GREY * 1e6, 32, 3),
+        (GREY * (2**31 - 1), 32, 2),
+        (GREY * (2**32 - 1), 32, 1),
+        (GREY * (2**15 - 1), 16, 2),
+        (GREY * 127, 8, 2),
+    ],
+)
+def test_grey_of_which_nothing_tells_white_is_refused_by_name(values, bits, form, tmp_path):
+    tiff(tmp_path / "scan.tif", values, bits, form)
+    with pytest.raises(ValueError, match=r"scan.tif .*(nothing tells|signed).*8 .*unsigned bits"):
+        load_photographs(str(tmp_path), size=8)
+
+
+@pytest.mark.parametrize("top", [1.0, 0.01])
+@pytest.mark.parametrize(
+    ("white", "bits", "form", "zero"),
+    [
+        (4095, 12, 1, 1),
+        *((*one, z) for one in [(255, 8, 1), (65535, 16, 1), (1, 32, 3)] for z in (0, 1)),
+    ],
+)
+def test_the_file_says_what_white_is(white, bits, form, zero, top, tmp_path):
+    """Dark pictures stay dark, and zero is white where the file says so."""
+    stored = GREY * top * white
+    found = read_picture(tiff(tmp_path / "p.tif", stored, bits, form, zero), 40)[:, :, 0]
+    assert np.abs(found - (GREY * top if zero else 1 - GREY * top)).max() < 0.008
+
+
+@pytest.mark.parametrize("most", [100, 1023, 65535])
+def test_portable_grey_is_scaled_by_its_largest_value(most, tmp_path):
+    values = (GREY * most * 0.5).astype(">u2" if most > 255 else np.uint8)
+    (tmp_path / "p.pgm").write_bytes(f"P5 40 40 {most}\n".encode() + values.tobytes())
+    assert np.abs(read_picture(tmp_path / "p.pgm", 40)[:, :, 0] - GREY * 0.5).max() < 0.02
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_transparent_grey_is_white(kind, tmp_path):
+    values = np.full((8, 8), np.iinfo(kind).max // 2, kind)
+    values[:, :4] = 3
+    Image.fromarray(values).save(tmp_path / "p.png", transparency=3)
+    assert read_picture(tmp_path / "p.png", 8)[0, [0, -1], 0].round(1).tolist() == [1, 0.5]
+
+
 def test_dark_picture_of_16_bits_stays_dark(tmp_path):
     Image.fromarray((GREY * 200).astype(np.uint16)).save(tmp_path / "p.png")
     assert read_picture(tmp_path / "p.png", 40).max() < 0.01
@@ -199,7 +285,10 @@ def test_empty_and_missing_folders_are_named(tmp_path):
         load_photographs("foolbix", size=8)
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "jpeg cut", "png cut", "tiff cut", "gif cut"])
+FORMATS = ["jpeg", "png", "tiff", "gif", "webp", *["avif"] * features.check("avif")]
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", *(f"{one} cut" for one in FORMATS)])
 def test_damaged_file_is_named(kind, tmp_path):
     format = kind.split()[0] if kind.endswith("cut") else "jpeg"
     Image.fromarray(np.kron(BLOCKS, np.ones((8, 8, 1), np.uint8))).save(tmp_path / "good.png")
@@ -211,6 +300,24 @@ def test_damaged_file_is_named(kind, tmp_path):
     path.write_bytes(cut)
     with pytest.raises(ValueError, match=rf"holiday.{format} is not a picture"):
         load_photographs(str(tmp_path), size=8)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL", "ignore:Image size")
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_byte_that_is_wrong_raises_no_other_error(format, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a wrong width takes no time
+    path = tmp_path / f"holiday.{format}"
+    noise = np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    whole, refused = path.read_bytes(), []
+    for place in range(0, len(whole), 1 + len(whole) // 50):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            read_picture(path, 8)
+        except ValueError as error:
+            refused.append(str(error))
+    assert refused
+    assert all(f"holiday.{format} is not a picture" in said for said in refused)
 
 
 @pytest.mark.parametrize("count", [-1, 21, 1000])

@@ -24,12 +24,33 @@ def same(one, other):
     return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+@pytest.mark.parametrize(
+    "wrap", [None, "state_dict", "model", "model_state_dict", "net", "anything"]
+)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_state_dict_comes_back(wrap, zipped, tmp_path):
-    saved = STATE if wrap is None else {wrap: STATE, "epoch": 3}
+    network = nn.Linear(3, 2)
+    adam = torch.optim.Adam(network.parameters())
+    network(torch.ones(3)).sum().backward()
+    adam.step()
+    saved = STATE if wrap is None else {"optimizer": adam.state_dict(), wrap: STATE, "epoch": 3}
     torch.save(saved, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     assert same(read_weights(tmp_path / "w.pth"), STATE)
+
+
+def test_several_state_dicts_are_named(tmp_path):
+    twins = {"model": STATE, "epoch": 3, "model_ema": {key: -value for key, value in STATE.items()}}
+    torch.save(twins, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w.pt holds 2 state dicts \('model', 'model_ema'\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.ckpt"])
+def test_torchscript_is_named_as_what_it_is(name, tmp_path):
+    torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is a TorchScript archive"):
+        read_weights(tmp_path / name)
 
 
 def test_safetensors_come_back(tmp_path):
@@ -113,6 +134,58 @@ def test_another_networks_weights_change_nothing():
     assert same(network.state_dict(), STATE)
 
 
+def block() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+
+
+class Lightning(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+
+WRAPPERS = [nn.DataParallel, Lightning, nn.Sequential, lambda one: nn.DataParallel(Lightning(one))]
+
+
+@pytest.mark.parametrize("file", [nn.Identity, torch.compile, *WRAPPERS])
+@pytest.mark.parametrize("here", [nn.Identity, torch.compile, nn.DataParallel])
+def test_names_that_differ_by_what_wraps_the_network_are_read(file, here):
+    """Both ways: in the file, in the network that is filled, and in parts of it."""
+    torch.manual_seed(0)
+    saved, filled = block(), block()
+
+    def wrapped(one, wrap):
+        return one if wrap is nn.Identity else wrap(one)
+
+    if file is torch.compile:
+        saved[0] = torch.compile(saved[0])
+    fill(wrapped(filled, here), wrapped(saved, file).state_dict(), "w.pth")
+    for own, other in zip(filled.state_dict().values(), saved.state_dict().values(), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_what_fits_in_two_places_or_beside_others_is_refused():
+    state = block().state_dict()
+    twice = {f"{prefix}.{key}": value for prefix in ("q", "k") for key, value in state.items()}
+    with pytest.raises(ValueError, match=r"7 missing .*, 14 not of this network"):
+        fill(block(), twice, "w.pth")
+    beside = {f"model.{key}": value for key, value in state.items()} | {
+        "loss.weight": STATE["bias"]
+    }
+    with pytest.raises(ValueError, match=r"tensors 1 not of this network \(loss.weight\)"):
+        fill(block(), beside, "w.pth")
+    short = {f"module.{key}": value for key, value in state.items()}
+    with pytest.raises(ValueError, match=r"0.weight is \(2, 3\), not \(2, 4\)"):
+        fill(nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)), short, "w.pth")
+
+
+def test_what_is_left_out_is_so_under_any_prefix():
+    filled, state = block(), block().state_dict()
+    beside = {f"module.{key}": value for key, value in (state | {"aux.w": STATE["bias"]}).items()}
+    fill(filled, beside, "w.pth", without=("aux.",))
+    assert same(filled.state_dict(), state)
+
+
 @pytest.mark.parametrize(
     "error", [URLError("no route"), TimeoutError("slow"), RuntimeError("hash")]
 )
@@ -139,7 +212,15 @@ def test_missing_wheel_says_how_to_get_it(monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "path"),
-    [("a/b", True), ("x.pth", True), ("x.safetensors", True), ("none", False), ("tf_in1k", False)],
+    [
+        ("a/b", True),
+        ("x.pth", True),
+        ("x.safetensors", True),
+        ("x.ckpt", True),
+        ("x.ema", True),
+        ("none", False),
+        ("tf_in1k", False),
+    ],
 )
 def test_paths_are_told_from_names(given, path):
     assert is_path(given) == path

@@ -33,7 +33,13 @@ from saliency_sanity.book.runs.cases import (
 from saliency_sanity.book.runs.copy_labels import marked
 from saliency_sanity.book.runs.parameters import SHARD, check_parameters, read_parameters
 from saliency_sanity.book.runs.profiles import profile_parameters
-from saliency_sanity.book.runs.stamp import METADATA_KEY, finish, last_started
+from saliency_sanity.book.runs.stamp import (
+    METADATA_KEY,
+    finish,
+    last_printed,
+    last_started,
+    stopped,
+)
 from saliency_sanity.experiments.shard import Shard
 
 
@@ -270,11 +276,19 @@ def _execute(
                 stdout_file=sys.stdout if progress else None,
                 stderr_file=sys.stderr if progress else None,
                 config=sockets,
-                # A dying kernel shows as an exception; its own log tells of every shutdown.
-                extra_arguments=["--IPKernelApp.log_level=50"],
+                kernel_manager_class=_this_interpreter(),
+                extra_arguments=[
+                    # A dying kernel shows as an exception; its own log tells of every shutdown.
+                    "--IPKernelApp.log_level=50",
+                    # IPython's own exit() lets cells go on until the kernel is gone.
+                    "--IPKernelApp.exec_lines=from sys import exit, exit as quit",
+                ],
             )
     except PapermillExecutionError as error:
-        reason = f"{error.ename}: {error.evalue}".strip()
+        reason = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
+        # What is wrong with a magic IPython only prints, and this is papermill's name for it.
+        if error.ename == "CellExecutionError":
+            reason = last_printed(log) or reason
         raise NotebookFailedError(source.name, last_started(log), _one_line(reason), log) from None
     except OSError as error:
         raise ResultsError(f"cannot write {str(log)!r} while {source.name} ran: {error}") from error
@@ -289,6 +303,24 @@ def _execute(
         if not log.exists():
             shutil.copyfile(source, log)
         raise NotebookFailedError(source.name, cell, _one_line(reason), log) from error
+    if stopped(log):
+        # papermill takes a SystemExit with status 0 for a success.
+        reason = "SystemExit: the cell ends the notebook; take out sys.exit(), or raise an error"
+        raise NotebookFailedError(source.name, last_started(log), reason, log)
+
+
+def _this_interpreter() -> type:
+    """What starts a kernel of this environment, whatever else is installed under its name."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class Manager(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _nowhere_else(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])
+
+    return Manager
 
 
 @contextmanager

@@ -34,6 +34,28 @@ def last_started(log: Path) -> int | None:
     return started[-1] if started else None
 
 
+def last_printed(log: Path) -> str:
+    """Return the last line on standard error of the cell that failed; empty where there is none."""
+    text = "".join(
+        item.text
+        for cell in nbformat.read(log, as_version=4).cells
+        if cell.metadata.get("papermill", {}).get("exception")
+        for item in cell.get("outputs", [])
+        if item.output_type == "stream" and item.name == "stderr"
+    )
+    return text.strip().rpartition("\n")[2]
+
+
+def stopped(log: Path) -> bool:
+    """Return whether a copy ends before the last cell of its notebook, or with a failing one."""
+    return _unfinished(nbformat.read(log, as_version=4))
+
+
+def _unfinished(notebook: nbformat.NotebookNode) -> bool:
+    record = notebook.metadata.get("papermill", {})
+    return bool(not record.get("end_time") or record.get("exception"))
+
+
 def finish(notebook: nbformat.NotebookNode, source: Path, stamp: Mapping[str, Any]) -> None:
     """Stamp an executed notebook and take the machine's folders out of it, in place.
 
@@ -52,9 +74,9 @@ def finish(notebook: nbformat.NotebookNode, source: Path, stamp: Mapping[str, An
         The copy stopped half way.
     """
     notebook.metadata[METADATA_KEY] = dict(stamp)
-    record = notebook.metadata.get("papermill", {})
-    if not record.get("end_time") or record.get("exception"):
+    if _unfinished(notebook):
         raise RuntimeError(f"{source.name}: the executed copy is not finished, yet no error came")
+    record = notebook.metadata["papermill"]
     record["input_path"] = record["output_path"] = source.name
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])

@@ -37,7 +37,8 @@ def checkout(tmp_path):
 
 def test_it_says_what_was_run_and_on_what():
     content = provenance(parameters={"samples": 15}, seeds=[np.int64(0), 1], images=20)
-    assert content["versions"]["torch"] == torch.__version__
+    # PyPI names a build without what it is for.
+    assert torch.__version__.startswith(content["versions"]["torch"])
     assert content["versions"]["numpy"] == np.__version__
     assert content["python"] == platform.python_version()
     assert content["threads"] == torch.get_num_threads()
