@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
-from saliency_sanity.attribution.rectifiers import Interception, Rule
+from saliency_sanity.attribution.rectifiers import Interception, Rule, admit
 from saliency_sanity.networks.classifier import scaling_of
 
 Perturb = Callable[[Tensor, slice, int], Tensor]
@@ -278,7 +278,7 @@ class Rectified:
     """A map computed with another backward rule at every rectifier of the network.
 
     Raises NotApplicable where the network has no rectifier: the result would be the plain map under
-    another name.
+    another name; and where it has one that cannot be given the rule.
     """
 
     method: Attribution
@@ -291,8 +291,10 @@ class Rectified:
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
-        with attributing(model, x, target), Interception(self.rule) as interception:
-            result = self.method(model, x, target)
+        with attributing(model, x, target):
+            admit(model, x, self.rule)
+            with Interception(self.rule, model) as interception:
+                result = self.method(model, x, target)
         if not interception.hits:
             network = getattr(model, "name", type(model).__name__)
             raise NotApplicable(
