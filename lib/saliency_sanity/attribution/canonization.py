@@ -21,7 +21,6 @@ from saliency_sanity.networks.framed import FramedConv2d
 need("layer-wise relevance propagation", "lrp", "zennit")
 ensure_torchvision()
 
-from zennit.canonizers import SequentialMergeBatchNorm  # noqa: E402
 from zennit.core import collect_leaves  # noqa: E402
 from zennit.torchvision import (  # noqa: E402
     ResNetBasicBlock,
@@ -38,21 +37,32 @@ _current: ContextVar[tuple[nn.Module, frozenset[nn.Module]] | None]
 _current = ContextVar("canonical", default=None)
 
 
-class _Merge(SequentialMergeBatchNorm):
-    """A batch norm folded into the layer before it."""
-
-    @staticmethod
-    def merge_batch_norm(modules, batch_norm):
-        SequentialMergeBatchNorm.merge_batch_norm(modules, batch_norm)
-        # zennit leaves a variance of 1, with which the norm would still divide by sqrt(1 + eps).
-        batch_norm.running_var.data -= batch_norm.eps
-
-
 def _folds(norm: nn.Module, into: nn.Module | None) -> bool:
     if type(into) not in LINEAR or type(norm) not in NORMS:
         return False
     fits = norm.num_features == len(into.weight)
     return fits and norm.affine and norm.running_mean is not None
+
+
+@contextmanager
+def _merged(layer: nn.Module, norm: nn.Module) -> Iterator[None]:
+    """Make what a batch norm does part of the layer before it."""
+    bias, changed = layer.bias, (layer.weight, *norm.parameters(), *norm.buffers())
+    before = [tensor.data for tensor in changed]
+    scale = norm.weight.data / (norm.running_var + norm.eps).sqrt()
+    shifted = (0 if bias is None else bias.data) - norm.running_mean
+    rows = scale.view(-1, *[1] * (layer.weight.ndim - 1))
+    try:
+        layer.weight.data = layer.weight.data * rows
+        layer.bias = nn.Parameter(shifted * scale + norm.bias.data, requires_grad=False)
+        norm.weight.data, norm.bias.data = torch.ones_like(scale), torch.zeros_like(scale)
+        norm.running_mean.data = torch.zeros_like(scale)
+        norm.running_var.data = torch.ones_like(scale) - norm.eps
+        yield
+    finally:
+        layer.bias = bias
+        for tensor, data in zip(changed, before, strict=True):
+            tensor.data = data
 
 
 @contextmanager
@@ -102,9 +112,7 @@ def canonical(model: nn.Module) -> Iterator[frozenset[nn.Module]]:
         with recording():
             for leaf in collect_leaves(model):
                 if _folds(leaf, last):
-                    merge = _Merge()
-                    merge.register((last,), leaf)
-                    undo.callback(merge.remove)
+                    undo.enter_context(_merged(last, leaf))
                     folded.add(leaf)
                 last = leaf
         for kind in (ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
-from saliency_sanity.attribution.rectifiers import Interception, Rule
+from saliency_sanity.attribution.rectifiers import Interception, Rule, admit
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.forward import manner
 
@@ -279,7 +279,7 @@ class Rectified:
     """A map computed with another backward rule at every rectifier of the network.
 
     Raises NotApplicable where the network has no rectifier: the result would be the plain map under
-    another name.
+    another name; and where it has one that cannot be given the rule.
     """
 
     method: Attribution
@@ -294,7 +294,8 @@ class Rectified:
         """Explain ``target`` for ``x``."""
         with attributing(model, x, target):
             manner(model, x)  # found out before rectifiers are counted
-            with Interception(self.rule) as interception:
+            admit(model, x, self.rule)
+            with Interception(self.rule, model) as interception:
                 result = self.method(model, x, target)
         if not interception.hits:
             network = getattr(model, "name", type(model).__name__)

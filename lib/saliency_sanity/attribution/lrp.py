@@ -2,12 +2,14 @@
 
 zennit's rules act where modules are called. Whatever a network does outside of modules hands
 relevance down by its plain derivative, which is right for a reshape and wrong for a sum: so each
-call of a pass is looked at, and a network with one that no rule covers is refused.
+call of a pass is looked at, and each node of its graph that no call accounts for, and a network
+with one that no rule covers is refused.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -28,11 +30,13 @@ from saliency_sanity.attribution.base import (
     select,
 )
 from saliency_sanity.attribution.canonization import LINEAR, canonical, changes, compare
+from saliency_sanity.attribution.graph import mark, marked, nodes, tensors, uncompiled
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.compat import ensure_torchvision
 from saliency_sanity.networks.forward import laid_out, logits_of, name_of
+from saliency_sanity.networks.framed import FramedConv2d
 
 need("layer-wise relevance propagation", "lrp", "zennit")
 ensure_torchvision()
@@ -49,6 +53,9 @@ from zennit.rules import (  # noqa: E402
     ZBox,
     ZPlus,
 )
+
+# From 1.0 on hooks are given keyword arguments, too, and give what a module is to give instead.
+_KEYWORDS = ({},) if "kwargs" in signature(Hook.forward).parameters else ()
 
 RULES = ("epsilon", "zplus", "alpha_beta")
 INPUT_RULES = ("same", "z", "zbox", "wsquare", "flat")
@@ -72,6 +79,8 @@ _DROPOUTS = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
 
 
 def _is_ruled(module: nn.Module) -> bool:
+    if "forward" in vars(module) and type(module) is not FramedConv2d:
+        return False  # what it does is not what its type says
     if type(module) in LINEAR:
         # Rules change weights by name, and one that is made of others would not heed them.
         return module._parameters.keys() == {"weight", "bias"}
@@ -88,14 +97,17 @@ class _Pass(TorchFunctionMode):
         super().__init__()
         self.lrp, self.model, self.leaf, self.folded = lrp, model, leaf, folded
         self.rectifiers = 0
-        self._open: list[Hook] = []  # of the layers that are running
+        self._open: list[tuple[Hook, list]] = []  # of layers that are running, and nodes before
         self._hooks: list[Hook] = []
         self._linear: set[Any] = set()  # nodes of the graph that stand for linear layers
 
     def __enter__(self):
-        self._handles = []
+        self._handles, self._parameters = [], []
         for module in self.model.modules():
             if module in self.folded or _is_ruled(module):
+                self._parameters += [
+                    (module, *one) for one in module.named_parameters(recurse=False)
+                ]
                 # Innermost of the module's hooks, so that what others do is outside the layer.
                 self._handles += [
                     module.register_forward_pre_hook(self._before),
@@ -109,14 +121,30 @@ class _Pass(TorchFunctionMode):
         return super().__exit__(*exception)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        if not self._open:
+        kwargs = kwargs or {}
+        if self._open:
+            return func(*args, **kwargs)
+        before = _sources((args, kwargs))
+        output = func(*args, **kwargs)
+        if any(one.requires_grad for one in tensors(output)):
             name = getattr(func, "__name__", str(func))
-            still = name in _DROPOUTS and (kwargs or {}).get("training") is False
-            first = output[0] if isinstance(output, tuple | list) and output else output
-            if isinstance(first, Tensor) and first.requires_grad and not (still or name in _MOVES):
-                raise NotApplicable(self._refusal(name))
+            still = name in _DROPOUTS and kwargs.get("training") is False
+            if not (still or name in _MOVES):
+                raise NotApplicable(self._refusal(repr(name)))
+            mark(nodes(output, before))
         return output
+
+    def vet(self, logits: Tensor) -> None:
+        """Raise NotApplicable where the graph has more than layers and calls account for."""
+        for node in nodes(logits):
+            if not marked(node) and "AccumulateGrad" not in node.name():
+                raise NotApplicable(self._refusal(f"{node.name()!r} out of sight"))
+
+    def restore(self) -> None:
+        """Put the layers' own parameters back; zennit 1.0 leaves copies of the same values."""
+        for module, name, parameter in self._parameters:
+            if getattr(module, name) is not parameter:
+                setattr(module, name, parameter)
 
     def close(self) -> None:
         """Let go of what the rules remember; until then zennit's hooks live by this object."""
@@ -132,8 +160,8 @@ class _Pass(TorchFunctionMode):
         }
         layers = f" (layers without a rule: {', '.join(sorted(strange))})" if strange else ""
         return (
-            f"LRP cannot explain {name_of(self.model)}: no rule is in force where it calls "
-            f"{call!r}{layers}, so relevance would be handed down by the plain gradient there. "
+            f"LRP cannot explain {name_of(self.model)}: no rule is in force where it calls {call}"
+            f"{layers}, so relevance would be handed down by the plain gradient there. "
             "Rules are for modules: Linear, Conv, ReLU, average pooling, batch norm right after a "
             "linear layer, and the sums of torchvision's ResNets; not for rectifiers, averages "
             "and sums that are called as functions. Use gradient_x_input for this network"
@@ -148,17 +176,21 @@ class _Pass(TorchFunctionMode):
         else:
             hook = Pass()
             self.rectifiers += kind is nn.ReLU
-        self._open.append(hook)
-        return hook.pre_forward(module, inputs)
+        self._open.append((hook, _sources(inputs)))
+        given = hook.pre_forward(module, inputs, *_KEYWORDS)
+        return given[0] if _KEYWORDS and given is not None else given
 
     def _after(self, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        hook = self._open[-1]
-        hook.post_forward(module, inputs, output)
-        hook.forward(module, inputs, output)
+        hook, before = self._open[-1]
+        hook.forward(module, inputs, *_KEYWORDS, output)
+        given = hook.post_forward(module, inputs, *_KEYWORDS, output)
+        output = output if given is None else given
+        mark(nodes(output, before))
         if type(module) in LINEAR:
             self._linear.add(output.grad_fn)
         # A hook for each call: a layer that is called twice has two inputs to remember.
-        self._hooks.append(self._open.pop())
+        self._hooks.append(hook)
+        self._open.pop()
         return output
 
     def _sees_pixels(self, x: Tensor) -> bool:
@@ -199,6 +231,11 @@ class _Pass(TorchFunctionMode):
         black = torch.zeros_like(self.leaf[:1], requires_grad=False)
         low, high = scaling.to_network(black), scaling.to_network(black + 1)
         return low.reshape(1, *x.shape[1:]), high.reshape(1, *x.shape[1:])
+
+
+def _sources(values: object) -> list:
+    """The nodes that a call's arguments come from."""
+    return [one.grad_fn for one in tensors(values) if one.grad_fn is not None]
 
 
 @dataclass(frozen=True)
@@ -285,9 +322,10 @@ class Lrp:
             with recording():
                 leaf = leaf_of(model, x)
                 run = stack.enter_context(closing(_Pass(self, model, leaf, folded)))
-                with run:
+                with uncompiled(), run:
                     logits = logits_of(model, leaf)
                 select(logits, anything)
+                run.vet(logits)
             if before is not None:
                 compare(model, before, logits[:1].detach())
             if not run.rectifiers:
@@ -298,9 +336,12 @@ class Lrp:
 
             def maps(labels: Tensor) -> Tensor:
                 check_target(x, labels)
-                with recording():
-                    score = select(logits, labels)
-                    return gradient_of(model, score, leaf, score.detach(), retain_graph=True)
+                try:
+                    with recording():
+                        score = select(logits, labels)
+                        return gradient_of(model, score, leaf, score.detach(), retain_graph=True)
+                finally:
+                    run.restore()
 
             yield maps
 

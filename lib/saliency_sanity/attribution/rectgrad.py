@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.compose import at_least
+from saliency_sanity.attribution.graph import Node
 
 # Added to the mean of a pool's window, as in [kim2019code]: where all is zero, nothing is shared.
 _TINY = 1e-10
@@ -70,16 +71,31 @@ class Threshold:
             )
         return None
 
+    @property
+    def per_image(self) -> bool:
+        """Whether what passes hangs on an image's other units."""
+        return self.q is not None
+
+    def overlooked(self, node: Node) -> bool:
+        """Whether a node is one of the calls that the two switches are about."""
+        name = node.name()
+        if self.padding_trick and name == "ConvolutionBackward0" and not node._saved_transposed:
+            padded = any(b.name().startswith("ConstantPad") for b, _ in node.next_functions if b)
+            return len(node._saved_padding) == 2 and (padded or max(node._saved_padding) > 0)
+        return self.proportional and "MaxPool" in name
+
 
 def percentile(values: Tensor, q: float) -> Tensor:
     """The ``q``-th percentile ``[N]`` of each row of ``values`` ``[N, ...]``, by the nearest rank.
 
-    A rank halfway between two is the even one, as of NumPy's method ``nearest``.
+    The rank is counted from the largest value down, and one halfway between two is the even one, as
+    in TensorFlow Probability's ``percentile``, which [kim2019code] calls. NumPy's method
+    ``nearest`` counts from the smallest up, which can be one rank higher or lower.
     """
     if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
         values = values.movedim(1, -1)  # the order is of no concern, a copy would be
     rows = values.reshape(len(values), -1)
-    rank = round((rows.shape[1] - 1) * (q / 100))
+    rank = rows.shape[1] - 1 - round((rows.shape[1] - 1) * (1 - q / 100))
     if rows.is_cuda:
         return rows.kthvalue(rank + 1, dim=1).values
     if rows.dtype == torch.bfloat16:  # NumPy has no such type

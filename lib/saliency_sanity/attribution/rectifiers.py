@@ -2,19 +2,28 @@
 
 Many networks (Inception v3, GoogLeNet, MobileNet v2, DenseNet's last layer) rectify through
 functions: hooks on ``nn.ReLU`` modules see nothing there, and guided backpropagation silently
-turns into the plain gradient. A function mode sees every call, whoever makes it.
+turns into the plain gradient. A function mode sees every call that Python makes, whoever makes it.
+What it can't see, a scripted part say, leaves nodes in the graph, and a network with a rectifier
+among those is refused.
 """
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from saliency_sanity._errors import NotApplicable
+from saliency_sanity.attribution.base import leaf_of, recording
+from saliency_sanity.attribution.graph import mark, marked, nodes, strangers, tensors, uncompiled
+from saliency_sanity.attribution.spellings import READERS, follow
+from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.forward import logits_of, name_of
 
 
 class Rule(Protocol):
@@ -22,7 +31,9 @@ class Rule(Protocol):
 
     ``output`` is the rectifier's own output; ``ceiling`` its upper bound, infinite for a ReLU and
     6 for a ReLU6. A rule may have ``elsewhere(func, args, kwargs)`` as well, which gives what
-    another call of the pass is to give, or None where it is to run as it is.
+    another call of the pass is to give, or None where it is to run as it is; and
+    ``overlooked(node)``, which says of a node of the graph that it stands for such a call. One with
+    ``per_image`` takes what it is given to be ``[N, ...]``.
     """
 
     def __call__(self, gradient: Tensor, output: Tensor, ceiling: float) -> Tensor: ...  # noqa: D102
@@ -79,73 +90,6 @@ class _Rectifier(torch.autograd.Function):
         return ctx.rule(gradient, output, ctx.ceiling), None, None, None
 
 
-# Each entry reads a call as (input, lower bound, upper bound, inplace).
-_Reader = Callable[..., tuple[Tensor, Any, Any, bool]]
-
-
-def _relu(input, inplace=False):
-    return input, 0, inf, inplace
-
-
-def _relu_(input):
-    return input, 0, inf, True
-
-
-def _relu6(input, inplace=False):
-    return input, 0, 6, inplace
-
-
-def _hardtanh_(input, min_val=-1.0, max_val=1.0):
-    return input, min_val, max_val, True
-
-
-def _hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
-    return input, min_val, max_val, inplace
-
-
-def _threshold(input, threshold, value, inplace=False):
-    return input, (0 if threshold == value == 0 else None), inf, inplace
-
-
-def _threshold_(input, threshold, value):
-    return *_threshold(input, threshold, value)[:3], True
-
-
-def _clamp(input, min=None, max=None, *, out=None):
-    return input, (None if out is not None else min), (inf if max is None else max), False
-
-
-def _clamp_(input, min=None, max=None):
-    return input, min, (inf if max is None else max), True
-
-
-_READERS: dict[Callable, _Reader] = {
-    F.relu: _relu,
-    torch.relu: _relu,
-    torch.Tensor.relu: _relu,
-    torch.relu_: _relu_,
-    torch.Tensor.relu_: _relu_,
-    F.relu6: _relu6,
-    F.hardtanh: _hardtanh,
-    F.hardtanh_: _hardtanh_,
-    F.threshold: _threshold,
-    torch.threshold: _threshold,
-    torch.threshold_: _threshold_,
-    torch.clamp: _clamp,
-    torch.clip: _clamp,
-    torch.clamp_min: _clamp,
-    torch.Tensor.clamp: _clamp,
-    torch.Tensor.clip: _clamp,
-    torch.Tensor.clamp_min: _clamp,
-    torch.clamp_: _clamp_,
-    torch.clip_: _clamp_,
-    torch.clamp_min_: _clamp_,
-    torch.Tensor.clamp_: _clamp_,
-    torch.Tensor.clip_: _clamp_,
-    torch.Tensor.clamp_min_: _clamp_,
-}
-
-
 _current: ContextVar["Interception | None"] = ContextVar("interception", default=None)
 
 
@@ -157,37 +101,143 @@ def interception() -> "Interception | None":
 class Interception(TorchFunctionMode):
     """Give every rectifier that takes part in a gradient the backward rule ``rule``.
 
-    A rectifier is any call that clamps at zero from below: ReLU, ReLU6, hardtanh, clamp and
-    threshold with a lower bound of 0, in-place or not. Outputs do not change. ``hits`` counts
-    the calls.
+    A rectifier is any call that clamps at zero from below: ReLU, ReLU6, hardtanh, clamp, maximum
+    and threshold with a lower bound of 0, a leaky ReLU without slope, a gate by the input's own
+    sign, in-place or not. Outputs do not change. ``hits`` counts the calls.
+
+    A gradient through anything else that acts as a rectifier raises NotApplicable, which names it,
+    and the layer where ``model`` is given.
     """
 
-    def __init__(self, rule: Rule):
+    def __init__(self, rule: Rule, model: nn.Module | None = None):
         super().__init__()
-        self.rule = rule
+        self.rule, self.model = rule, model
         self.hits = 0
+        self.lengths: set[int] = set()  # of the first dimension of what rectifiers were given
         self._elsewhere = getattr(rule, "elsewhere", None)
+        self._overlooked = getattr(rule, "overlooked", None)
 
     def __enter__(self):
-        self._token = _current.set(self)
+        self._token, self._visible = _current.set(self), uncompiled()
+        self._visible.__enter__()
         return super().__enter__()
 
     def __exit__(self, *exception):
         _current.reset(self._token)
+        self._visible.__exit__(*exception)
         return super().__exit__(*exception)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Replace the call where it is a rectifier."""
         kwargs = kwargs or {}
-        reader = _READERS.get(func)
+        if func in _DIFFERENTIATING:
+            self.vet(args[0], args[1:2])
+        reader = READERS.get(func)
+        looked_at = False
         if reader is not None and torch.is_grad_enabled():
             x, floor, ceiling, inplace = reader(*args, **kwargs)
-            numeric = isinstance(floor, int | float) and isinstance(ceiling, int | float)
-            if numeric and floor == 0 and ceiling > 0 and x.requires_grad:
+            if floor == 0 and ceiling > 0 and "out" not in kwargs and x.requires_grad:
                 self.hits += 1
+                self.lengths.update(x.shape[:1])
                 return _Rectifier.apply(x, self.rule, float(ceiling), inplace)
+            looked_at = ceiling != 0 and (floor is None or abs(floor) > 0)
         if self._elsewhere is not None and torch.is_grad_enabled():
             output = self._elsewhere(func, args, kwargs)
             if output is not None:
+                mark(one.grad_fn for one in tensors(output))
                 return output
-        return func(*args, **kwargs)
+        output = func(*args, **kwargs)
+        if looked_at:
+            mark(one.grad_fn for one in tensors(x if output is None else output))
+        follow(func, args, output)
+        return output
+
+    def vet(self, outputs: object, leaf: object = None) -> None:
+        """Raise NotApplicable where the graph of ``outputs`` has what no rule was given to."""
+        found = self._strangers(outputs)
+        if found:
+            layer = self._layer(next(tensors(leaf), None))
+            raise NotApplicable(
+                f"{self.rule} cannot be given to all rectifiers of {_name(self.model)}: "
+                f"{', '.join(found)} in its graph{layer} acts as one, or may do so, and no call "
+                "from Python was seen that makes it. The map would follow two rules. Write it as "
+                "torch.relu or nn.ReLU, outside of scripted parts and of functions with a backward "
+                "pass of their own; or use a method without a rule for rectifiers, as gradient"
+            )
+
+    def _strangers(self, outputs: object) -> list[str]:
+        found = strangers(outputs)
+        if self._overlooked is not None:
+            calls = (node for node in nodes(outputs) if not marked(node))
+            found += {node.name(): None for node in calls if self._overlooked(node)}
+        return found
+
+    def _layer(self, leaf: Tensor | None) -> str:
+        """Where in the network it is: the innermost module that has it, if a pass tells."""
+        if self.model is None or leaf is None:
+            return ""
+        found: list[str] = []
+
+        def look(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+            if not found and self._strangers(output):
+                place = "before" if self._strangers(inputs) else "in"
+                found.append(f" ({place} layer {name!r}, {type(module).__name__})")
+
+        handles = [
+            module.register_forward_hook(partial(look, name))
+            for name, module in network_of(self.model).named_modules()
+            if name and not isinstance(module, torch.jit.ScriptModule)
+        ]
+        try:
+            with recording(), Interception(self.rule):
+                logits_of(self.model, leaf_of(self.model, leaf[:1]))
+        except Exception:
+            return ""
+        finally:
+            for handle in handles:
+                handle.remove()
+        return "".join(found)
+
+
+def _name(model: nn.Module | None) -> str:
+    return name_of(model) if model is not None else "the network"
+
+
+_DIFFERENTIATING = {torch.autograd.grad, torch.Tensor.backward}
+_admitted: WeakKeyDictionary[nn.Module, set] = WeakKeyDictionary()
+
+
+def admit(model: nn.Module, x: Tensor, rule: Rule) -> None:
+    """Raise NotApplicable where ``rule`` cannot be given to all rectifiers of the network.
+
+    Tried with one picture of ``x``, and with two, once for each network, rule and size: a scripted
+    part shows another graph when it is called again. So is whether a rule that is ``per_image``
+    is given images, where a layer may have tokens first.
+    """
+    key, known = (repr(rule), x.shape[1:], x.dtype), _admitted.setdefault(model, set())
+    if key in known:
+        return
+    per_image = getattr(rule, "per_image", False)
+    for images in (1, 2):
+        leaf = leaf_of(model, x[:1].expand(images, *x.shape[1:]))
+        try:
+            with recording(), Interception(rule, model) as tried:
+                tried.vet(logits_of(model, leaf), leaf)
+        except NotApplicable:
+            raise
+        except Exception as error:
+            if per_image:
+                raise NotApplicable(
+                    f"{rule} ranks the units of each image by itself, which could not be tested: "
+                    f"{_name(model)} with {images} image raised {error!r}"
+                ) from error
+            return
+        if per_image and not tried.lengths <= {images}:
+            other = max(tried.lengths - {images})
+            raise NotApplicable(
+                f"{rule} ranks the units of each image by itself, but a rectifier of "
+                f"{_name(model)} is given {other} as its first dimension where there is {images} "
+                "image: images must come first, as with batch_first=True; or use "
+                "guided_backprop, which needs no such order"
+            )
+    known.add(key)

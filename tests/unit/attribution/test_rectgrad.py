@@ -31,10 +31,16 @@ def sequential(dtype=torch.float64) -> nn.Sequential:
     return seeded(net).to(dtype)
 
 
+def reference_percentile(values: np.ndarray, q: float) -> float:
+    """As TensorFlow Probability defines it: sorted downwards, the nearest place, half to even."""
+    downwards = np.sort(values)[::-1]
+    return downwards[int(np.rint((len(values) - 1) * (1.0 - q / 100.0)))]
+
+
 def by_hand(net, x, target, q=None, tau=0.0, trick=False, proportional=False):
     """The published rule, one image and one layer at a time, with plain vector-Jacobian products.
 
-    Threshold of a layer from NumPy's percentile; the pool's shares from its windows, one by one.
+    Threshold of a layer from its sorted products; the pool's shares from its windows, one by one.
     """
     found = []
     for image, label in zip(x, target, strict=True):
@@ -45,7 +51,7 @@ def by_hand(net, x, target, q=None, tau=0.0, trick=False, proportional=False):
         for layer, before, after in list(zip(net, inputs, inputs[1:], strict=False))[::-1]:
             if isinstance(layer, nn.ReLU):
                 product = (after * relevance).numpy().ravel()
-                level = tau if q is None else np.percentile(product, q, method="nearest")
+                level = tau if q is None else reference_percentile(product, q)
                 relevance = relevance * (after * relevance > level)
                 continue
             if trick and isinstance(layer, nn.Conv2d) and layer.padding != (0, 0):
@@ -95,9 +101,9 @@ def test_a_constant_threshold_is_the_rule_with_that_constant(tau):
     assert relative(found, by_hand(net, x, target, tau=tau)) < 1e-10
 
 
-@pytest.mark.parametrize("q", [0, 1, 10, 25, 50, 75, 98, 99.9])
-@pytest.mark.parametrize("shape", [(3, 7), (2, 2), (2, 5, 4, 6), (1, 11), (2, 8)])
-def test_percentile_is_numpys_nearest(q, shape):
+@pytest.mark.parametrize("q", [0, 1, 10, 25, 50, 75, 80, 90, 95, 98, 99, 99.9])
+@pytest.mark.parametrize("shape", [(3, 7), (2, 2), (2, 5, 4, 6), (1, 11), (2, 8), (2, 76), (3, 51)])
+def test_percentile_is_that_of_the_reference(q, shape):
     values = draw(*shape, seed=int(q))
     for one in (
         values,
@@ -106,8 +112,80 @@ def test_percentile_is_numpys_nearest(q, shape):
         if len(shape) == 4
         else values.double(),
     ):
-        expected = np.percentile(one.flatten(1).numpy(), q, axis=1, method="nearest")
-        assert percentile(one, q).tolist() == expected.tolist()
+        expected = [reference_percentile(row, q) for row in one.flatten(1).numpy()]
+        assert percentile(one, q).tolist() == expected
+
+
+@pytest.mark.parametrize("units", [26, 76, 77, 126, 176, 276, 376, 1076, 256 * 14 * 14])
+def test_ranks_halfway_are_counted_from_the_top(units):
+    """At 98 there are such ranks; from the bottom up, as NumPy counts, they are others."""
+    values = torch.arange(units, dtype=torch.float64)[None]
+    values = values[:, torch.randperm(units, generator=torch.Generator().manual_seed(0))]
+    above = units - 1 - percentile(values, 98).item()
+    assert above == np.rint((units - 1) * (1 - 98 / 100))
+    numpys = np.percentile(values.numpy(), 98, method="nearest")
+    assert (units - 1 - numpys == above) == (units % 100 != 76)
+    assert abs(units - 1 - numpys - above) <= 1
+
+
+class TokensFirst(nn.Module):
+    """Rectifiers within a transformer, which has the pictures first, second or folded in."""
+
+    def __init__(self, order: str):
+        super().__init__()
+        first = order == "pictures"
+        self.order, self.cells = order, nn.Conv2d(3, 8, 4, stride=4)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=first)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        tokens = self.cells(x).flatten(2).transpose(1, 2)  # [N, T, D]
+        if self.order == "folded":
+            return self.head(F.relu(tokens.flatten(0, 1)).view_as(tokens).mean(1))
+        tokens = tokens if self.order == "pictures" else tokens.transpose(0, 1)
+        tokens = self.layer(tokens)
+        return self.head(tokens.mean(1 if self.order == "pictures" else 0))
+
+
+@pytest.mark.parametrize("order", ["tokens", "folded"])
+@pytest.mark.parametrize("size", [4, 8])  # 1 and 4 tokens
+def test_a_layer_that_does_not_have_pictures_first_is_refused(order, size):
+    net, x = seeded(TokensFirst(order)).double().eval(), draw(4, 3, size, size, dtype=torch.float64)
+    target = torch.tensor([0, 3, 1, 2])
+    if order == "folded" and size == 4:  # as many rows as pictures: each picture is one
+        assert resolve("rectgrad", q=50)(net, x, target).any()
+        return
+    for name in ("rectgrad", "modified_rectgrad"):
+        with pytest.raises(
+            NotApplicable, match=r"TokensFirst is given . as its first.*batch_first"
+        ):
+            resolve(name, q=50)(net, x, target)
+    # One value at a time does not hang on the company.
+    for rule in (Guided(), Threshold(q=None)):
+        together = Rectified(Gradient(), rule)(net, x, target)
+        alone = [
+            Rectified(Gradient(), rule)(net, x[i : i + 1], target[i : i + 1]) for i in range(4)
+        ]
+        assert relative(together, torch.cat(alone)) < 1e-9
+
+
+def test_pictures_first_within_a_transformer():
+    net, x = seeded(TokensFirst("pictures")).double().eval(), draw(4, 3, 8, 8, dtype=torch.float64)
+    target, method = torch.tensor([0, 3, 1, 2]), resolve("rectgrad", q=50)
+    alone = [method(net, x[i : i + 1], target[i : i + 1]) for i in range(4)]
+    assert relative(method(net, x, target), torch.cat(alone)) < 1e-9
+
+
+def test_a_network_that_takes_no_picture_alone_cannot_be_tested():
+    class Pairs(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.view(-1, 2, *x.shape[1:]).flip(1).flatten(0, 1))
+
+    net = seeded(Pairs(nn.Flatten(), nn.Linear(27, 9), nn.ReLU(), nn.Linear(9, 2)))
+    x = draw(2, 3, 3, 3)
+    with pytest.raises(NotApplicable, match="could not be tested: Pairs with 1 image raised"):
+        resolve("rectgrad", q=50)(net, x, torch.tensor([0, 1]))
+    assert resolve("guided_backprop")(net, x, torch.tensor([0, 1])).any()
 
 
 NETWORKS = {
@@ -171,7 +249,7 @@ def test_each_call_has_a_threshold_of_its_own():
     expected = torch.zeros_like(x)
     for scale, part in zip((1, 1000), weight, strict=True):
         product = (scale * x[0]).relu() * part
-        level = np.percentile(product.numpy(), 90, method="nearest")
+        level = reference_percentile(product.numpy().ravel(), 90)
         expected[0] += scale * part * (product > level)
     found = resolve("modified_rectgrad", q=90)(net, x, torch.tensor([1]))
     assert relative(found, expected) < 1e-12

@@ -12,6 +12,13 @@ from saliency_sanity.attribution.rectifiers import Deconv, Guided, Interception
 from torch import nn
 
 inf = float("inf")
+
+
+def assigned(x, key, value):
+    x[key] = value
+    return x
+
+
 RECTIFIERS = {
     "nn.ReLU": nn.ReLU(),
     "nn.ReLU inplace": nn.ReLU(inplace=True),
@@ -38,6 +45,27 @@ RECTIFIERS = {
     "nn.Threshold": nn.Threshold(0, 0),
     "nn.Threshold inplace": nn.Threshold(0, 0, inplace=True),
     "torch.threshold": lambda x: torch.threshold(x, 0, 0),
+    "clamp_min by tensor": lambda x: x.clamp_min(torch.zeros(())),
+    "clamp by tensor": lambda x: torch.clamp(x, min=torch.zeros(5)),
+    "leaky without slope": lambda x: F.leaky_relu(x, 0.0),
+    "nn.LeakyReLU without slope": nn.LeakyReLU(0),
+    "leaky inplace": lambda x: F.leaky_relu_(x, 0),
+    "maximum": lambda x: torch.maximum(x, torch.zeros(())),
+    "maximum, zero first": lambda x: torch.maximum(torch.zeros_like(x), x),
+    "torch.max": lambda x: torch.max(x, torch.zeros(5)),
+    "x.max": lambda x: x.max(torch.zeros(1)),
+    "fmax": lambda x: torch.fmax(x, torch.zeros(())),
+    "where": lambda x: torch.where(x > 0, x, 0),
+    "where, turned round": lambda x: torch.where(x <= 0, torch.zeros(()), x),
+    "x.where": lambda x: x.where(x.gt(0), torch.zeros_like(x)),
+    "product": lambda x: x * (x > 0),
+    "product, mask first": lambda x: (x > 0) * x,
+    "product, floating": lambda x: torch.mul(x, (x.detach() >= 0).float()),
+    "product, turned round": lambda x: x * ~(x <= 0).to(torch.bool),
+    "product inplace": lambda x: x.mul_(x > 0),
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0),
+    "masked_fill_": lambda x: x.masked_fill_(torch.lt(x, 0), 0.0),
+    "assignment": lambda x: assigned(x, x < 0, 0),
 }
 CEILINGS = {
     "nn.ReLU6": nn.ReLU6(),
@@ -50,6 +78,7 @@ CEILINGS = {
     "x.clamp(0, 6)": lambda x: x.clamp(0, 6),
     "x.clamp_(0, 6)": lambda x: x.clamp_(0, 6),
     "torch.clip(0, 6)": lambda x: torch.clip(x, min=0, max=6),
+    "clamp by tensors": lambda x: torch.clamp(x, torch.zeros(()), torch.full((5,), 6.0)),
 }
 OTHERS = {
     "GELU": nn.GELU(),
@@ -59,8 +88,16 @@ OTHERS = {
     "hardtanh(-1, 1)": F.hardtanh,
     "clamp floor": lambda x: x.clamp(min=0.5),
     "clamp ceiling only": lambda x: x.clamp(max=0.5),
-    "clamp by tensors": lambda x: torch.clamp(x, torch.zeros(()), torch.ones(())),
-    "clamp_min by tensor": lambda x: x.clamp_min(torch.zeros(())),
+    "clamp by another tensor": lambda x: x.clamp_min(torch.ones(5)),
+    "maximum with ones": lambda x: torch.maximum(x, torch.ones(())),
+    "maximum of two": lambda x: torch.maximum(x, 2 * x),
+    "maximum along a dimension": lambda x: x.view(1, 5).max(0).values,
+    "a mask of something else": lambda x: x * (SIGNAL > 0),
+    "a mask of what was": lambda x: torch.add(x, 1) * (x > 0),
+    "a mask at one half": lambda x: torch.where(x > 0.5, x, 0),
+    "a filling with something else": lambda x: x.masked_fill(x < 0, -1.0),
+    "an assignment elsewhere": lambda x: assigned(x, SIGNAL < 0, 0),
+    "leaky by where": lambda x: torch.where(x > 0, x, 0.1 * x),
     "threshold elsewhere": lambda x: F.threshold(x, 0.2, 0.0),
     "threshold to elsewhere": lambda x: F.threshold(x, 0.0, -1.0),
     "hardswish": F.hardswish,
