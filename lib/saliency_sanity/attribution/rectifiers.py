@@ -23,7 +23,7 @@ from saliency_sanity.attribution.base import leaf_of, recording
 from saliency_sanity.attribution.graph import mark, marked, nodes, strangers, tensors, uncompiled
 from saliency_sanity.attribution.spellings import READERS, follow
 from saliency_sanity.networks.classifier import network_of
-from saliency_sanity.networks.forward import logits_of, name_of
+from saliency_sanity.networks.forward import logits_of, name_of, out_of_memory
 
 
 class Rule(Protocol):
@@ -226,6 +226,8 @@ def admit(model: nn.Module, x: Tensor, rule: Rule) -> None:
         except NotApplicable:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                return  # chunks of pictures grow smaller, and say so where one does not fit
             if per_image:
                 raise NotApplicable(
                     f"{rule} ranks the units of each image by itself, which could not be tested: "
