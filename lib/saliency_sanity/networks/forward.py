@@ -19,6 +19,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._errors import NotApplicable
 
+# Modules between a caller and a pass.
+_BETWEEN = ("saliency_sanity", "torch", "contextlib", "functools")
+
 # Their derivative is zero wherever there is one.
 _STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc")
 
@@ -99,21 +102,16 @@ def logits_in(output: object, images: int) -> Tensor:
     """The logits ``[N, K]`` in what a network returned for so many images.
 
     That is a tensor ``[N, K]``; the entry or attribute ``logits`` of a mapping, dataclass or named
-    tuple; or the first entry of another tuple or list. One logit a picture, ``[N]``, is one class.
-    Raises ValueError for anything else.
+    tuple; or the first entry ``[N, K]`` of another tuple or list, unless others are of its shape.
+    One logit a picture, ``[N]``, is one class. Raises ValueError for anything else.
     """
-    found, what = _taken(output)
-    one = isinstance(found, Tensor) and found.ndim < 2
-    if one and (found.shape == (images,) or images == 1):
-        return found.reshape(images, -1)
-    if isinstance(found, Tensor) and found.ndim == 2 and len(found) == images:
-        return found
-    got = tuple(found.shape) if isinstance(found, Tensor) else type(output).__name__
-    if what and found is not output:
-        got = f"{got} as {what}"
-    elif isinstance(output, Mapping):
-        got = f"{got} of {', '.join(map(repr, list(output)[:8])) or 'nothing'}"
-    raise ValueError(f"the model must return logits [{images}, K], not {got}")
+    found, _ = _taken(output)
+    if isinstance(found, Tensor):
+        if found.ndim == 2 and len(found) == images:
+            return found
+        if found.ndim < 2 and (found.shape == (images,) or images == 1):
+            return found.reshape(images, -1)
+    raise ValueError(f"the model must return logits [{images}, K], not {_described(output)}")
 
 
 def _taken(output: object) -> tuple[object, str]:
@@ -121,12 +119,28 @@ def _taken(output: object) -> tuple[object, str]:
     if isinstance(output, Tensor):
         return output, ""
     if isinstance(output, Mapping):
-        return (output["logits"], "its entry 'logits'") if "logits" in output else (output, "")
-    if isinstance(found := getattr(output, "logits", None), Tensor):
-        return found, "its attribute 'logits'"
-    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        return output[0], "its first entry"
-    return output, ""
+        return output.get("logits"), "its entry 'logits'"
+    if hasattr(output, "logits"):
+        return output.logits, "its attribute 'logits'"
+    if isinstance(output, tuple | list) and output:
+        first, *others = output
+        alike = [one for one in others if getattr(one, "shape", None) == getattr(first, "shape", 0)]
+        if getattr(first, "ndim", 0) == 2 and not alike:
+            return first, "its first entry"
+    return None, ""
+
+
+def _described(output: object) -> str:
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape))
+    kind = type(output).__name__
+    if isinstance(output, Mapping):
+        parts = [f"{key!r}: {_described(value)}" for key, value in list(output.items())[:8]]
+    elif isinstance(output, tuple | list):
+        parts = [_described(value) for value in output[:8]]
+    else:
+        return kind
+    return f"{kind} of {', '.join(parts) or 'nothing'}"
 
 
 def laid_out(model: nn.Module, x: Tensor) -> Tensor:
@@ -308,7 +322,7 @@ def _say(model: nn.Module, output: object, logits: Tensor) -> None:
 def _caller() -> int:
     """How many frames up from ``_say`` this library was called."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("saliency_sanity"):
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
         frame, level = frame.f_back, level + 1
     return level
 

@@ -369,13 +369,15 @@ def test_logits_are_found_in_what_a_network_returns(name):
     spoken = [str(one.message) for one in said]
     assert len(spoken) == (name != "squeezed"), "once for a network"
     assert all("taken as its logits" in one for one in spoken)
+    assert all(one.filename == __file__ for one in said)
 
 
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ({"out": X}, r"not dict of 'out'"),
-        ((torch.tensor(1.0), X[:, 0, 0]), r"not \(\) as its first entry"),
+        ({"out": X[:, 0, 0]}, r"not dict of 'out': \(4, 16\)"),
+        ((torch.tensor(1.0), X[:, 0, 0]), r"not tuple of \(\), \(4, 16\)"),
+        ([X[:, 0, 0], X[:, 0, 0]], r"not list of \(4, 16\), \(4, 16\)"),
         (X, r"not \(4, 3, 16, 16\)"),
         (None, "not NoneType"),
         (Answer(None), "not Answer"),
@@ -385,6 +387,11 @@ def test_logits_are_found_in_what_a_network_returns(name):
 def test_other_outputs_are_refused_by_what_they_are(output, said):
     with pytest.raises(ValueError, match=rf"must return logits \[4, K\], {said}"):
         logits_in(output, 4)
+
+
+def test_a_loss_beside_the_logits_of_one_picture_is_not_taken_for_them():
+    with pytest.raises(ValueError, match=r"logits \[1, K\], not tuple of \(\), \(1, 16\)"):
+        logits_in((torch.tensor(1.0), X[:1, 0, 0]), 1)
 
 
 @pytest.mark.parametrize(
