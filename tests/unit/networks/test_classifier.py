@@ -7,7 +7,7 @@ import torch
 from saliency_sanity import Classifier, Scaling
 from torch import nn
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
 
 
 def parts() -> list[nn.Module]:

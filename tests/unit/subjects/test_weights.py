@@ -45,7 +45,7 @@ def test_several_state_dicts_are_named(tmp_path):
         read_weights(tmp_path / "w.pt")
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.ckpt"])
 def test_torchscript_is_named_as_what_it_is(name, tmp_path):
     torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)).save(tmp_path / name)
