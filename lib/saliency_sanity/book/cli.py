@@ -152,7 +152,10 @@ def _values(options: argparse.Namespace) -> dict[str, str]:
 
 def _run(options: argparse.Namespace) -> None:
     given, source = _values(options), options.notebook
-    staged = source.resolve().parent.parent / "build/stage" / source.resolve().parent.name
+    folder = source.resolve().parent
+    # Somebody's notebook that lies anywhere writes nothing above the folder where they work.
+    root = folder.parent if folder.name == "notebooks" else checkout()
+    staged = root / "build/stage" / folder.name
     name = source.name
     if options.case is not None:
         name = f"{find_case(source, options.case).copy}.ipynb"

@@ -166,17 +166,20 @@ def _idx(values: np.ndarray) -> bytes:
     return header + values.tobytes()
 
 
+def embedded_folder() -> Path:
+    """Where the embedded data are: they come with a checkout, not with the installed package."""
+    return Path(__file__).parents[3] / "data" / "fashion_mnist"
+
+
 def _folder(name: str, source: str) -> Path:
     if source == "embedded" and name == "fashion_mnist":
-        # Data are part of the checkout, not of the package.
-        folder = Path(__file__).parents[3] / "data" / name
-        if not folder.is_dir():
+        if not embedded_folder().is_dir():
             raise DatasetUnavailable(
                 "the embedded Fashion-MNIST subset belongs to the checkout (data/fashion_mnist), "
                 "and this library is installed without one; install it with `pip install -e .` "
                 "in a checkout, or use source='download', 'debian' or a folder of idx files"
             )
-        return folder
+        return embedded_folder()
     if source == "debian" and name == "fashion_mnist":
         if not _DEBIAN.is_dir():
             raise DatasetUnavailable(

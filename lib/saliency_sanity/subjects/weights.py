@@ -140,9 +140,10 @@ def _renamed(state: Mapping[str, Tensor], own: Sequence[str]) -> Mapping[str, Te
     first = next(iter(bare))
     prefixes = [name[: -len(first)] for name in found if f".{name}".endswith(f".{first}")]
     prefixes = [prefix for prefix in prefixes if all(prefix + name in found for name in bare)]
-    if len(prefixes) != 1:
+    prefix = prefixes[0] if len(prefixes) == 1 else ""
+    short = {name.removeprefix(prefix): value for name, value in found.items()}
+    if len(short) < len(found):  # two tensors would have one name
         return state
-    short = {name.removeprefix(prefixes[0]): value for name, value in found.items()}
     return {bare.get(name, name): value for name, value in short.items()}
 
 

@@ -45,7 +45,7 @@ def test_several_state_dicts_are_named(tmp_path):
         read_weights(tmp_path / "w.pt")
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.ckpt"])
 def test_torchscript_is_named_as_what_it_is(name, tmp_path):
     torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)).save(tmp_path / name)
@@ -174,9 +174,19 @@ def test_what_fits_in_two_places_or_beside_others_is_refused():
     }
     with pytest.raises(ValueError, match=r"tensors 1 not of this network \(loss.weight\)"):
         fill(block(), beside, "w.pth")
+    with pytest.raises(ValueError, match=r"missing .*not of this network \(model.0.weight"):
+        fill(block(), beside | {"0.weight": STATE["weight"], "loss.weight": STATE["bias"]}, "w.pth")
     short = {f"module.{key}": value for key, value in state.items()}
     with pytest.raises(ValueError, match=r"0.weight is \(2, 3\), not \(2, 4\)"):
         fill(nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)), short, "w.pth")
+
+
+def test_what_does_not_fit_under_a_prefix_is_all_that_is_named():
+    state = {f"module.{key}": value for key, value in block().state_dict().items()}
+    state["module.2.weight"] = state.pop("module.1.weight")
+    message = r"tensors 1 missing \(1.weight\), 1 not of this network \(2.weight\)$"
+    with pytest.raises(ValueError, match=message):
+        fill(block(), state, "w.pth")
 
 
 def test_what_is_left_out_is_so_under_any_prefix():

@@ -219,7 +219,8 @@ def config_folder(source: str | Path) -> Path:
         if any((folder / "config").glob("*.yaml")):
             return folder / "config"
     raise InputError(
-        f"no folder 'config' with profiles above {str(source)!r}; name it with --config"
+        f"no folder 'config' with profiles above {str(Path(source).resolve().parent)!r}; profiles "
+        "are part of a checkout: work in one, name the folder with --config, or leave --profile out"
     )
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from saliency_sanity._files import checkout, replacing
 from saliency_sanity._hashing import weights_hash
 from saliency_sanity.networks.classifier import Classifier
+from saliency_sanity.subjects.datasets import embedded_folder
 from saliency_sanity.subjects.small_networks import TRAINABLE, build_untrained
 from saliency_sanity.subjects.training.recipe import Recipe, parse_weights
 from saliency_sanity.subjects.weights import fill, read_weights
@@ -134,7 +135,7 @@ def load_trained(network: str, path: Path, weights: str) -> Classifier:
 
 def _absent(recipe: Recipe, path: Path) -> str:
     """Say which command trains the network of a file that is not there."""
-    book = "   (`make book` trains those that the book needs)"
+    book = "   (`make book` trains those that the book needs)" * embedded_folder().is_dir()
     return (
         f"weights {recipe.weights!r} of {recipe.network} are trained by this project and not there "
         f"yet ({'/'.join(path.parts[-3:])}); train them with: {training_command(recipe)}"
@@ -144,9 +145,12 @@ def _absent(recipe: Recipe, path: Path) -> str:
 
 def training_command(recipe: Recipe) -> str:
     """The command that trains such a network in minutes."""
-    command = f"python -m saliency_sanity train {recipe.key} --profile quick"
-    if recipe.dataset != "fashion_mnist":
-        command += f" -p dataset {recipe.dataset} -p source download"
+    command = f"python -m saliency_sanity train {recipe.key}"
+    # Profiles come with a checkout, too.
+    whole, embedded = embedded_folder().is_dir(), recipe.dataset == "fashion_mnist"
+    command += " --profile quick" * whole
+    command += f" -p dataset {recipe.dataset}" * (not embedded)
+    command += " -p source download" * (not (whole and embedded))
     return command + (f" -p seed {recipe.seed}" if recipe.seed else "")
 
 
