@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
-from saliency_sanity.attribution.rectifiers import Interception, Rule, admit
+from saliency_sanity.attribution.rectifiers import Interception, Rule, images_apart
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.forward import manner
 
@@ -175,7 +175,9 @@ class PathAverage(_Average):
 
     With ``TimesInput`` of the same baseline around it this is integrated gradients, equations 1
     and 3 of [sundararajan2017axiomatic]; the default rule is that of [pair-saliency]
-    ``integrated_gradients.py``.
+    ``integrated_gradients.py``. Its first point is the baseline itself: where that is constant, all
+    values of a max pool's window tie, and which one the gradient takes hangs on rounding, thus on
+    the memory layout; take ``midpoint`` where the last digits matter.
     """
 
     method: Attribution
@@ -292,13 +294,20 @@ class Rectified:
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
+        untested, network = None, getattr(model, "name", type(model).__name__)
         with attributing(model, x, target):
             manner(model, x)  # found out before rectifiers are counted
-            admit(model, x, self.rule)
+            if getattr(self.rule, "per_image", False):
+                untested = images_apart(model, x, self.rule)
             with Interception(self.rule, model) as interception:
                 result = self.method(model, x, target)
+        if untested is not None:
+            raise NotApplicable(
+                f"{self.rule} ranks the units of each image by itself, which could not be tested: "
+                f"{network} takes images together but raised {untested!r} for one or two. Use "
+                "guided_backprop for this network"
+            ) from untested
         if not interception.hits:
-            network = getattr(model, "name", type(model).__name__)
             raise NotApplicable(
                 f"{self.rule} needs rectifiers, but {network} called none (no ReLU, ReLU6 or clamp "
                 "at 0 between input and logits): the result would be the unchanged map. "

@@ -136,8 +136,9 @@ class _Pass(TorchFunctionMode):
 
     def vet(self, logits: Tensor) -> None:
         """Raise NotApplicable where the graph has more than layers and calls account for."""
+        idle = ("torch::autograd::AccumulateGrad", "BackwardHookFunctionBackward")
         for node in nodes(logits):
-            if not marked(node) and "AccumulateGrad" not in node.name():
+            if not marked(node) and node.name() not in idle:
                 raise NotApplicable(self._refusal(f"{node.name()!r} out of sight"))
 
     def restore(self) -> None:

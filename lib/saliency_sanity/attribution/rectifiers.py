@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity.attribution.base import leaf_of, recording
+from saliency_sanity.attribution.base import chunk_size, leaf_of, recording
 from saliency_sanity.attribution.graph import mark, marked, nodes, strangers, tensors, uncompiled
 from saliency_sanity.attribution.spellings import READERS, follow
 from saliency_sanity.networks.classifier import network_of
@@ -204,37 +204,27 @@ def _name(model: nn.Module | None) -> str:
 
 
 _DIFFERENTIATING = {torch.autograd.grad, torch.Tensor.backward}
-_admitted: WeakKeyDictionary[nn.Module, set] = WeakKeyDictionary()
+_apart: WeakKeyDictionary[nn.Module, set] = WeakKeyDictionary()
 
 
-def admit(model: nn.Module, x: Tensor, rule: Rule) -> None:
-    """Raise NotApplicable where ``rule`` cannot be given to all rectifiers of the network.
+def images_apart(model: nn.Module, x: Tensor, rule: Rule) -> Exception | None:
+    """Raise NotApplicable where a rectifier is given something else than images, ``[N, ...]``.
 
-    Tried with one picture of ``x``, and with two, once for each network, rule and size: a scripted
-    part shows another graph when it is called again. So is whether a rule that is ``per_image``
-    is given images, where a layer may have tokens first.
+    Tried with one picture of ``x`` and with two, once for each network and size. Returns what the
+    network raised, where it could not be tried.
     """
-    key, known = (repr(rule), x.shape[1:], x.dtype), _admitted.setdefault(model, set())
-    if key in known:
-        return
-    per_image = getattr(rule, "per_image", False)
-    for images in (1, 2):
-        leaf = leaf_of(model, x[:1].expand(images, *x.shape[1:]))
+    counts = range(1, min(chunk_size(x), 2) + 1)
+    key, known = (x.shape[1:], x.dtype, counts), _apart.setdefault(model, set())
+    for images in counts if key not in known else ():
         try:
-            with recording(), Interception(rule, model) as tried:
-                tried.vet(logits_of(model, leaf), leaf)
+            with recording(), Interception(rule) as tried:
+                logits_of(model, leaf_of(model, x[:1].expand(images, *x.shape[1:])))
         except NotApplicable:
             raise
         except Exception as error:
-            if out_of_memory(error):
-                return  # chunks of pictures grow smaller, and say so where one does not fit
-            if per_image:
-                raise NotApplicable(
-                    f"{rule} ranks the units of each image by itself, which could not be tested: "
-                    f"{_name(model)} with {images} image raised {error!r}"
-                ) from error
-            return
-        if per_image and not tried.lengths <= {images}:
+            # Memory is for chunks of pictures, which grow smaller.
+            return None if out_of_memory(error) else error
+        if not tried.lengths <= {images}:
             other = max(tried.lengths - {images})
             raise NotApplicable(
                 f"{rule} ranks the units of each image by itself, but a rectifier of "
@@ -243,3 +233,4 @@ def admit(model: nn.Module, x: Tensor, rule: Rule) -> None:
                 "guided_backprop, which needs no such order"
             )
     known.add(key)
+    return None

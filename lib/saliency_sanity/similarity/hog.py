@@ -16,9 +16,10 @@ class Hog:
     """Describe maps [N,C,H,W] by their histograms of oriented gradients, [N,F] float64.
 
     Per pixel the gradient of the channel where it is strongest; unsigned directions; blocks of
-    cells normalised by their length, cut at 0.2 and normalised again (L2-Hys). Equal to
-    `skimage.feature.hog` with the same settings (vanderwalt2014scikit). Raises ValueError for maps
-    smaller than one block. Source: dalal2005histograms.
+    cells normalised by their length, cut at 0.2 and normalised again (L2-Hys). As of
+    `skimage.feature.hog` with the same settings (vanderwalt2014scikit), but for directions so
+    little below a half turn that in degrees they are 180: that one drops them, here the last bin
+    has them. Raises ValueError for maps smaller than one block. Source: dalal2005histograms.
     """
 
     cell: int = 16

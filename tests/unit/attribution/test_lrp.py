@@ -1,6 +1,7 @@
 """Relevance, against rules written out, gradient ⊙ input, Captum, and what must be refused."""
 
 import copy
+import threading
 
 import captum.attr
 import pytest
@@ -504,6 +505,98 @@ def test_what_another_hook_does_to_a_layers_output_is_seen():
     network[3].register_forward_hook(lambda _module, _inputs, output: output * 2)
     with pytest.raises(NotApplicable, match="calls 'mul'"):
         Lrp()(network, x, TARGET)
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class Apart(nn.Module):
+    """A part that runs out of sight of whoever looks at the calls."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Scripted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(2 * x) + 0.1
+
+
+def in_a_thread(x: Tensor) -> Tensor:
+    found = []
+    thread = threading.Thread(target=lambda: found.append(2 * x))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def doubling(module: nn.Module) -> nn.Module:
+    """A module whose type says one thing and whose forward does another."""
+    forward = module.forward
+    module.forward = lambda x: forward(x) * 2
+    return module
+
+
+def hooked(module: nn.Module) -> nn.Module:
+    module.register_forward_hook(lambda _module, _inputs, output: Doubled.apply(output))
+    return module
+
+
+UNSEEN = {
+    "scripted": (lambda: torch.jit.script(Scripted()), "Backward.' out of sight|Graph"),
+    "traced": (lambda: torch.jit.trace(nn.Tanh(), torch.ones(2, 12)), "TanhBackward0' out of"),
+    "own function": (lambda: Apart(Doubled.apply), "DoubledBackward' out of sight.*: Apart"),
+    "another thread": (lambda: Apart(in_a_thread), "MulBackward0' out of sight"),
+    "operator": (lambda: Apart(torch.ops.aten.relu), "'relu' .*Apart"),
+    "hook": (lambda: hooked(nn.ReLU()), "DoubledBackward' out of sight"),
+    "forward of an instance": (lambda: doubling(nn.ReLU()), "'relu' .*without a rule: ReLU"),
+    "forward of a linear layer": (lambda: doubling(nn.Linear(12, 12)), "'linear' .*: Linear"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_no_call_shows_is_found_in_the_graph(name):
+    build, message = UNSEEN[name]
+    network, x = seeded(dense(build(), nn.Linear(12, 12))).eval(), draw(2, 3, 2, 2)
+    before = traces(network)
+    for _ in range(3):
+        with pytest.raises(NotApplicable, match=message):
+            Lrp()(network, x, TARGET)
+    assert traces(network) == before
+
+
+def test_hooks_that_only_look_are_no_reason_to_refuse():
+    network, x = convolutional(), draw(2, 3, 14, 14, dtype=DOUBLE)
+    expected = Lrp()(network, x, TARGET)
+    network[1].register_full_backward_hook(lambda *_: None)
+    network[3].register_forward_hook(lambda *_: None)
+    assert torch.equal(Lrp()(network, x, TARGET), expected)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("input_rule", ["same", "flat", "zbox"])
+def test_parameters_are_the_same_objects_afterwards(rule, input_rule):
+    """An optimizer and a tied layer would hold on to the old ones."""
+    model, x = small(kind=ModularNet), draw(2, 3, 16, 16)
+    kept, before = copy.deepcopy(model.state_dict()), traces(model)
+    Lrp(rule, input_rule)(model, x, TARGET)
+    with Lrp(rule, input_rule).explaining(model, x) as maps:
+        maps(TARGET)
+    assert traces(model) == before
+    assert model.state_dict().keys() == kept.keys()
+    assert all(torch.equal(kept[key], value) for key, value in model.state_dict().items())
 
 
 def test_input_rules_where_they_cannot_be():

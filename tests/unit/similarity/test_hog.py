@@ -49,6 +49,20 @@ def test_other_settings_equal_scikit_image(cell, orientations, block):
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("slope", [-1e-17, -1e-18, -1e-25])
+def test_directions_just_below_a_half_turn_count(slope):
+    """An edge from top to bottom, and beside it a slope too small to turn its direction."""
+    edge = np.zeros((48, 48))
+    edge[:, 24:] = 1
+    tilted = edge.copy()
+    tilted[:, 23] = slope * np.arange(48)
+    for maps in (tilted[None, None], torch.from_numpy(tilted[None, None])):
+        blocks = np.asarray(Hog()(maps)).reshape(9, 9)
+        # All is in the first bin, the tilted half of the middle cells' in the last.
+        assert (blocks[:, 1:8] == 0).all()
+        assert blocks[:, 8].max() == pytest.approx(blocks[:, 0].max())
+
+
 def test_each_image_by_itself():
     batch = RNG.random((4, 3, 64, 70))
     single = np.concatenate([Hog()(batch[i : i + 1]) for i in range(4)])
