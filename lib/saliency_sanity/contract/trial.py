@@ -20,7 +20,8 @@ from saliency_sanity.contract.clauses import (
     Severity,
     Violation,
 )
-from saliency_sanity.contract.snapshot import Snapshot, same
+from saliency_sanity.contract.snapshot import Snapshot
+from saliency_sanity.networks.attributes import same
 
 _IMAGES = 3  # at most so many of the pictures are explained
 
@@ -74,6 +75,7 @@ class _Trial:
     def __init__(self, name: str, method: Attribution, model: nn.Module, x: Tensor, target: Tensor):
         self.name, self.method, self.model, self.x, self.target = name, method, model, x, target
         self.snapshot = Snapshot(model)
+        self.own: dict[str, list[str]] = {}
         self.found: dict[str, Violation] = {}
         self.moved = False  # whether the last call moved a global random generator
         self.unchecked: set[str] = set()
@@ -97,6 +99,8 @@ class _Trial:
         """The likeliest class that is not the one explained; None where there is but one."""
         with torch.no_grad():
             logits = self.model(self.x)
+        # What the network itself changes with every pass is no method's doing.
+        self.own = self.snapshot.restore()
         select(logits, self.target)
         own = torch.nn.functional.one_hot(self.target, logits.shape[1]).bool()
         return logits.masked_fill(own, -torch.inf).argmax(1) if logits.shape[1] > 1 else None
@@ -122,8 +126,9 @@ class _Trial:
             given = None
         finally:
             changes = self.snapshot.restore()
-        for kind, names in changes.items():
-            self.note(kind, f"It changed {_listed(names)}.")
+        for kind, found in changes.items():
+            if names := [name for name in found if name not in self.own.get(kind, ())]:
+                self.note(kind, f"It changed {_listed(names)}.")
         if not same(x, self.x[rows]) or not same(wanted, target[rows]):
             self.note("input", "It changed values of x or target in place.")
         elif x.requires_grad or x.grad is not None:
