@@ -1,13 +1,15 @@
 """The one gradient primitive, and the scope within which every attribution runs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from saliency_sanity.networks.classifier import wrapped
 
 # Elements of one chunk of inputs: 8 pictures of 299 px on a CPU, 64 on a GPU. More does not run
 # faster there, and less leaves cores idle. Results do not depend on it.
@@ -140,13 +142,26 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
             module.training = False
         for parameter in differentiable:
             parameter.requires_grad_(False)
-        yield
+        with _uncompiled(model):
+            yield
     finally:
         _scope.reset(token)
         for module in training:
             module.training = True
         for parameter in differentiable:
             parameter.requires_grad_(True)
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager:
+    """Run what ``torch.compile`` has made as it was written.
+
+    Compiled code sees neither hooks nor the functions that a backward rule replaces.
+    """
+    compiled = any(
+        wrapped(module) == "_orig_mod" or module._compiled_call_impl is not None
+        for module in model.modules()
+    )
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import attributing, in_chunks, recording, select
-from saliency_sanity.networks.classifier import submodule
+from saliency_sanity.networks.classifier import submodule, unwrapped
 
 
 @contextmanager
@@ -48,7 +48,7 @@ class GradCAM:
     unit: bool = True
 
     def _path(self, model: nn.Module) -> str:
-        path = self.layer or getattr(model, "cam_layer", None)
+        path = self.layer or getattr(unwrapped(model), "cam_layer", None)
         if path is None:
             raise NotApplicable(
                 f"Grad-CAM needs a layer: {getattr(model, 'name', type(model).__name__)} has no "

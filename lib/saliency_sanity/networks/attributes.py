@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity.networks.classifier import wrapped
+
 # Torch's own; what of them may change has names of its own elsewhere.
 _TORCHS = frozenset(vars(nn.Module())) | {"forward", "_compiled_call_impl", "__class__"}
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes)
@@ -57,22 +59,25 @@ class Attributes:
     """The plain attributes of all modules of a network, to compare with and go back to.
 
     What containers and objects in them hold counts, and the values of tensors. Registered tensors
-    and modules do not.
+    and modules do not; with ``buffers`` it counts which buffers there are.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, *, buffers: bool = False):
+        self._more = ("_buffers",) if buffers else ()
         registered = {id(part) for part in (*model.modules(), *model.parameters())}
         self._registered = registered | {id(buffer) for buffer in model.buffers()}
         self._modules = [
-            (path, module, {key: self._keep(one, ()) for key, one in plain(module).items()})
+            (path, module, {key: self._keep(one, ()) for key, one in self._own(module).items()})
             for path, module in model.named_modules()
+            # What torch has compiled keeps notes of its own.
+            if not wrapped(module)
         ]
 
     def restore(self, only: Callable[[str, str], bool] = lambda _path, _name: True) -> list[str]:
         """Put everything back, and name what had changed, as "eps of network.norm"."""
         changed = []
         for path, module, before in self._modules:
-            own, now = vars(module), plain(module)
+            own, now = vars(module), self._own(module)
             for name in [*before, *(now.keys() - before.keys())]:
                 if not only(path, name):
                     continue
@@ -85,6 +90,9 @@ class Attributes:
                     self._put_back(before[name])
                 changed.append(f"{name} of {path or 'model'}")
         return changed
+
+    def _own(self, module: nn.Module) -> dict[str, Any]:
+        return plain(module) | {key: vars(module)[key] for key in self._more}
 
     def _keep(self, value: Any, above: tuple[int, ...]) -> tuple[Any, Any]:
         """A value with a copy of what is in it."""
@@ -102,8 +110,9 @@ class Attributes:
     def _differs(self, now: Any, kept: tuple[Any, Any]) -> bool:
         before, copy = kept
         if isinstance(before, _SIMPLE):
-            both_nan = now != now and before != before
-            return type(now) is not type(before) or not (now == before or both_nan)
+            return now is not before and (
+                type(now) is not type(before) or repr(now) != repr(before)
+            )
         if now is not before:
             return True
         if isinstance(copy, Tensor):

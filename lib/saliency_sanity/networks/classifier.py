@@ -93,8 +93,9 @@ class Classifier(nn.Module):
     def logits(self, x: Tensor, batch: int = 16) -> Tensor:
         """Logits ``[N, K]`` without a graph."""
         device = next(self.parameters()).device
-        with torch.inference_mode():
-            return torch.cat([self(part.to(device)) for part in x.split(batch)]).clone()
+        # Not inference mode: what a network caches then, no gradient can be taken through later.
+        with torch.inference_mode(False), torch.no_grad():
+            return torch.cat([self(part.to(device)) for part in x.split(batch)])
 
     def predict(self, x: Tensor) -> Tensor:
         """The class ``[N]`` with the largest logit."""
@@ -107,14 +108,42 @@ class Classifier(nn.Module):
         return f"class {index}"
 
 
+def wrapped(module: nn.Module) -> str:
+    """The name under which DataParallel or ``torch.compile`` holds a network; "" for others."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "module"
+    return "_orig_mod" if "_orig_mod" in getattr(module, "_modules", ()) else ""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network without what is wrapped around it; a Classifier stays one."""
+    while name := wrapped(model):
+        model = getattr(model, name)
+    return model
+
+
 def network_of(model: nn.Module) -> nn.Module:
-    """The network inside a Classifier; another module is its own."""
-    return model.network if isinstance(model, Classifier) else model
+    """The network inside a Classifier and wrappers; another module is its own."""
+    model = unwrapped(model)
+    return network_of(model.network) if isinstance(model, Classifier) else model
+
+
+def bare_name(network: nn.Module, name: str) -> str:
+    """The name of a module or tensor without what wrappers inside the network add to it.
+
+    A name keys what is drawn, and a network is the same with and without them.
+    """
+    parts, module = [], network
+    for part in name.split("."):
+        if part != wrapped(module):
+            parts.append(part)
+        module = getattr(module, "_modules", {}).get(part)
+    return ".".join(parts)
 
 
 def scaling_of(model: nn.Module) -> Scaling | None:
     """The scaling of a Classifier; None for a bare network, whose raw units are not known."""
-    return getattr(model, "scaling", None)
+    return getattr(unwrapped(model), "scaling", None)
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module:
@@ -122,7 +151,9 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
 
     Raises ValueError that lists the nearest valid paths.
     """
-    modules = dict(network_of(model).named_modules())
+    network = network_of(model)
+    modules = {bare_name(network, key): part for key, part in network.named_modules()}
+    modules |= dict(network.named_modules())
     if not path or path not in modules:
         raise ValueError(unknown("layer", path, [key for key in modules if key]))
     return modules[path]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._errors import unknown
 from saliency_sanity.attribution.base import attributing, recording
-from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.classifier import bare_name, network_of, wrapped
 from saliency_sanity.randomization.replay import restartable
 
 ORDERS = ("top_down", "bottom_up", "independent", "full")
@@ -154,6 +154,7 @@ def _units(network: nn.Module, calls: dict[str, int]) -> list[tuple[str, str]]:
         apart = (
             not path
             or type(module) in _CHAINS
+            or wrapped(module)
             or (len(holding) > 1 and _parameters_below(module) > half)
         )
         if not apart or not children:
@@ -217,7 +218,7 @@ def _named(
 def _name(network: nn.Module, path: str) -> str:
     if type(network).__name__ in ("Inception3", "InceptionV3"):
         return "logits" if path == "fc" else path.lower()
-    return path or type(network).__name__.lower()
+    return bare_name(network, path) or type(network).__name__.lower()
 
 
 @contextmanager
