@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity.networks.attributes import without_inference
 from saliency_sanity.networks.classifier import wrapped
 
 # Elements of one chunk of inputs: 8 pictures of 299 px on a CPU, 64 on a GPU. More does not run
@@ -142,7 +143,7 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
             module.training = False
         for parameter in differentiable:
             parameter.requires_grad_(False)
-        with _uncompiled(model):
+        with _uncompiled(model), without_inference(model):
             yield
     finally:
         _scope.reset(token)

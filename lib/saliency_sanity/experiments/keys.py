@@ -51,7 +51,7 @@ def subject(model: nn.Module, x: Tensor) -> dict[str, Any]:
     A network is its name, its modules with all they hold (weights, buffers, attributes, hooks), the
     code of their classes, where it says how it is drawn untrained the code of that, and what it
     does: its logits of the pictures, to the last bit. That takes one pass over them, and leaves the
-    network as it was. Of what a network notes at every pass, only what two passes note alike counts.
+    network as it was. What it notes at a pass counts where two passes note the same.
     """
     network, outside = network_of(model), unwrapped(model)
     with _held(model):

@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,7 +64,7 @@ class Attributes:
     """
 
     def __init__(self, model: nn.Module, *, buffers: bool = False):
-        self._more = ("_buffers",) if buffers else ()
+        self._more = ("_buffers", "_non_persistent_buffers_set") if buffers else ()
         registered = {id(part) for part in (*model.modules(), *model.parameters())}
         self._registered = registered | {id(buffer) for buffer in model.buffers()}
         self._modules = [
@@ -153,6 +154,34 @@ def _refill(value: Any, items: dict) -> None:
     elif not isinstance(value, tuple | frozenset | Mapping):
         vars(value).clear()
         vars(value).update(items)
+
+
+@contextmanager
+def without_inference(model: nn.Module) -> Iterator[None]:
+    """Copies in place of what a network has kept from a pass in inference mode.
+
+    No gradient can be taken through that.
+    """
+    swapped: list[tuple[Any, Any, Tensor, Tensor]] = []
+    for module in model.modules():
+        own = vars(module)
+        for holder in (own, *own.values()):
+            if not isinstance(holder, dict | list) or not holder:
+                continue
+            for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+                if type(value) is Tensor and value.is_inference():
+                    swapped.append((holder, key, value, value))
+    with torch.inference_mode(False):
+        swapped = [(holder, key, value, value.clone()) for holder, key, value, _ in swapped]
+    for holder, key, _, clone in swapped:
+        holder[key] = clone
+    try:
+        yield
+    finally:
+        for holder, key, value, clone in swapped:
+            known = key in holder if isinstance(holder, dict) else key < len(holder)
+            if known and holder[key] is clone:
+                holder[key] = value
 
 
 def tensors_in(value: Any, above: tuple[int, ...] = ()) -> Iterator[Tensor]:
