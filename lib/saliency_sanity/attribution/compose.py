@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable, unknown
-from saliency_sanity._random import generator
+from saliency_sanity._random import generator, normal
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
 from saliency_sanity.attribution.rectifiers import Interception, Rule
 from saliency_sanity.networks.classifier import scaling_of
@@ -231,7 +231,7 @@ class _Noisy:
         sigma = self.noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3))).view(-1, 1, 1, 1)
 
         def perturb(part: Tensor, rows: slice, sample: int) -> Tensor:
-            draw = torch.randn(x.shape[1:], generator=generator(self.seed, "noise", sample))
+            draw = normal(x.shape[1:], generator(self.seed, "noise", sample))
             return part + sigma[rows] * draw.to(part)
 
         return perturb, [1 / self.samples] * self.samples

@@ -167,4 +167,4 @@ def _graph_bytes(model: nn.Module, x: Tensor) -> Tensor:
     with recording(), torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
         logits = model(x.detach().clone(memory_format=torch.channels_last).requires_grad_())
     del logits
-    return torch.tensor([sum(found.values())])
+    return torch.tensor([sum(found.values())], device="cpu")

@@ -82,7 +82,9 @@ def percentile(values: Tensor, q: float) -> Tensor:
     rank = round((rows.shape[1] - 1) * (q / 100))
     if rows.is_cuda:
         return rows.kthvalue(rank + 1, dim=1).values
-    return torch.tensor([_ranked(row, rank) for row in rows.numpy()], dtype=values.dtype)
+    return torch.tensor(
+        [_ranked(row, rank) for row in rows.numpy()], dtype=values.dtype, device="cpu"
+    )
 
 
 def _ranked(row: np.ndarray, rank: int) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from saliency_sanity.networks.classifier import wrapped
 
 # Torch's own; what of them may change has names of its own elsewhere.
-_TORCHS = frozenset(vars(nn.Module())) | {"forward", "_compiled_call_impl", "__class__"}
+_TORCHS = frozenset(vars(nn.Module())) | {"forward", "_compiled_call_impl", "_is_torch_compile"}
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes)
 # Deeper in, only what a thing is counts: somewhere a network may know its trainer, and all data.
 _DEPTH = 4
