@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ def generator(*keys: int | str) -> torch.Generator:
     Different keys give unrelated streams, so that two layers of one shape, or two noise samples,
     never share their numbers. Draws are made on the CPU so that every device sees the same ones.
     """
-    digest = hashlib.sha256(repr(keys).encode()).digest()
+    # A number of NumPy's is the same number.
+    plain = tuple(int(key) if isinstance(key, Integral) else key for key in keys)
+    digest = hashlib.sha256(repr(plain).encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 

@@ -12,6 +12,7 @@ from saliency_sanity import CATALOGUE, METRICS, Classifier, Scaling, load_model
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.competition import Compete
 from saliency_sanity.attribution.compose import NoiseAverage, Rectified
+from saliency_sanity.attribution.controls import Noise
 from saliency_sanity.attribution.gradcam import GradCAM
 from saliency_sanity.attribution.rectifiers import Guided
 from saliency_sanity.contract.trial import check_method
@@ -232,4 +233,5 @@ def test_wrapped_parts_and_classifiers_have_the_same_blocks_and_stores(tmp_path)
         same(experiment(model), first)
         same(experiment(model, store=store), first)
         same(GradCAM()(model, X, TARGET), GradCAM()(plain, X, TARGET))
+        same(Noise()(model, X, TARGET), Noise()(plain, X, TARGET))
     assert len(list(tmp_path.rglob("*.safetensors"))) == entries

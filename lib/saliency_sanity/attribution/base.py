@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity._hashing import wrapped
 from saliency_sanity.networks.attributes import without_inference
-from saliency_sanity.networks.classifier import wrapped
 
 # Elements of one chunk of inputs: 8 pictures of 299 px on a CPU, 64 on a GPU. More does not run
 # faster there, and less leaves cores idle. Results do not depend on it.

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._hashing import unwrapped
 from saliency_sanity.attribution.base import attributing, in_chunks, recording, select
-from saliency_sanity.networks.classifier import submodule, unwrapped
+from saliency_sanity.networks.classifier import submodule
 
 
 @contextmanager

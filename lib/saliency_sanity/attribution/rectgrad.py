@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity.attribution.compose import at_least
+from saliency_sanity.attribution.compose import at_least, checked
 
 # Added to the mean of a pool's window, as in [kim2019code]: where all is zero, nothing is shared.
 _TINY = 1e-10
@@ -40,7 +40,7 @@ class Threshold:
 
     def __post_init__(self):
         if self.q is not None:
-            at_least("q", self.q, 0, float)
+            checked(self, q=at_least("q", self.q, 0, float))
             if not self.q < 100:
                 raise ValueError(f"q {self.q} must be below 100: nothing is above the maximum")
 

@@ -17,16 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from saliency_sanity._hashing import LATER, digest, source_digest
+from saliency_sanity._hashing import LATER, bare_name, digest, source_digest, unwrapped, wrapped
 from saliency_sanity.attribution.base import attributing, in_chunks, leaf_of
 from saliency_sanity.networks.attributes import Attributes, inside, plain, same
-from saliency_sanity.networks.classifier import (
-    Classifier,
-    bare_name,
-    network_of,
-    unwrapped,
-    wrapped,
-)
+from saliency_sanity.networks.classifier import Classifier, network_of
 
 _LIBRARY = Path(__file__).parents[1]
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

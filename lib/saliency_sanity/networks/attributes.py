@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saliency_sanity.networks.classifier import wrapped
+from saliency_sanity._hashing import wrapped
 
 # Torch's own; what of them may change has names of its own elsewhere.
 _TORCHS = frozenset(vars(nn.Module())) | {"forward", "_compiled_call_impl", "_is_torch_compile"}

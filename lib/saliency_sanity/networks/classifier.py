@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import unknown
+from saliency_sanity._hashing import bare_name, unwrapped
 
 
 @dataclass(frozen=True)
@@ -108,37 +109,10 @@ class Classifier(nn.Module):
         return f"class {index}"
 
 
-def wrapped(module: nn.Module) -> str:
-    """The name under which DataParallel or ``torch.compile`` holds a network; "" for others."""
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return "module"
-    return "_orig_mod" if "_orig_mod" in getattr(module, "_modules", ()) else ""
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network without what is wrapped around it; a Classifier stays one."""
-    while name := wrapped(model):
-        model = getattr(model, name)
-    return model
-
-
 def network_of(model: nn.Module) -> nn.Module:
     """The network inside a Classifier and wrappers; another module is its own."""
     model = unwrapped(model)
     return network_of(model.network) if isinstance(model, Classifier) else model
-
-
-def bare_name(network: nn.Module, name: str) -> str:
-    """The name of a module or tensor without what wrappers inside the network add to it.
-
-    A name keys what is drawn, and a network is the same with and without them.
-    """
-    parts, module = [], network
-    for part in name.split("."):
-        if part != wrapped(module):
-            parts.append(part)
-        module = getattr(module, "_modules", {}).get(part)
-    return ".".join(parts)
 
 
 def scaling_of(model: nn.Module) -> Scaling | None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import unknown
+from saliency_sanity._hashing import bare_name, wrapped
 from saliency_sanity.attribution.base import attributing, recording
-from saliency_sanity.networks.classifier import bare_name, network_of, wrapped
+from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.randomization.replay import restartable
 
 ORDERS = ("top_down", "bottom_up", "independent", "full")

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity._hashing import bare_name
 from saliency_sanity.attribution.base import attributing, leaf_of, recording
 from saliency_sanity.networks.attributes import Attributes, plain, tensors_in
-from saliency_sanity.networks.classifier import bare_name
 from saliency_sanity.randomization.derived import derived
 
 _ROUNDING = 1e-4

@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.parametrize import ParametrizationList
 
 from saliency_sanity._errors import unknown
+from saliency_sanity._hashing import bare_name, unwrapped
 from saliency_sanity._random import generator, normal, seeded
 from saliency_sanity.attribution.base import attributing
-from saliency_sanity.networks.classifier import bare_name, network_of, unwrapped
+from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.randomization.blocks import Block
 from saliency_sanity.randomization.caches import Caches
 from saliency_sanity.randomization.derived import bare, consequences, derived, originals
