@@ -17,11 +17,38 @@ LATER = ("probes", "plots", "book")
 _COUNTED = re.compile(rf"builtins|saliency_sanity\.(?!({'|'.join(LATER)})\b)")
 
 
+def wrapped(module: nn.Module) -> str:
+    """The name under which DataParallel or ``torch.compile`` holds a network; "" for others."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "module"
+    return "_orig_mod" if "_orig_mod" in getattr(module, "_modules", ()) else ""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network without what is wrapped around it; a Classifier stays one."""
+    while name := wrapped(model):
+        model = getattr(model, name)
+    return model
+
+
+def bare_name(network: nn.Module, name: str) -> str:
+    """The name of a module or tensor without what wrappers inside the network add to it.
+
+    A name keys what is drawn, and a network is the same with and without them.
+    """
+    parts, module = [], network
+    for part in name.split("."):
+        if part != wrapped(module):
+            parts.append(part)
+        module = getattr(module, "_modules", {}).get(part)
+    return ".".join(parts)
+
+
 def weights_hash(model: nn.Module) -> str:
     """Twelve hexadecimal digits that identify every parameter and buffer of ``model``."""
-    digest = hashlib.sha256()
+    digest, model = hashlib.sha256(), unwrapped(model)
     for key, value in model.state_dict().items():
-        digest.update(key.encode())
+        digest.update(bare_name(model, key).encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:12]
 

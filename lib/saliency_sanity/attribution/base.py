@@ -1,7 +1,7 @@
 """The one gradient primitive, and the scope within which every attribution runs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._hashing import wrapped
 from saliency_sanity.networks.forward import (
     held,
     laid_out,
@@ -179,10 +180,22 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
     check(model, x, target)
     token = _scope.set(_Scope(model, None))
     try:
-        with held(model):
+        with _uncompiled(model), held(model):
             yield
     finally:
         _scope.reset(token)
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager:
+    """Run what ``torch.compile`` has made as it was written.
+
+    Compiled code sees neither hooks nor the functions that a backward rule replaces.
+    """
+    compiled = any(
+        wrapped(module) == "_orig_mod" or module._compiled_call_impl is not None
+        for module in model.modules()
+    )
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def in_chunks(x: Tensor, target: Tensor, explain: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

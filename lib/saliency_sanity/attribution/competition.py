@@ -20,7 +20,7 @@ from saliency_sanity.attribution.base import (
     passes,
     select,
 )
-from saliency_sanity.attribution.compose import at_least
+from saliency_sanity.attribution.compose import at_least, checked
 from saliency_sanity.attribution.per_label import explaining, room
 from saliency_sanity.attribution.rectifiers import interception
 
@@ -91,7 +91,7 @@ class Compete:
     store: Checkpoints | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
-        at_least("top", self.top, 0)
+        checked(self, top=at_least("top", self.top, 0))
         if not isinstance(self.per_channel, bool):
             raise TypeError(f"per_channel {self.per_channel!r} must be True or False")
 

@@ -8,13 +8,14 @@ sends them through the method in full chunks, as one ``stream``.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable, unknown
-from saliency_sanity._random import generator
+from saliency_sanity._random import generator, normal
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
 from saliency_sanity.attribution.rectifiers import Interception, Rule, images_apart
 from saliency_sanity.networks.classifier import scaling_of
@@ -74,6 +75,26 @@ def weighted(
 Colour = float | tuple[float, ...] | None
 
 
+def raw_colour(colour: Colour) -> Colour:
+    """A colour in raw pixel units as numbers of Python's.
+
+    Raises ValueError for what is none: outside [0, 1], not finite, or no number.
+    """
+    if colour is None:
+        return None
+    try:
+        several = () if isinstance(colour, Real) else np.asarray(colour, dtype=float).reshape(-1)
+        values = tuple(map(float, several)) or (colour,)
+        if isinstance(colour, bool | str) or not all(0 <= value <= 1 for value in values):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"baseline {colour!r} is no raw colour: valid are 0 (black) to 1 (white), one number "
+            "or one for each channel, and None for the network's zero; of 8 bits, divide by 255"
+        ) from error
+    return values if len(several) else at_least("baseline", colour, 0, float)
+
+
 def baseline_of(model: nn.Module, x: Tensor, colour: Colour) -> Tensor | float:
     """The baseline in network units for a colour in raw pixel units [0, 1].
 
@@ -88,7 +109,7 @@ def baseline_of(model: nn.Module, x: Tensor, colour: Colour) -> Tensor | float:
             f"baseline {colour} is in raw pixel units, but {type(model).__name__} has no scaling: "
             "wrap the network in saliency_sanity.Classifier, or use baseline=None (network zero)"
         )
-    raw = torch.as_tensor(colour, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+    raw = torch.as_tensor(raw_colour(colour), dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
     if len(raw) not in (1, x.shape[1]):
         raise ValueError(
             f"baseline {colour} needs one value, or one for each of {x.shape[1]} channels"
@@ -96,12 +117,23 @@ def baseline_of(model: nn.Module, x: Tensor, colour: Colour) -> Tensor | float:
     return scaling.to_network(raw.expand(x.shape[1], 1, 1))
 
 
-def at_least(name: str, value: float, least: float, kind: type = int) -> None:
-    """Raise TypeError or ValueError for a parameter of another type, or that is too small."""
-    if isinstance(value, bool) or not isinstance(value, int | kind):
+def at_least(name: str, value: float, least: float, kind: type = int) -> float:
+    """A parameter as a number of Python's, whose repr is the same wherever it came from.
+
+    Raises TypeError or ValueError for one of another type, that is too small or is not finite.
+    """
+    valid = Integral if kind is int else Real
+    if isinstance(value, bool) or not isinstance(value, valid):
         raise TypeError(f"{name} {value!r} must be {kind.__name__}, not {type(value).__name__}")
-    if not value >= least:
-        raise ValueError(f"{name} {value} must be at least {least}")
+    if not least <= value < np.inf:
+        raise ValueError(f"{name} {value} must be at least {least}, and finite")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def checked(composition: object, **values: object) -> None:
+    """Write fields of a frozen composition, as they were checked."""
+    for name, value in values.items():
+        object.__setattr__(composition, name, value)
 
 
 @dataclass(frozen=True)
@@ -114,6 +146,9 @@ class TimesInput:
 
     method: Attribution
     baseline: Colour = None
+
+    def __post_init__(self):
+        checked(self, baseline=raw_colour(self.baseline))
 
     @property
     def passes(self) -> int:
@@ -187,6 +222,7 @@ class PathAverage(_Average):
 
     def __post_init__(self):
         quadrature(self.rule, self.steps)
+        checked(self, steps=int(self.steps), baseline=raw_colour(self.baseline))
 
     @property
     def passes(self) -> int:
@@ -221,8 +257,12 @@ class _Noisy:
     _fewest = 1
 
     def __post_init__(self):
-        at_least("samples", self.samples, self._fewest)
-        at_least("noise", self.noise, 0, float)
+        checked(
+            self,
+            samples=at_least("samples", self.samples, self._fewest),
+            noise=at_least("noise", self.noise, 0, float),
+            seed=at_least("seed", self.seed, -np.inf),
+        )
 
     @property
     def passes(self) -> int:
@@ -234,7 +274,7 @@ class _Noisy:
         sigma = self.noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3))).view(-1, 1, 1, 1)
 
         def perturb(part: Tensor, rows: slice, sample: int) -> Tensor:
-            draw = torch.randn(x.shape[1:], generator=generator(self.seed, "noise", sample))
+            draw = normal(x.shape[1:], generator(self.seed, "noise", sample))
             return part + sigma[rows] * draw.to(part)
 
         return perturb, [1 / self.samples] * self.samples

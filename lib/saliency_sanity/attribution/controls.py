@@ -10,7 +10,7 @@ from skimage.filters import sobel
 from torch import Tensor, nn
 
 from saliency_sanity._hashing import weights_hash
-from saliency_sanity._random import generator
+from saliency_sanity._random import generator, normal
 from saliency_sanity.attribution.base import attributing
 from saliency_sanity.networks.classifier import scaling_of
 
@@ -101,4 +101,4 @@ class Noise:
             return torch.stack([drawn[label] for label in target.tolist()])
 
     def _drawn(self, x: Tensor, *key: object) -> Tensor:
-        return torch.randn(x.shape[1:], generator=generator(self.seed, *key)).to(x)
+        return normal(x.shape[1:], generator(self.seed, *key)).to(x)

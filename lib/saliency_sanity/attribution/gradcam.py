@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._hashing import unwrapped
 from saliency_sanity.attribution.base import attributing, in_chunks, recording, select
 from saliency_sanity.networks.classifier import submodule
 from saliency_sanity.networks.forward import laid_out, logits_of, name_of, quietly, reaches
@@ -68,7 +69,7 @@ class GradCAM:
     unit: bool = True
 
     def _path(self, model: nn.Module) -> str:
-        path = self.layer or getattr(model, "cam_layer", None)
+        path = self.layer or getattr(unwrapped(model), "cam_layer", None)
         if path is None:
             raise NotApplicable(
                 f"Grad-CAM needs a layer: {name_of(model)} has no "

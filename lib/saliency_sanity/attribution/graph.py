@@ -4,9 +4,7 @@ A function mode sees calls, but none that a scripted part, another thread or a f
 backward pass of its own makes. The nodes of the graph tell of those too.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -16,13 +14,6 @@ from torch import Tensor
 Node = Any  # torch.autograd.graph.Node, whose saved values its type does not tell of
 
 _MARK = "saliency_sanity"
-
-
-def uncompiled() -> AbstractContextManager:
-    """Run what was compiled as the Python that it was made of, whose calls can be seen."""
-    if "torch._dynamo" not in sys.modules:  # loading it takes a second
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
 
 
 def tensors(values: object) -> Iterator[Tensor]:

@@ -30,7 +30,7 @@ from saliency_sanity.attribution.base import (
     select,
 )
 from saliency_sanity.attribution.canonization import LINEAR, canonical, changes, compare
-from saliency_sanity.attribution.graph import mark, marked, nodes, tensors, uncompiled
+from saliency_sanity.attribution.graph import mark, marked, nodes, tensors
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
 from saliency_sanity.networks.classifier import scaling_of
@@ -323,7 +323,7 @@ class Lrp:
             with recording():
                 leaf = leaf_of(model, x)
                 run = stack.enter_context(closing(_Pass(self, model, leaf, folded)))
-                with uncompiled(), run:
+                with run:
                     logits = logits_of(model, leaf)
                 select(logits, anything)
                 run.vet(logits)

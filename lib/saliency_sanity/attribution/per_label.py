@@ -167,4 +167,4 @@ def _graph_bytes(model: nn.Module, x: Tensor) -> Tensor:
     with recording(), torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
         logits = logits_of(model, leaf_of(model, x))
     del logits
-    return torch.tensor([sum(found.values())])
+    return torch.tensor([sum(found.values())], device="cpu")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity.attribution.compose import at_least
+from saliency_sanity.attribution.compose import at_least, checked
 from saliency_sanity.attribution.graph import Node
 
 # Added to the mean of a pool's window, as in [kim2019code]: where all is zero, nothing is shared.
@@ -41,7 +41,7 @@ class Threshold:
 
     def __post_init__(self):
         if self.q is not None:
-            at_least("q", self.q, 0, float)
+            checked(self, q=at_least("q", self.q, 0, float))
             if not self.q < 100:
                 raise ValueError(f"q {self.q} must be below 100: nothing is above the maximum")
 
@@ -100,7 +100,8 @@ def percentile(values: Tensor, q: float) -> Tensor:
         return rows.kthvalue(rank + 1, dim=1).values
     if rows.dtype == torch.bfloat16:  # NumPy has no such type
         rows = rows.float()
-    return torch.tensor([_ranked(row, rank) for row in rows.numpy()], dtype=values.dtype)
+    ranked = [_ranked(row, rank) for row in rows.numpy()]
+    return torch.tensor(ranked, dtype=values.dtype, device="cpu")
 
 
 def _ranked(row: np.ndarray, rank: int) -> float:

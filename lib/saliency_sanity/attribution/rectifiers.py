@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import chunk_size, leaf_of, recording
-from saliency_sanity.attribution.graph import mark, marked, nodes, strangers, tensors, uncompiled
+from saliency_sanity.attribution.graph import mark, marked, nodes, strangers, tensors
 from saliency_sanity.attribution.spellings import READERS, follow
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import logits_of, name_of, out_of_memory
@@ -118,13 +118,11 @@ class Interception(TorchFunctionMode):
         self._overlooked = getattr(rule, "overlooked", None)
 
     def __enter__(self):
-        self._token, self._visible = _current.set(self), uncompiled()
-        self._visible.__enter__()
+        self._token = _current.set(self)
         return super().__enter__()
 
     def __exit__(self, *exception):
         _current.reset(self._token)
-        self._visible.__exit__(*exception)
         return super().__exit__(*exception)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

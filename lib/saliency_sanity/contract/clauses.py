@@ -69,6 +69,11 @@ CHECKS = {
         "Hooks and modules come back as they were.",
         "Keep the handle that register_... returns, and call its remove() in a finally block.",
     ),
+    "attributes": Check(
+        "leaves attributes",
+        "Plain attributes of modules, and what is in them, come back as they were.",
+        "Note what you set, as in eps = module.eps, and put it back in a finally block.",
+    ),
     "gradients": Check(
         "leaves .grad of the weights",
         "Parameters' .grad comes back as it was.",

@@ -6,13 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity._attributes import Attributes, same
+
 _KINDS = {"_parameters": "weights", "_buffers": "weights", "training": "flags"}
 
 
 class Snapshot:
-    """Weights, gradients, flags, hooks and modules of a model, to compare with and go back to."""
+    """Weights, gradients, flags, hooks, modules and attributes, to compare with and go back to."""
 
     def __init__(self, model: nn.Module):
+        # Before what is reported as something else: an attribute may be in its way.
+        self._attributes = Attributes(model)
         self._modules = [(path, module, _parts(module)) for path, module in model.named_modules()]
         self._tensors = [
             (name, tensor, _copy(tensor), tensor.requires_grad, tensor.grad, _copy(tensor.grad))
@@ -24,10 +28,12 @@ class Snapshot:
         """Put everything back, and give what had changed: by kind, the names.
 
         Kinds are ``weights`` (parameters and buffers), ``gradients`` (their ``.grad``), ``flags``
-        (``training``, ``requires_grad``, torch's gradient mode) and ``hooks`` (also modules, and
-        a ``forward`` that was replaced).
+        (``training``, ``requires_grad``, torch's gradient mode), ``hooks`` (also modules, and a
+        ``forward`` that was replaced) and ``attributes`` (all others, and what is in them).
         """
         changed: dict[str, list[str]] = defaultdict(list)
+        if attributes := self._attributes.restore():
+            changed["attributes"] = attributes
         if torch.is_grad_enabled() != self._recording:
             changed["flags"].append("torch's gradient mode")
             torch.set_grad_enabled(self._recording)
@@ -52,13 +58,6 @@ class Snapshot:
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().clone()
-
-
-def same(one: Tensor | None, other: Tensor | None) -> bool:
-    """Whether two tensors have one type, device, shape and values, or both are None."""
-    if one is None or other is None:
-        return one is other
-    return (one.dtype, one.device) == (other.dtype, other.device) and torch.equal(one, other)
 
 
 def _parts(module: nn.Module) -> dict[str, tuple[Any, dict | None]]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity._attributes import same
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import Attribution, check, logits, select
 from saliency_sanity.attribution.catalogue import is_control
@@ -22,7 +23,7 @@ from saliency_sanity.contract.clauses import (
     Severity,
     Violation,
 )
-from saliency_sanity.contract.snapshot import Snapshot, same
+from saliency_sanity.contract.snapshot import Snapshot
 from saliency_sanity.networks.forward import manner
 
 _IMAGES = 3  # at most so many of the pictures are explained
@@ -83,6 +84,7 @@ class _Trial:
     def __init__(self, name: str, method: Attribution, model: nn.Module, x: Tensor, target: Tensor):
         self.name, self.method, self.model, self.x, self.target = name, method, model, x, target
         self.snapshot = Snapshot(model)
+        self.own: dict[str, list[str]] = {}
         self.found: dict[str, Violation] = {}
         self.manner = manner(model, x)
         self.moved = False  # whether the last call moved a global random generator
@@ -106,6 +108,8 @@ class _Trial:
     def another_class(self) -> Tensor | None:
         """The likeliest class that is not the one explained; None where there is but one."""
         found = logits(self.model, self.x)
+        # What the network itself changes with every pass is no method's doing.
+        self.own = self.snapshot.restore()
         select(found, self.target)
         own = torch.nn.functional.one_hot(self.target, found.shape[1]).bool()
         return found.masked_fill(own, -torch.inf).argmax(1) if found.shape[1] > 1 else None
@@ -141,8 +145,9 @@ class _Trial:
             given = None
         finally:
             changes = self.snapshot.restore()
-        for kind, names in changes.items():
-            self.note(kind, f"It changed {_listed(names)}.")
+        for kind, found in changes.items():
+            if names := [name for name in found if name not in self.own.get(kind, ())]:
+                self.note(kind, f"It changed {_listed(names)}.")
         # A network that works in place on its input does so whatever calls it.
         kept = self.manner.writes or same(x, self.x[rows])
         if not kept or not same(wanted, target[rows]):

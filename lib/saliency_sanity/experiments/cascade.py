@@ -489,7 +489,7 @@ def share(experiment: Experiment, shard: Shard | str) -> Share:
     def leave(make: Callable, what: str, *at: Any) -> None:
         for rows in own:
             if journal.part(rows, what, *at) is None:
-                array = torch.as_tensor(make(rows, *at)).cpu().numpy()
+                array = np.asarray(torch.as_tensor(make(rows, *at), device="cpu"))
                 journal.leave(array, rows, what, *at)
                 left.append(array.nbytes)
 

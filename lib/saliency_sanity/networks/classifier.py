@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import unknown
+from saliency_sanity._hashing import bare_name, unwrapped
 from saliency_sanity.networks.forward import fitted, held, laid_out, logits_of, manner
 
 
@@ -110,13 +111,14 @@ class Classifier(nn.Module):
 
 
 def network_of(model: nn.Module) -> nn.Module:
-    """The network inside a Classifier; another module is its own."""
-    return model.network if isinstance(model, Classifier) else model
+    """The network inside a Classifier and wrappers; another module is its own."""
+    model = unwrapped(model)
+    return network_of(model.network) if isinstance(model, Classifier) else model
 
 
 def scaling_of(model: nn.Module) -> Scaling | None:
     """The scaling of a Classifier; None for a bare network, whose raw units are not known."""
-    return getattr(model, "scaling", None)
+    return getattr(unwrapped(model), "scaling", None)
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module:
@@ -124,7 +126,9 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
 
     Raises ValueError that lists the nearest valid paths.
     """
-    modules = dict(network_of(model).named_modules())
+    network = network_of(model)
+    modules = {bare_name(network, key): part for key, part in network.named_modules()}
+    modules |= dict(network.named_modules())
     if not path or path not in modules:
         raise ValueError(unknown("layer", path, [key for key in modules if key]))
     return modules[path]

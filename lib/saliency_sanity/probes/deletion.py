@@ -24,7 +24,7 @@ def removal_order(maps: Tensor, seed: int = 0) -> Tensor:
         raise ValueError(f"maps of image(s) {images} are not finite; pixels cannot be put in order")
     shuffled = torch.stack(
         [
-            torch.randperm(scores.shape[1], generator=generator(seed, "ties", i))
+            torch.randperm(scores.shape[1], generator=generator(seed, "ties", i), device="cpu")
             for i in range(len(scores))
         ]
     ).to(scores.device)

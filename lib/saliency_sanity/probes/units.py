@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity._random import generator
+from saliency_sanity._random import generator, normal
 from saliency_sanity.attribution.base import Attribution, attributing
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier, Scaling
@@ -50,7 +50,7 @@ def rescaled(classifier: Classifier, scaling: Scaling) -> Classifier:
             f"{scaling} is for {len(scaling.mean)} channels, but {classifier.name} takes "
             f"{len(mean)}: give mean and std that many entries each"
         )
-    new_mean, new_std = torch.tensor([scaling.mean, scaling.std], dtype=torch.float64)
+    new_mean, new_std = torch.tensor([scaling.mean, scaling.std], dtype=torch.float64, device="cpu")
     return _absorbed(classifier, scaling, new_std / std, (new_mean - mean) / std)
 
 
@@ -87,18 +87,16 @@ def _constants(classifier: Classifier) -> Tensor:
             f"{type(classifier).__name__} has no scaling: wrap it in saliency_sanity.Classifier"
         )
     scaling = classifier.scaling
-    return torch.tensor([scaling.mean, scaling.std], dtype=torch.float64)
+    return torch.tensor([scaling.mean, scaling.std], dtype=torch.float64, device="cpu")
 
 
 def _absorbed(classifier: Classifier, scaling: Scaling, a: Tensor, b: Tensor) -> Classifier:
     """A copy that gives for x' what the original gives for a x' + b, per channel ``[C]``."""
     twin = copy.deepcopy(classifier).eval()
     twin.scaling, twin.untrained = scaling, None
-    like = next(classifier.parameters(), torch.empty(0))
+    like = next(classifier.parameters(), torch.empty(0, dtype=torch.float32, device="cpu"))
     # Beyond the range of pictures, so that a network that cuts its input off there is found out.
-    random = torch.randn(
-        *(2, len(a), classifier.size, classifier.size), generator=generator(0, "rescaling")
-    )
+    random = normal((2, len(a), classifier.size, classifier.size), generator(0, "rescaling"))
     x = classifier.scaling.to_network(random + 0.5).to(like)
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     # Without cuDNN, which may round to fewer digits than are compared here.

@@ -21,11 +21,11 @@ MAPS_TITLES = {
 
 
 def _gaussian(shape: Sequence[int], key: torch.Generator) -> Tensor:
-    return torch.randn(*shape, generator=key, dtype=torch.float64)
+    return torch.randn(*shape, generator=key, dtype=torch.float64, device="cpu")
 
 
 def _uniform(shape: Sequence[int], key: torch.Generator) -> Tensor:
-    return 2 * torch.rand(*shape, generator=key, dtype=torch.float64) - 1
+    return 2 * torch.rand(*shape, generator=key, dtype=torch.float64, device="cpu") - 1
 
 
 def _laplace(shape: Sequence[int], key: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import unknown
+from saliency_sanity._hashing import bare_name, wrapped
 from saliency_sanity.attribution.base import attributing, recording
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import laid_out, logits_in, logits_of, manner
@@ -176,6 +177,7 @@ def _units(network: nn.Module, calls: dict[str, int]) -> list[tuple[str, str]]:
         apart = (
             not path
             or type(module) in _CHAINS
+            or wrapped(module)
             or (len(holding) > 1 and _parameters_below(module) > half)
         )
         if not apart or not children:
@@ -236,7 +238,7 @@ def _named(
 def _name(network: nn.Module, path: str) -> str:
     if type(network).__name__ in ("Inception3", "InceptionV3"):
         return "logits" if path == "fc" else path.lower()
-    return path or type(network).__name__.lower()
+    return bare_name(network, path) or type(network).__name__.lower()
 
 
 def _trace(model: nn.Module, network: nn.Module, x: Tensor) -> tuple[list[str], bool]:

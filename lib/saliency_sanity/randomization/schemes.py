@@ -7,13 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrize import ParametrizationList
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._random import generator, seeded
+from saliency_sanity._hashing import bare_name, unwrapped
+from saliency_sanity._random import generator, normal, seeded
 from saliency_sanity.attribution.base import attributing
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import logits_of
 from saliency_sanity.randomization.blocks import Block
+from saliency_sanity.randomization.caches import Caches
+from saliency_sanity.randomization.derived import bare, consequences, derived, originals
 
 SCHEMES = ("initializer", "truncated_normal", "moments", "permutation")
 BATCH_NORM = ("keep", "reset", "recalibrate")
@@ -59,8 +63,10 @@ class Randomization:
         """Random values for every tensor of ``blocks`` that randomization replaces, by name.
 
         The network must be as it was trained. Every tensor has a generator of its own: its values
-        depend on ``seed`` and its name alone. Raises ValueError for a tensor that no rule of the
-        architecture initialises (scheme ``initializer`` on a network that load_model did not make).
+        depend on ``seed`` and its name alone. What a derived weight needs beside, as the vectors of
+        a spectral norm, follows from what is drawn. Raises ValueError for a tensor that no rule of
+        the architecture initialises (scheme ``initializer`` on a network that load_model did not
+        make).
         """
         network = network_of(model)
         tensors = dict(network.named_parameters()) | dict(network.named_buffers())
@@ -68,12 +74,14 @@ class Randomization:
         names = [name for block in blocks for name in block.parameters]
         if self.scheme == "initializer":
             source = _untrained(model, network, names, seed)
+            names += [name for block in blocks for name in block.buffers if name in source]
             drawn = {name: source[name].to(tensors[name]) for name in names}
         else:
             norms = _norm_scales(network)
             for name in names:
-                key = generator(seed, "randomization", self.scheme, name)
+                key = generator(seed, "randomization", self.scheme, bare_name(network, name))
                 drawn[name] = self._values(tensors[name].detach(), name in norms, key)
+        drawn |= self._derived(network, drawn, seed)
         if self.batch_norm == "reset":
             for module, path in _batch_norms(network):
                 for kind, value in (("running_mean", 0.0), ("running_var", 1.0)):
@@ -81,20 +89,38 @@ class Randomization:
                         drawn[f"{path}.{kind}"] = torch.full_like(getattr(module, kind), value)
         return drawn
 
+    def _derived(
+        self, network: nn.Module, drawn: dict[str, Tensor], seed: int
+    ) -> dict[str, Tensor]:
+        """What follows from the parameters that weights are computed of, by name."""
+        found: dict[str, Tensor] = {}
+        for path, module in network.named_modules():
+            start = f"{path}." if path else ""
+            for name in derived(module):
+                of = _sources(start, name)
+                own = {k.removeprefix(start): v for k, v in drawn.items() if k.startswith(of)}
+                if own:
+                    base = bare_name(network, f"{start}{name}.base")
+                    key = generator(seed, "randomization", self.scheme, base)
+                    drawing = None if self.scheme == "initializer" else key
+                    more = consequences(module, name, own, drawing)
+                    found |= {f"{start}{end}": value for end, value in more}
+        return found
+
     def _values(self, now: Tensor, norm_scale: bool, key: torch.Generator) -> Tensor:
         if self.scheme == "permutation":
             while True:
-                order = torch.randperm(now.numel(), generator=key).to(now.device)
+                order = torch.randperm(now.numel(), generator=key, device="cpu").to(now.device)
                 shuffled = now.reshape(-1)[order].reshape(now.shape)
                 # Of two values every other order is the old one.
                 if not torch.equal(shuffled, now) or _constant(now):
                     return shuffled
         if self.scheme == "moments":
-            noise = torch.randn(now.shape, generator=key)
+            noise = normal(now.shape, key)
             return now.mean() + now.std(correction=0) * noise.to(now)
         if norm_scale:
             return torch.ones_like(now)
-        noise = torch.empty(now.shape)
+        noise = torch.empty(now.shape, dtype=torch.float32, device="cpu")
         nn.init.trunc_normal_(noise, std=self.std, a=-2 * self.std, b=2 * self.std, generator=key)
         return noise.to(now)
 
@@ -122,32 +148,72 @@ def _untrained(
     model: nn.Module, network: nn.Module, names: Sequence[str], seed: int
 ) -> dict[str, Tensor]:
     """Parameters of an untrained network of the same architecture."""
-    build: Callable[[int], nn.Module] | None = getattr(model, "untrained", None)
+    build: Callable[[int], nn.Module] | None = getattr(unwrapped(model), "untrained", None)
     if build is not None:
         # Not the seed itself: an untrained network somebody explains may come from it.
         number = generator(seed, "randomization").initial_seed()
         # A builder that draws from the global generator gets one of its own.
         with seeded(number):
-            parameters = dict(build(number).named_parameters())
+            made = network_of(build(number))
+        tensors = dict(made.named_parameters()) | {
+            name: buffer for name, buffer in made.named_buffers() if "parametrizations." in name
+        }
+        source = {bare_name(made, name): tensor for name, tensor in tensors.items()}
         for name in names:
-            found, shape = parameters.get(name), network.get_parameter(name).shape
+            found, shape = source.get(bare_name(network, name)), network.get_parameter(name).shape
             if found is None or found.shape != shape:
                 other = "no such parameter" if found is None else f"shape {tuple(found.shape)}"
                 raise ValueError(
                     f"the untrained network has {other} for {name} {tuple(shape)}: untrained=... "
                     "must build a network of the same architecture"
                 )
-        return parameters
-    parameters = {}
+        known = [*names, *(name for name, _ in network.named_buffers())]
+        return {n: source[b] for n in known if (b := bare_name(network, n)) in source}
+    parameters: dict[str, Tensor] = {}
     for path, module in network.named_modules():
+        start, where = f"{path}." if path else "", bare_name(network, path)
         own = {
             name: full
             for name, _ in module.named_parameters(recurse=False)
-            if (full := f"{path}.{name}".lstrip(".")) in names
+            if (full := f"{start}{name}") in names
         }
-        if own:
-            parameters |= _reset(module, path, own, seed)
+        computed = [
+            name
+            for name in derived(module)
+            if any(full.startswith(_sources(start, name)) for full in names)
+        ]
+        if computed:
+            parameters |= _reset_derived(module, start, where, own, computed, seed)
+        # A parametrization has no initialiser of its own; the module that it serves has.
+        elif own and not isinstance(module, ParametrizationList):
+            parameters |= _reset(module, where, own, seed)
     return parameters
+
+
+def _sources(start: str, name: str) -> tuple[str, str]:
+    """How the names begin of what a weight is computed of, by torch's new way and its old one."""
+    return f"{start}parametrizations.{name}.", f"{start}{name}_"
+
+
+def _reset_derived(
+    module: nn.Module, start: str, where: str, own: dict[str, str], computed: list[str], seed: int
+) -> dict[str, Tensor]:
+    """As ``_reset``, for a module with ``computed`` weights, drawn as if they were not."""
+    twin = bare(module)
+    wanted = [name for name, _ in twin.named_parameters(recurse=False)]
+    fresh = _reset(twin, where, {n: f"{start}{n}" for n in wanted if n in (*own, *computed)}, seed)
+    for name in computed:
+        number = generator(seed, "randomization", where, name).initial_seed()
+        found = originals(module, name, fresh.pop(f"{start}{name}"), number)
+        if not found:
+            raise ValueError(
+                f"no initialiser is known for {start}{name}: {module.parametrizations[name][0]} "
+                "computes it of others, which cannot be had from it. Use the scheme 'moments', "
+                "'permutation' or 'truncated_normal', or wrap the network in a Classifier with "
+                "untrained=..., a function that builds an untrained network from a seed"
+            )
+        fresh |= {f"{start}{key}": value for key, value in found.items()}
+    return fresh
 
 
 def _reset(module: nn.Module, path: str, own: dict[str, str], seed: int) -> dict[str, Tensor]:
@@ -188,8 +254,9 @@ class Randomizer:
     ``set(names, seed)`` makes exactly those blocks random and every other as it was trained;
     a block has the same random tensors in every order and stage of one seed. On leaving the
     context, also by an exception, the network is bit for bit what it was. ``calibration``
-    ``[N, C, H, W]`` serves the policy ``recalibrate`` (its first 64 images are used) and is needed
-    for it alone.
+    ``[N, C, H, W]`` serves the policy ``recalibrate`` (its first 64 images are used), and tells
+    what a network caches of its weights, which is forgotten at every change and comes back as it
+    was. Entering the context raises as ``Caches`` does.
     """
 
     def __init__(
@@ -214,10 +281,13 @@ class Randomizer:
 
     def __enter__(self) -> "Randomizer":
         self._original = {name: value.detach().clone() for name, value in self._tensors.items()}
+        x = self._calibration
+        self._caches = Caches(self.model, None if x is None else x[:1])
         return self
 
     def __exit__(self, *_: object) -> None:
         self._copy(self._original)
+        self._caches.restore()
         self._random, self._drawn, self._seed = set(), {}, None
 
     def set(self, names: Collection[str], seed: int = 0) -> None:
@@ -239,22 +309,33 @@ class Randomizer:
         fresh = [key for name in set(names) - self._random for key in self._scope(name)]
         self._replace({key: self._drawn[key] for key in fresh if key in self._drawn})
         self._random = set(names)
+        self._caches.clear()
         if self.randomization.batch_norm == "recalibrate":
             self._recalibrate()
+            self._caches.clear()
 
     def _scope(self, name: str) -> tuple[str, ...]:
         return self.blocks[name].parameters + self.blocks[name].buffers
 
     def _replace(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            old = self._original[name]
+        stays = {name for name, value in values.items() if torch.equal(value, self._original[name])}
+        for name in stays:
+            old, tensor = self._original[name], self._tensors[name]
             # A constant in the place of the same constant, say a bias that was never trained, is
-            # no failure: nothing was learned in it.
-            if torch.equal(value, old) and not _constant(old):
-                raise ValueError(
-                    f"randomization left {name} {tuple(old.shape)} as it was: the drawn values are "
-                    f"the learned ones ({self.randomization}). Choose another scheme or seed"
-                )
+            # no failure: nothing was learned in it. Buffers follow from what is drawn.
+            if not isinstance(tensor, nn.Parameter) or _constant(old):
+                continue
+            # Of what a weight is computed of, a part may be the same for every weight.
+            place, computed, _ = name.rpartition("parametrizations.")
+            weight = name.removeprefix(place + computed).partition(".")[0]
+            if computed and any(
+                key.startswith(f"{place}{computed}{weight}.") for key in values.keys() - stays
+            ):
+                continue
+            raise ValueError(
+                f"randomization left {name} {tuple(old.shape)} as it was: the drawn values are "
+                f"the learned ones ({self.randomization}). Choose another scheme or seed"
+            )
         self._copy(values)
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ from saliency_sanity.similarity.prepare import (
     fitting,
     per_image,
     raw_maps,
+    to_tensor,
 )
 from saliency_sanity.similarity.rank import Pearson, Ranks
 from saliency_sanity.similarity.ssim import Gaussian, Ssim, Uniform
@@ -99,11 +100,12 @@ def similarity_matrix(similarity: Similarity, a: Array, b: Array, chunk: int = 6
         return similarity.matrix(a, b)
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}; expected 1 pair or more")
-    a, b = torch.as_tensor(a), torch.as_tensor(b)
-    pairs = torch.cartesian_prod(torch.arange(len(a)), torch.arange(len(b)))
+    a, b = to_tensor(a), to_tensor(b)
+    ranges = (torch.arange(len(maps), device="cpu") for maps in (a, b))
+    pairs = torch.cartesian_prod(*ranges)
     values = []
     for i, j in (part.unbind(1) for part in pairs.split(chunk)):
-        result = torch.as_tensor(similarity(a[i.to(a.device)], b[j.to(b.device)]))
+        result = to_tensor(similarity(a[i.to(a.device)], b[j.to(b.device)]))
         if result.shape != i.shape:
             raise ValueError(
                 f"{similarity!r} returned shape {tuple(result.shape)} for {len(i)} pairs; "

@@ -26,13 +26,18 @@ def namespace(maps: Array):
     return torch if isinstance(maps, torch.Tensor) else np
 
 
+def to_tensor(values: object) -> torch.Tensor:
+    """A tensor as it is, and anything else on the CPU, whatever torch's default device is."""
+    return values if isinstance(values, torch.Tensor) else torch.as_tensor(values, device="cpu")
+
+
 def raw_maps(maps: Array) -> torch.Tensor:
     """Raw maps [N,H,W] or [N,C,H,W], any floating dtype, as a detached tensor [N,C,H,W].
 
     Raises TypeError for maps that are not real floating-point numbers, ValueError for another
     number of axes.
     """
-    tensor = torch.as_tensor(maps).detach()
+    tensor = to_tensor(maps).detach()
     if not tensor.is_floating_point():
         raise TypeError(
             f"maps of shape {tuple(tensor.shape)} have dtype {tensor.dtype}; maps are real "

@@ -14,6 +14,7 @@ from saliency_sanity.similarity.prepare import (
     fitting,
     namespace,
     per_image,
+    to_tensor,
 )
 
 _MAGNITUDE = np.int64(2**63 - 1)
@@ -194,7 +195,7 @@ def _row(one: Array, others: Array, here: Array) -> Array:
 
 
 def _pixels(where: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    where = torch.as_tensor(where)
+    where = to_tensor(where)
     if where.dtype != torch.bool:
         raise TypeError(
             f"where has dtype {where.dtype}; expected booleans, for example (x != 0).any(dim=1)"

@@ -135,7 +135,7 @@ def by_turns(labels: Tensor) -> Tensor:
     turn = torch.empty_like(labels)
     for label in labels.unique():
         own = labels == label
-        turn[own] = torch.arange(int(own.sum()))
+        turn[own] = torch.arange(int(own.sum()), device=labels.device)
     return torch.argsort(turn * (int(labels.max()) + 1) + labels, stable=True)
 
 

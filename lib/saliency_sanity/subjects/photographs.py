@@ -190,7 +190,7 @@ def load_photographs(
     files = files[: count or None]
     pixels = torch.from_numpy(np.stack([read_picture(path, size) for path, _ in files]))
     if channels == 1:
-        pixels = (pixels * torch.tensor(LUMINANCE)).sum(3, keepdim=True)
+        pixels = (pixels * pixels.new_tensor(LUMINANCE)).sum(3, keepdim=True)
     return Photographs(
         names=tuple(_names([path for path, _ in files])),
         labels=tuple(label for _, label in files),
@@ -223,7 +223,9 @@ def dithered(pixels: Tensor, seed: int = 0) -> Tensor:
     On flat ground max pools meet ties, and which of equal units gets the gradient is then decided
     by rounding; no two pixels are equal here.
     """
-    noise = torch.rand(pixels.shape, generator=generator(seed, "dither"), dtype=torch.float64)
+    noise = torch.rand(
+        pixels.shape, generator=generator(seed, "dither"), dtype=torch.float64, device="cpu"
+    )
     return (pixels * 255 + noise.to(pixels)) / 256
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._random import generator
+from saliency_sanity._random import generator, seeded
 from saliency_sanity.networks.classifier import Scaling
 from saliency_sanity.networks.compat import ensure_torchvision
 
@@ -136,7 +136,7 @@ def build_untrained(
         raise ValueError(unknown("network to train", name, TRAINABLE))
     kind = TRAINABLE[name]
     # Without memory first: the constructors draw from the global generator, and slowly.
-    with torch.device("meta"):
+    with seeded(seed), torch.device("meta"):
         network = kind.build(size or kind.size, channels or kind.channels, classes)
     return initialize(network.to_empty(device="cpu"), seed, kind.std, kind.bias).eval()
 

@@ -188,6 +188,6 @@ def _last_features(network: nn.Module, configuration: PretrainedCfg) -> str | No
 
     handle = network.get_submodule(path).register_forward_hook(remember)
     with torch.no_grad():
-        network(torch.zeros(1, *configuration.input_size))
+        network(torch.zeros(1, *configuration.input_size, dtype=torch.float32, device="cpu"))
     handle.remove()
     return path if seen == [True] else None

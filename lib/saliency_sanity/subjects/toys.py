@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from saliency_sanity._random import generator
+from saliency_sanity._random import generator, normal
 
 
 class Linear(nn.Module):
@@ -15,7 +15,7 @@ class Linear(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], classes: int = 10, seed: int = 0):
         super().__init__()
-        draw = torch.randn(classes, *shape, generator=generator(seed, "linear"))
+        draw = normal((classes, *shape), generator(seed, "linear"))
         self.weight = nn.Parameter(draw / shape[0] ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -31,7 +31,7 @@ class SumPool(nn.Module):
     def __init__(self, channels: int = 3, filters: int = 1, seed: int = 0):
         super().__init__()
         shape = (filters, channels, 3, 3)
-        self.weight = nn.Parameter(torch.randn(shape, generator=generator(seed, "sum-pool")))
+        self.weight = nn.Parameter(normal(shape, generator(seed, "sum-pool")))
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return F.relu(F.conv2d(x, self.weight, padding=1)).sum((2, 3))
@@ -47,7 +47,7 @@ class SumPool(nn.Module):
         height, width = x.shape[2:]
         active = (F.conv2d(x, self.weight, padding=1) > 0).to(x)
         # Padding the pattern by one on each side makes every shift a plain slice.
-        pattern = F.pad(active[torch.arange(len(x)), target], (1, 1, 1, 1))
+        pattern = F.pad(active[torch.arange(len(x), device=x.device), target], (1, 1, 1, 1))
         gradient = torch.zeros_like(x)
         for k in (-1, 0, 1):
             for m in (-1, 0, 1):

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from made.networks import SCALING, draw, relative, small
 from saliency_sanity import Classifier, chunk_limit, resolve
+from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Gradient
+from saliency_sanity.attribution.competition import Compete
 from saliency_sanity.attribution.compose import (
     NoiseAverage,
     NoiseVariance,
@@ -18,6 +20,7 @@ from saliency_sanity.attribution.compose import (
     quadrature,
 )
 from saliency_sanity.attribution.controls import Input, Noise
+from saliency_sanity.attribution.rectgrad import Threshold
 from saliency_sanity.attribution.rectifiers import Guided
 from saliency_sanity.subjects.toys import Linear
 from torch import nn
@@ -330,3 +333,51 @@ def test_noise_control_is_of_the_model_only(small_net_double):
     ):
         pair = torch.stack([other[0].flatten(), noise[0].flatten()])
         assert abs(torch.corrcoef(pair)[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("numpy", "python"),
+    [
+        (NoiseAverage(Gradient(), np.int64(3), np.float32(0.25), np.int32(1)),
+         NoiseAverage(Gradient(), 3, 0.25, 1)),
+        (NoiseVariance(Gradient(), np.uint8(3), np.int64(0)), NoiseVariance(Gradient(), 3, 0)),
+        (PathAverage(Gradient(), np.int16(4), baseline=np.float64(0.5)),
+         PathAverage(Gradient(), 4, baseline=0.5)),
+        (TimesInput(Gradient(), np.array([0.1, 0.5, 1.0])),
+         TimesInput(Gradient(), (0.1, 0.5, 1.0))),
+        (TimesInput(Gradient(), [0.25, 0.5, 1.0]), TimesInput(Gradient(), (0.25, 0.5, 1.0))),
+        (Compete(Gradient(), np.int64(2)), Compete(Gradient(), 2)),
+        (Threshold(np.float64(98.0)), Threshold(98.0)),
+    ],
+)  # fmt: skip
+def test_a_number_of_numpy_is_the_same_number(numpy, python):
+    assert repr(numpy) == repr(python)
+    assert numpy == python
+
+
+def test_a_seed_of_numpy_draws_the_same():
+    assert generator(np.int64(5), "a").initial_seed() == generator(5, "a").initial_seed()
+
+
+@pytest.mark.parametrize(
+    "colour",
+    [255, -0.1, 1.01, float("nan"), float("inf"), (0.5, 0.5, 128), [0.1, np.nan, 0.2], "black",
+     True, np.array([0, 255, 0])],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["gradient_x_input", "integrated_gradients", "cgi"])
+def test_no_colour_is_refused_before_anything_runs(method, colour):
+    with pytest.raises(ValueError, match=r"no raw colour.*divide by 255"):
+        resolve(method, baseline=colour)
+
+
+@pytest.mark.parametrize("samples", [np.float64(5), True, np.bool_(True), "5", 2.0])
+def test_what_counts_nothing_is_no_number_of_samples(samples):
+    with pytest.raises(TypeError, match=r"samples .* must be int"):
+        NoiseAverage(Gradient(), samples)
+
+
+@pytest.mark.parametrize("noise", [float("nan"), float("inf"), np.float64("nan"), -0.1])
+def test_noise_is_finite_and_not_negative(noise):
+    with pytest.raises(ValueError, match=r"noise .* must be at least 0, and finite"):
+        NoiseAverage(Gradient(), 5, noise)

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from made.networks import draw, small
@@ -75,7 +76,68 @@ def forget_gradients(model):
     model.zero_grad()
 
 
+def set_number(model):
+    model.network.norm.eps = 1.0
+
+
+def set_flag(model):
+    model.network.relu.inplace = False
+
+
+def add_attribute(model):
+    model.network.second.note = "seen"
+
+
+def delete_attribute(model):
+    del model.network.drop.p
+
+
+def enter_in_list(model):
+    model.network.rates[1][0] = 7
+
+
+def enter_in_dictionary(model):
+    model.network.options["deep"]["power"] = 3
+
+
+def drop_from_dictionary(model):
+    del model.network.options["deep"]
+
+
+def change_tensor_within(model):
+    model.network.options["mask"].mul_(2)
+
+
+def change_array(model):
+    model.network.settings.table[0] = 5
+
+
+def change_object(model):
+    model.network.settings.power = 3
+
+
+def change_hidden_module(model):
+    model.network.rates[0].weight.data.add_(1)
+
+
+def shadow_a_buffer(model):
+    # As canonizers do, which hide the statistics of a batch norm.
+    vars(model.network.norm)["running_mean"] = torch.zeros(6)
+
+
 CHANGES = {
+    set_number: ("attributes", "eps of network.norm"),
+    set_flag: ("attributes", "inplace of network.relu"),
+    add_attribute: ("attributes", "note of network.second"),
+    delete_attribute: ("attributes", "p of network.drop"),
+    enter_in_list: ("attributes", "rates of network"),
+    enter_in_dictionary: ("attributes", "options of network"),
+    drop_from_dictionary: ("attributes", "options of network"),
+    change_tensor_within: ("attributes", "options of network"),
+    change_array: ("attributes", "settings of network"),
+    change_object: ("attributes", "settings of network"),
+    change_hidden_module: ("attributes", "rates of network"),
+    shadow_a_buffer: ("attributes", "running_mean of network.norm"),
     add_hook: ("hooks", "forward_hooks of network.second"),
     remove_hooks: ("hooks", "forward_hooks of network.second"),
     add_backward_hook: ("hooks", "backward_hooks of model"),
@@ -95,10 +157,36 @@ CHANGES = {
 }
 
 
+class Settings:
+    def __init__(self):
+        self.power, self.table = 2, np.arange(3)
+
+
+def furnished():
+    """A network with attributes of many kinds."""
+    model = unsettle(small()).eval()
+    model.network.rates = [nn.Linear(2, 2), [1, 2]]
+    model.network.options = {"mask": torch.tensor([torch.nan, 1]), "deep": {"power": 2}}
+    model.network.settings = Settings()
+    return model
+
+
+def attributes(model):
+    """Every attribute and what is in it, as text."""
+    network = model.network
+    return {
+        **{f"{key}.{name}": str(value) for key, module in model.named_modules()
+           for name, value in vars(module).items() if not name.startswith("_")},
+        "rates": f"{network.rates} {network.rates[0].weight.tolist()}",
+        "settings": f"{network.settings.power} {network.settings.table}",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_change_is_named_and_undone(change):
-    model = unsettle(small()).eval()
+    model = furnished()
     before, grad = state(model), copy.deepcopy(model.network.head.weight.grad)
+    plain = attributes(model)
     snapshot = Snapshot(model)
     kind, name = CHANGES[change]
     for _ in range(2):
@@ -108,6 +196,7 @@ def test_a_change_is_named_and_undone(change):
         # Converting a network converts its gradients too.
         assert changed.keys() - {kind} <= ({"gradients"} if change is convert else set())
         assert_unchanged(model, before)
+        assert attributes(model) == plain
         assert torch.equal(model.network.head.weight.grad, grad)
         assert torch.is_grad_enabled()
     assert snapshot.restore() == {}

@@ -446,3 +446,60 @@ def test_on_a_gpu_a_map_stays_there():
     assert not check_method("mine", honest, model, x, target)
     (violation,) = check_method("mine", fetched, model, x, target)
     assert (violation.key, violation.found) == ("device", "The map lies on cpu.")
+
+
+def sets_an_attribute(model, x, target):
+    model.network.norm.eps = 1.0
+    return honest(model, x, target)
+
+
+def sets_it_and_fails(model, x, target):
+    model.network.relu.inplace = False
+    raise KeyError("no such layer")
+
+
+def adds_one_without_a_pass(model, x, target):
+    found = honest(model, x, target)
+    model.network.first.seen = len(x)
+    return found
+
+
+@pytest.mark.parametrize("method", [sets_an_attribute, sets_it_and_fails, adds_one_without_a_pass])
+def test_attributes_come_back_and_are_named(method):
+    model = small()
+    report = check_method("own", method, model, X, TARGET)
+    assert "attributes" in {violation.key for violation in report}
+    assert model.network.norm.eps == 1e-5
+    assert model.network.relu.inplace is True
+    assert not hasattr(model.network.first, "seen")
+
+
+class Keeping(nn.Module):
+    """Keeps a cache, its last picture and a count of its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3 * 16 * 16, 5)
+        self.cache, self.calls, self.last = {}, 0, None
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x):
+        if "scale" not in self.cache:
+            self.cache["scale"] = self.layer.weight.detach().norm()
+        self.calls, self.last = self.calls + 1, x
+        self.count += 1
+        return self.layer(x.flatten(1)) / self.cache["scale"]
+
+
+def test_what_the_network_keeps_of_every_pass_is_not_the_methods_doing():
+    model = Keeping().eval()
+    report = check_method("own", honest, model, X, TARGET)
+    assert not report.violations
+    assert (model.cache, model.calls, model.last, model.count.item()) == ({}, 0, None, 0)
+
+    def sets_the_rest(model, x, target):
+        model.extra = 1
+        return honest(model, x, target)
+
+    report = check_method("own", sets_the_rest, model, X, TARGET)
+    assert [violation.found for violation in report] == ["It changed extra of model."]

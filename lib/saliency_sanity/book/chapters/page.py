@@ -201,7 +201,7 @@ def nonzero_metrics(where: Tensor) -> dict[str, PixelSpearman]:
 
 def memorized_by_all(accuracies: Iterable[float], least: float) -> bool:
     """Whether every network knows so many of its permuted labels."""
-    return bool((torch.tensor(list(accuracies), dtype=torch.float64) >= least).all())
+    return bool((torch.tensor(list(accuracies), dtype=torch.float64, device="cpu") >= least).all())
 
 
 def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:

@@ -22,8 +22,8 @@ def chance_error(predicted: Tensor, labels: Tensor, classes: int) -> float:
     independent pictures, which is smaller: pictures of one class are mistaken alike.
     ``predicted`` and ``labels`` are ``[N]``. [hoeffding1951combinatorial], theorem 2
     """
-    counts = torch.zeros(classes, classes, dtype=torch.float64)
-    ones = torch.ones(len(labels), dtype=torch.float64)
+    counts = torch.zeros(classes, classes, dtype=torch.float64, device="cpu")
+    ones = torch.ones(len(labels), dtype=torch.float64, device="cpu")
     counts.index_put_((labels.cpu(), predicted.cpu()), ones, accumulate=True)
     share = counts / len(labels)
     apart = share - share.mean(0) - share.mean(1, keepdim=True) + share.mean()

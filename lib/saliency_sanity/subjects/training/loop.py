@@ -71,7 +71,7 @@ def training_labels(recipe: Recipe, labels: Tensor) -> Tensor:
     if recipe.labels == "true":
         return labels
     random = generator(recipe.seed, "permuted labels")
-    permuted = labels[torch.randperm(len(labels), generator=random)]
+    permuted = labels[torch.randperm(len(labels), generator=random, device="cpu")]
     if torch.equal(permuted, labels):
         raise ValueError(
             f"the permutation of {len(labels)} labels with seed {recipe.seed} leaves all of them "
@@ -191,7 +191,7 @@ class _Run:
         for epoch in range(first, last + 1):
             if epoch not in self._orders:
                 random = generator(self.recipe.seed, "order", epoch)
-                self._orders[epoch] = torch.randperm(n, generator=random)
+                self._orders[epoch] = torch.randperm(n, generator=random, device="cpu")
         self._orders = {k: v for k, v in self._orders.items() if k >= first}
         row = torch.cat([self._orders[epoch] for epoch in range(first, last + 1)])
         start = step * batch - first * n
@@ -201,9 +201,10 @@ class _Run:
         if self.recipe.augmentation == "none":
             return images
         random = generator(self.recipe.seed, "augmentation", self.step)
-        mirrored = torch.rand(len(images), generator=random) < 0.5
+        mirrored = torch.rand(len(images), generator=random, dtype=torch.float32, device="cpu")
+        mirrored = mirrored < 0.5
         images = torch.where(mirrored[:, None, None], images.flip(2), images)
-        shifts = torch.randint(0, 5, (len(images), 2), generator=random).tolist()
+        shifts = torch.randint(0, 5, (len(images), 2), generator=random, device="cpu").tolist()
         height, width = images.shape[1:]
         padded = F.pad(images, (2, 2, 2, 2))
         return torch.stack(

@@ -29,7 +29,7 @@ class OneLayer:
 
     @cached_property
     def _target(self) -> Tensor:
-        return torch.zeros(len(self.pixels), dtype=torch.int64)
+        return torch.zeros(len(self.pixels), dtype=torch.int64, device="cpu")
 
     @cached_property
     def _networks(self) -> list[SumPool]:

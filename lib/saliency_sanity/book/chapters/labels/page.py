@@ -117,7 +117,7 @@ class Labels(MethodsPage):
             self.chosen,
             self.measures | self._restricted,
             explained=self.explained_class,
-            labels=torch.tensor(self.photographs.labels),
+            labels=torch.tensor(self.photographs.labels, device="cpu"),
             shown=self.shown,
             store=self.store,
         )
