@@ -40,7 +40,8 @@ def bare_name(network: nn.Module, name: str) -> str:
     for part in name.split("."):
         if part != wrapped(module):
             parts.append(part)
-        module = getattr(module, "_modules", {}).get(part)
+        inner = getattr(module, part, None)
+        module = inner if isinstance(inner, nn.Module) else None
     return ".".join(parts)
 
 
