@@ -78,10 +78,12 @@ def _holding(model: nn.Module) -> Iterator[Place]:
     for path, module in model.named_modules():
         always = derived(module)  # worked out anew in every pass
         for name, value in plain(module).items():
-            if name not in always and any(id(tensor) not in own for tensor in tensors_in(value)):
+            found = (t for t in tensors_in(value) if t.is_floating_point() and id(t) not in own)
+            if name not in always and next(found, None) is not None:
                 yield path, module, name
         for name in module._non_persistent_buffers_set:
-            if module._buffers.get(name) is not None:
+            buffer = module._buffers.get(name)
+            if buffer is not None and buffer.is_floating_point():
                 yield path, module, name
 
 
@@ -109,9 +111,10 @@ def _empty(model: nn.Module, x: Tensor, places: list[Place]) -> None:
                 left += tried
         state.restore()
         idle = _idle(model, x) if left else []
-        for place in sorted(left, key=lambda place: -len(place[0])):
+        for place in left:
             for name in idle:
-                if name.startswith(f"{place[0]}.".lstrip(".")):
+                # Elsewhere a parameter may as well be there for nothing.
+                if name.rpartition(".")[0] == place[0]:
                     state.restore()
                     _refuse_fixed(model, x, before, name, place)
         state.restore()
