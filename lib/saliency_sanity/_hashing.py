@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,8 +51,18 @@ def weights_hash(model: nn.Module) -> str:
     digest, model = hashlib.sha256(), unwrapped(model)
     for key, value in model.state_dict().items():
         digest.update(bare_name(model, key).encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(_content(value))
     return digest.hexdigest()[:12]
+
+
+def _content(value: object) -> bytes | np.ndarray:
+    """What an entry of a state dict holds; quantized layers keep types and packed tensors there."""
+    if isinstance(value, tuple | list):
+        return b"".join(bytes(_content(one)) for one in value)
+    if not isinstance(value, Tensor):
+        return repr(value).encode()
+    value = value.dequantize() if value.is_quantized else value
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def digest(x: Tensor) -> str:

@@ -22,8 +22,11 @@ from saliency_sanity._errors import NotApplicable
 # Modules between a caller and a pass.
 _BETWEEN = ("saliency_sanity", "torch", "contextlib", "functools")
 
-# Their derivative is zero wherever there is one.
-_STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc")
+_INNER = "_modules"
+
+# Their derivative is zero wherever there is one; the last stand for operators without any, such as
+# those of dynamic quantization, which hand down nothing or zeros.
+_STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc", "WarnNotImplemented", "NotImplemented")
 
 
 @dataclass(frozen=True)
@@ -200,12 +203,16 @@ def _at(home: dict | list, key: object) -> object:
 
 def _inferred(module: nn.Module) -> Iterator[tuple[dict | list, object]]:
     """Where a module keeps inference tensors: a dictionary or list, and the key."""
-    homes: list[dict | list] = [vars(module)]
-    homes += [v for v in vars(module).values() if isinstance(v, dict | list) and v]
+    own = vars(module)
+    homes = [own, *(v for k, v in own.items() if isinstance(v, dict | list) and v and k != _INNER)]
     for home in homes:
-        for key, value in list(home.items()) if isinstance(home, dict) else enumerate(home):
-            inner = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(one, Tensor) and one.is_inference() for one in inner):
+        for key, value in home.items() if isinstance(home, dict) else enumerate(home):
+            if isinstance(value, Tensor):
+                if value.is_inference():
+                    yield home, key
+            elif isinstance(value, tuple) and any(
+                isinstance(one, Tensor) and one.is_inference() for one in value
+            ):
                 yield home, key
 
 
@@ -337,7 +344,7 @@ def _nodes(logits: Tensor) -> Iterator[torch.autograd.graph.Node]:
     seen, todo = set(), [logits.grad_fn]
     while todo:
         node = todo.pop()
-        if node is None or node in seen or node.name().startswith(_STEPS):
+        if node is None or node in seen or node.name().split("::")[-1].startswith(_STEPS):
             continue
         seen.add(node)
         yield node

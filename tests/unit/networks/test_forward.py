@@ -288,7 +288,25 @@ class Numpy(Features):
         return torch.from_numpy(super().features(x).detach().numpy())
 
 
-CUT = [NoGrad, Inferred, Detached, Rounded, Numpy]
+class Quantized(Features):
+    """Its last layer is dynamically quantized, which has no derivative at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.fixed = None
+
+    def top(self, features):
+        if self.fixed is None:
+            linear = nn.Sequential(self.head).float()
+            quantize = torch.ao.quantization.quantize_dynamic
+            self.fixed = quantize(linear, {nn.Linear}, dtype=torch.qint8)
+        return self.fixed(self.pool(features).flatten(1).float())
+
+
+QUIET = [
+    pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "UserWarning")
+]
+CUT = [NoGrad, Inferred, Detached, Rounded, Numpy, pytest.param(Quantized, marks=QUIET)]
 
 
 @pytest.mark.parametrize("kind", CUT)
