@@ -69,8 +69,8 @@ class Attributes:
         self._modules = [
             (path, module, {key: self._keep(one, ()) for key, one in self._own(module).items()})
             for path, module in model.named_modules()
-            # What torch has compiled keeps notes of its own.
-            if not wrapped(module)
+            # What torch has compiled keeps notes of its own, and of what is scripted nobody sees.
+            if not (wrapped(module) or isinstance(module, torch.jit.ScriptModule))
         ]
 
     def restore(self, only: Callable[[str, str], bool] = lambda _path, _name: True) -> list[str]:

@@ -76,6 +76,8 @@ def _holding(model: nn.Module) -> Iterator[Place]:
     """Attributes with tensors of no other name, and buffers that are in no state dict."""
     own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
     for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # what it keeps, nobody sees
+            continue
         always = derived(module)  # worked out anew in every pass
         for name, value in plain(module).items():
             found = (t for t in tensors_in(value) if t.is_floating_point() and id(t) not in own)

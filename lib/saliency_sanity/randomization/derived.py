@@ -20,6 +20,8 @@ _OLD = ("_orig", "_g", "_v")  # how torch.nn.utils names what a weight is comput
 
 def derived(module: nn.Module) -> list[str]:
     """Names of the weights of a module that are computed of other parameters."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return []
     new = getattr(module, "parametrizations", {})
     old = {
         name.removesuffix(end)

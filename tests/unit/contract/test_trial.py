@@ -232,6 +232,11 @@ def picture_only(model, x, target):
     return torch.gradient(x, dim=3)[0]
 
 
+def sets_an_attribute(model, x, target):
+    model.network.norm.eps = 1.0
+    return honest(model, x, target)
+
+
 # The one check that each method fails, and what is said of it.
 OFFENDERS = {
     raises: ("runs", "first call it raised KeyError in test_trial.py, line"),
@@ -258,6 +263,7 @@ OFFENDERS = {
     leaves_no_grad: ("flags", "gradient mode"),
     leaves_hook: ("hooks", "forward_hooks of network.second"),
     leaves_module: ("hooks", "modules of network"),
+    sets_an_attribute: ("attributes", "It changed eps of network.norm"),
     fills_gradients: ("gradients", "grad of network.first.bias"),
     works_in_place: ("input", "changed values of x"),
     works_on_target: ("input", "or target in place"),
@@ -446,11 +452,6 @@ def test_on_a_gpu_a_map_stays_there():
     assert not check_method("mine", honest, model, x, target)
     (violation,) = check_method("mine", fetched, model, x, target)
     assert (violation.key, violation.found) == ("device", "The map lies on cpu.")
-
-
-def sets_an_attribute(model, x, target):
-    model.network.norm.eps = 1.0
-    return honest(model, x, target)
 
 
 def sets_it_and_fails(model, x, target):
