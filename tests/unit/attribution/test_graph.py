@@ -21,16 +21,20 @@ aten = torch.ops.aten
 
 
 class Around(nn.Module):
-    """A part between two rectifiers that are modules; it is given ``[N, 6, 6, 6]``."""
+    """A part between two rectifiers that are modules; it is given ``[N, 6, 6, 6]``.
+
+    Layers before and after it mix units, so that another rule in it shows.
+    """
 
     def __init__(self, part):
         super().__init__()
         self.conv, self.relu, self.last = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ReLU()
+        self.mix = nn.Conv2d(6, 6, 1)
         self.second, self.head = nn.Conv2d(6, 4, 3), nn.Linear(64, 4)
         self.part = part if isinstance(part, nn.Module) else Part(part)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.last(self.second(self.part(self.relu(self.conv(x)) - 1)))
+        x = self.last(self.second(self.part(self.mix(self.relu(self.conv(x))))))
         return self.head(x.flatten(1))
 
 
@@ -250,13 +254,13 @@ HARMLESS = {
 def by_hand(network: Around, x: Tensor, part=lambda gradient, part, x: vjp(part, x, gradient)):
     """Guided backpropagation layer by layer, without an interception."""
     first = network.conv(x).detach()
-    before = first.relu() - 1
+    before = network.mix(first.relu()).detach()
     second = network.second(network.part(before)).detach()
     gradient = vjp(network.head, second.relu().flatten(1), F.one_hot(TARGET, 4).to(x))
     gradient = gradient.view_as(second) * (second > 0)
     gradient = vjp(network.second, network.part(before).detach(), gradient.clamp_min(0))
-    gradient = part(gradient, network.part, before) * (first > 0)
-    return vjp(network.conv, x, gradient.clamp_min(0))
+    gradient = vjp(network.mix, first.relu(), part(gradient, network.part, before))
+    return vjp(network.conv, x, gradient.clamp_min(0) * (first > 0))
 
 
 def vjp(layer, x: Tensor, gradient: Tensor) -> Tensor:
@@ -292,6 +296,7 @@ def test_what_is_wrapped_is_met_too(name, called):
         return 2 * gradient.clamp_min(0) * (before > 0)
 
     assert relative(found, by_hand(network, x, guided)) < 1e-12
+    assert relative(found, by_hand(network, x)) > 0.1
 
 
 class Router(nn.Module):
@@ -307,9 +312,9 @@ class Router(nn.Module):
 
 def test_a_way_that_only_a_later_picture_takes():
     network, x = around(Router()), draw(8, 3, 8, 8, dtype=DOUBLE)
-    hidden = (network.conv(x).relu() - 1).mean((1, 2, 3)).detach()
+    hidden = network.mix(network.conv(x).relu()).mean((1, 2, 3)).detach()
     x = x[hidden.argsort(descending=True)]
-    network.relu.register_forward_hook(lambda *given: given[2] - hidden.median())
+    network.mix.register_forward_hook(lambda *given: given[2] - hidden.median())
     assert Rectified(Gradient(), Guided())(network, x[:2], TARGET).any()
     with pytest.raises(NotApplicable, match=r"ReluBackward0.*nn.ReLU"):
         Rectified(Gradient(), Guided())(network, x[[0, -1]], TARGET)
