@@ -244,8 +244,8 @@ def manner(model: nn.Module, x: Tensor) -> Manner:
 
 def _tried(model: nn.Module, x: Tensor) -> Manner:
     first = x[:1].clone(memory_format=torch.contiguous_format)
-    # Another one for company, even where all pictures are one.
-    batch = torch.cat([first, 1 - first.flip(2, 3) / 2, x[1:2]])[: most.get()]
+    # In company of one that is unlike it; others of ``x`` may be its copies, with some noise.
+    batch = torch.cat([first, 1 - first.flip(2, 3) / 2])[: most.get()]
     plain, fast = torch.contiguous_format, torch.channels_last
     try:
         own, writes, cut = _alone(model, first)
