@@ -129,12 +129,20 @@ class Run:
                     found = [self.classes(rows, stage, seed) for rows in journal.parts]
                     journal.keep({"largest": np.concatenate(found)}, "classes", stage, seed)
                 for name in dict.fromkeys([*missing, *paired]):
-                    found = self._maps(name, stage, seed)
+                    try:
+                        found = self._maps(name, stage, seed)
+                    except NotApplicable as error:
+                        # Random weights led to a part of the network to which it does not apply.
+                        self.drop(name, stage, error)
+                        continue
                     if name in missing:
                         self._measure(name, stage, seed, found)
                     if name in paired:
                         whole[name] = found
                 if stage is journal.stages[-1]:
+                    whole = {
+                        name: maps for name, maps in whole.items() if name in journal.methods()
+                    }
                     self._pair(before, whole, seed)
                     before, whole = whole, {}
         outcome = self._gather()
@@ -183,6 +191,12 @@ class Run:
             found = self.reference[name] = shared[known]
             arrays = self._measured(found) | self._as_pictures(found)
             self.journal.keep(arrays, "original", None, self.of.seed, name)
+        if not self.journal.methods():
+            refuse_all(self.journal.refused)
+
+    def drop(self, name: str, stage: Stage, error: NotApplicable) -> None:
+        """Leave out a method that does not apply to the network as it is at a stage."""
+        self.journal.refused[name] = f"at stage {stage.name}: {error}"
         if not self.journal.methods():
             refuse_all(self.journal.refused)
 
@@ -505,6 +519,9 @@ def share(experiment: Experiment, shard: Shard | str) -> Share:
             if not journal.have("classes", stage, seed):
                 leave(run.classes, "classes", stage, seed)
             for method in dict.fromkeys([*missing, *paired]):
-                leave(run.explain, "maps", stage, seed, method)
+                try:
+                    leave(run.explain, "maps", stage, seed, method)
+                except NotApplicable as error:
+                    run.drop(method, stage, error)
     images = sum(rows.stop - rows.start for rows in own)
     return Share(shard, len(own), len(journal.parts), images, len(left), sum(left))

@@ -22,7 +22,7 @@ from made.experiments import (
     same,
     zeros,
 )
-from made.networks import SCALING, SmallNet, draw, seeded
+from made.networks import SCALING, SmallNet, draw, seeded, small
 from made.places import ROOT
 from saliency_sanity import Classifier
 from saliency_sanity._errors import NotApplicable
@@ -39,6 +39,7 @@ from saliency_sanity.attribution.compose import Rectified, TimesInput
 from saliency_sanity.attribution.rectifiers import Guided
 from saliency_sanity.book.chapters.page import check_shown
 from saliency_sanity.experiments import keys
+from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.outcome import cascades, stage_table
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.blocks import Stage, spread
@@ -572,3 +573,36 @@ def test_statistics_are_those_of_the_maps(tmp_path, counting):
     assert not counting
     for key, values in kept.statistics.items():
         assert np.array_equal(again.statistics[key], values)
+
+
+@dataclass(frozen=True)
+class OnlyTheTrained:
+    """A method that random weights of the head alone do not stop, those of more do."""
+
+    def __call__(self, model, x, target):
+        if model.network.second.weight.abs().sum() == 0:
+            raise NotApplicable("it needs weights in the second layer")
+        return Gradient()(model, x, target)
+
+
+def test_a_method_that_ceases_to_apply_is_left_out_and_the_others_go_on(monkeypatch):
+    model, x, target = small(), draw(3, 3, 16, 16), torch.tensor([0, 1, 2])
+    draw_all = Randomization.draw
+
+    def zeros(self, *given):
+        drawn = draw_all(self, *given)
+        return drawn | {"second.weight": torch.zeros_like(drawn["second.weight"])}
+
+    monkeypatch.setattr(Randomization, "draw", zeros)
+    given = {
+        "order": "top_down",
+        "randomization": Randomization("moments"),
+        "seeds": 2,
+    }
+    methods = {"gradient": Gradient(), "picky": OnlyTheTrained()}
+    measures = {"rank": metric("spearman_abs")}
+    outcome = Experiment(model, x, target, methods, measures, **given)()
+    assert outcome.refused == {"picky": "at stage second: it needs weights in the second layer"}
+    assert set(outcome.matrices) == {("gradient", "rank")}
+    with pytest.raises(NotApplicable, match="none of the methods .* picky: at stage second"):
+        Experiment(model, x, target, {"picky": OnlyTheTrained()}, measures, **given)()
