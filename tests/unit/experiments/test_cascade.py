@@ -604,5 +604,5 @@ def test_a_method_that_ceases_to_apply_is_left_out_and_the_others_go_on(monkeypa
     outcome = Experiment(model, x, target, methods, measures, **given)()
     assert outcome.refused == {"picky": "at stage second: it needs weights in the second layer"}
     assert set(outcome.matrices) == {("gradient", "rank")}
-    with pytest.raises(NotApplicable, match="none of the methods .* picky: at stage second"):
+    with pytest.raises(NotApplicable, match=r"none of the methods .* picky: at stage second"):
         Experiment(model, x, target, {"picky": OnlyTheTrained()}, measures, **given)()
