@@ -140,9 +140,6 @@ class Run:
                     if name in paired:
                         whole[name] = found
                 if stage is journal.stages[-1]:
-                    whole = {
-                        name: maps for name, maps in whole.items() if name in journal.methods()
-                    }
                     self._pair(before, whole, seed)
                     before, whole = whole, {}
         outcome = self._gather()
