@@ -304,9 +304,15 @@ def gradient_of(
     if score.requires_grad:
         if weight is None:
             score = score.sum()
-        (found,) = torch.autograd.grad(
-            score, leaf, weight, retain_graph=retain_graph, allow_unused=True
-        )
+        try:
+            (found,) = torch.autograd.grad(
+                score, leaf, weight, retain_graph=retain_graph, allow_unused=True
+            )
+        except RuntimeError as error:
+            if "use_reentrant" not in str(error):
+                raise
+            why = "it computes parts again by checkpoint(use_reentrant=True); False lets them pass"
+            raise NotApplicable(_unreached(model, why)) from error
     if found is None:
         raise NotApplicable(_unreached(model, "its graph is cut for these pictures"))
     return found.contiguous()

@@ -102,12 +102,10 @@ class _Pass(TorchFunctionMode):
         self._linear: set[Any] = set()  # nodes of the graph that stand for linear layers
 
     def __enter__(self):
-        self._handles, self._parameters = [], []
+        self._handles, self._ruled = [], []
         for module in self.model.modules():
             if module in self.folded or _is_ruled(module):
-                self._parameters += [
-                    (module, *one) for one in module.named_parameters(recurse=False)
-                ]
+                self._ruled.append(module)
                 # Innermost of the module's hooks, so that what others do is outside the layer.
                 self._handles += [
                     module.register_forward_pre_hook(self._before),
@@ -118,6 +116,12 @@ class _Pass(TorchFunctionMode):
     def __exit__(self, *exception):
         for handle in self._handles:
             handle.remove()
+        # As the pass has left them: it gives a layer with a frame the bias of its pictures.
+        self._parameters = [
+            (module, *one)
+            for module in self._ruled
+            for one in module.named_parameters(recurse=False)
+        ]
         return super().__exit__(*exception)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -170,6 +174,8 @@ class _Pass(TorchFunctionMode):
 
     def _before(self, module: nn.Module, inputs: tuple) -> Tensor:
         kind = type(module)
+        if not torch.is_grad_enabled():  # as checkpoints do, which compute it again
+            raise NotApplicable(self._refusal(f"a {kind.__name__} without a graph"))
         if kind in LINEAR:
             hook = self.lrp._hook(self._bounds if self._sees_pixels(inputs[0]) else None, inputs[0])
         elif kind in _AVERAGES:

@@ -21,6 +21,7 @@ from saliency_sanity.attribution.base import (
     attributing,
     differentiable,
     in_chunks,
+    logits,
     mapped,
     recording,
 )
@@ -228,10 +229,16 @@ class Run:
             return left
         self._randomize(stage, seed)
         model, x, target = self.of.model, self.of.x[rows], self.of.target[rows]
-        # With a graph: the gradient that follows may start from this very pass.
+
+        def found(part: Tensor, _: Tensor) -> Tensor:
+            # With a graph: the gradient that follows may start from this very pass.
+            try:
+                return differentiable(model, part)[1].detach()
+            except NotApplicable:
+                return logits(model, part)  # there is none, and methods will say so
+
         with attributing(model, x, target), recording():
-            logits = in_chunks(x, target, lambda part, _: differentiable(model, part)[1].detach())
-        return logits.argmax(1).cpu().numpy()
+            return in_chunks(x, target, found).argmax(1).cpu().numpy()
 
     def _randomize(self, stage: Stage | None, seed: int) -> None:
         """Make the network what it is at a stage; before the first it is the trained one, None."""

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from saliency_sanity.attribution.base import leaf_of, out_of_memory, shortened
 from saliency_sanity.attribution.rectifiers import interception
-from saliency_sanity.experiments.tracing import Following, StrayedError, Trace, hooked, mapped
+from saliency_sanity.experiments.tracing import (
+    Following,
+    StrayedError,
+    Trace,
+    blank,
+    hooked,
+    mapped,
+)
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import logits_of
 from saliency_sanity.randomization.blocks import Block
@@ -219,15 +226,14 @@ class Replay:
         def stand_in(number: int) -> Callable:
             outputs = iter(tape.trace.outputs[number])
 
-            def blank(tensor: Tensor) -> Tensor:
-                form = tensor.shape, tensor.stride()
-                device = "meta" if hollow else self.x.device
-                return torch.empty_strided(*form, dtype=tensor.dtype, device=device)
+            def stood_for(tensor: Tensor) -> Tensor:
+                # A copy, since what comes next may work in place.
+                return blank(tensor, torch.device("meta") if hollow else self.x.device).clone()
 
             def forward(*_inputs: object, **_options: object) -> Any:
                 with following.quiet():
                     given = next(outputs)
-                    return given.clone() if number == start else mapped(given, blank)
+                    return given.clone() if number == start else mapped(given, stood_for)
 
             return forward
 

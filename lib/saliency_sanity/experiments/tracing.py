@@ -249,7 +249,13 @@ def _saving_hooks() -> object:
 
 
 def _hollow(tensor: Tensor) -> Tensor:
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return blank(tensor, torch.device("meta"))
+
+
+def blank(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the same form, which takes part in a graph if the other does."""
+    form = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+    return form.requires_grad_(tensor.requires_grad)
 
 
 def _is_plain(output: object) -> bool:

@@ -155,7 +155,14 @@ def laid_out(model: nn.Module, x: Tensor) -> Tensor:
     found = manner(model, x)
     if found.refusal:
         raise NotApplicable(found.refusal)
-    return x.detach().contiguous(memory_format=found.layout)
+    return _arranged(x.detach(), found.layout)
+
+
+def _arranged(x: Tensor, layout: torch.memory_format) -> Tensor:
+    """``x`` in a layout, also where a dimension of length 1 leaves its strides open."""
+    if layout is torch.channels_last and x.shape[1] > 1 and x[0, 0].numel() > 1:
+        return x.contiguous(memory_format=layout)
+    return x.contiguous().flatten().view(x.shape)
 
 
 @contextmanager
@@ -243,7 +250,7 @@ def manner(model: nn.Module, x: Tensor) -> Manner:
 
 
 def _tried(model: nn.Module, x: Tensor) -> Manner:
-    first = x[:1].clone(memory_format=torch.contiguous_format)
+    first = _arranged(x[:1], torch.contiguous_format).clone()
     # In company of one that is unlike it; others of ``x`` may be its copies, with some noise.
     batch = torch.cat([first, 1 - first.flip(2, 3) / 2])[: most.get()]
     plain, fast = torch.contiguous_format, torch.channels_last
@@ -280,7 +287,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
 
 
 def _run(model: nn.Module, x: Tensor, layout: torch.memory_format) -> Tensor:
-    leaf = x.contiguous(memory_format=layout).requires_grad_()
+    leaf = _arranged(x, layout).detach().requires_grad_()
     logits = logits_in(quietly(model, leaf.clone()), len(x))
     # Somebody's own backward pass may ask for a layout, too; those of torch do not.
     if any(isinstance(node, torch.autograd.function.BackwardCFunction) for node in _nodes(logits)):

@@ -22,6 +22,7 @@ from saliency_sanity.attribution.compose import (
 from saliency_sanity.attribution.lrp import INPUT_RULES, RULES, Lrp
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import Guided
+from saliency_sanity.networks.framed import FramedConv2d
 from saliency_sanity.subjects.small_networks import build_untrained
 from torch import Tensor, nn
 
@@ -642,3 +643,22 @@ def test_another_rule_at_rectifiers_is_refused():
 def test_wrong_parameters_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         Lrp(**given)
+
+
+def test_a_layer_with_a_frame_is_explained_at_every_size_and_for_every_label():
+    torch.manual_seed(0)
+    layer = FramedConv2d(nn.Conv2d(3, 4, 3), (1, 1), torch.full((3, 1, 1), 0.5)).requires_grad_(
+        False
+    )
+    tail = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+    network = nn.Sequential(layer, *tail).double().eval()
+    labels = torch.tensor([0, 1])
+    for size in (8, 12, 8):
+        x = draw(2, 3, size, size, dtype=torch.float64)
+        with Lrp().explaining(network, x) as maps:
+            found = [maps(labels), maps(labels.flip(0)), maps(labels)]
+        assert torch.equal(found[0], found[2])
+        # What the frame adds hangs on the size of the pictures, not on who else there is.
+        for one, wanted in zip(found, (labels, labels.flip(0), labels), strict=True):
+            alone = [Lrp()(network, x[i : i + 1], wanted[i : i + 1]) for i in range(2)]
+            assert relative(one, torch.cat(alone)) < 1e-9
