@@ -19,7 +19,7 @@ from saliency_sanity._random import generator, normal
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
 from saliency_sanity.attribution.rectifiers import Interception, Rule, images_apart
 from saliency_sanity.networks.classifier import scaling_of
-from saliency_sanity.networks.forward import manner
+from saliency_sanity.networks.forward import manner, name_of
 
 Perturb = Callable[[Tensor, slice, int], Tensor]
 
@@ -334,22 +334,15 @@ class Rectified:
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
-        untested, network = None, getattr(model, "name", type(model).__name__)
         with attributing(model, x, target):
             manner(model, x)  # found out before rectifiers are counted
             if getattr(self.rule, "per_image", False):
-                untested = images_apart(model, x, self.rule)
+                images_apart(model, x, self.rule)
             with Interception(self.rule, model) as interception:
                 result = self.method(model, x, target)
-        if untested is not None:
-            raise NotApplicable(
-                f"{self.rule} ranks the units of each image by itself, which could not be tested: "
-                f"{network} takes images together but raised {untested!r} for one or two. Use "
-                "guided_backprop for this network"
-            ) from untested
         if not interception.hits:
             raise NotApplicable(
-                f"{self.rule} needs rectifiers, but {network} called none (no ReLU, ReLU6 or clamp "
+                f"{self.rule} needs rectifiers, but {name_of(model)} called none (no ReLU, ReLU6 or clamp "
                 "at 0 between input and logits): the result would be the unchanged map. "
                 "Use the plain method for this network"
             )

@@ -205,11 +205,10 @@ _DIFFERENTIATING = {torch.autograd.grad, torch.Tensor.backward}
 _apart: WeakKeyDictionary[nn.Module, set] = WeakKeyDictionary()
 
 
-def images_apart(model: nn.Module, x: Tensor, rule: Rule) -> Exception | None:
+def images_apart(model: nn.Module, x: Tensor, rule: Rule) -> None:
     """Raise NotApplicable where a rectifier is given something else than images, ``[N, ...]``.
 
-    Tried with one picture of ``x`` and with two, once for each network and size. Returns what the
-    network raised, where it could not be tried.
+    Tried with one picture of ``x`` and with two, once for each network and size.
     """
     counts = range(1, min(chunk_size(x), 2) + 1)
     key, known = (x.shape[1:], x.dtype, counts), _apart.setdefault(model, set())
@@ -217,11 +216,10 @@ def images_apart(model: nn.Module, x: Tensor, rule: Rule) -> Exception | None:
         try:
             with recording(), Interception(rule) as tried:
                 logits_of(model, leaf_of(model, x[:1].expand(images, *x.shape[1:])))
-        except NotApplicable:
-            raise
         except Exception as error:
-            # Memory is for chunks of pictures, which grow smaller.
-            return None if out_of_memory(error) else error
+            if out_of_memory(error):
+                return  # that is for chunks of pictures, which grow smaller
+            raise
         if not tried.lengths <= {images}:
             other = max(tried.lengths - {images})
             raise NotApplicable(
@@ -231,4 +229,3 @@ def images_apart(model: nn.Module, x: Tensor, rule: Rule) -> Exception | None:
                 "guided_backprop, which needs no such order"
             )
     known.add(key)
-    return None

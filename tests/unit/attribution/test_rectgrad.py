@@ -176,20 +176,6 @@ def test_pictures_first_within_a_transformer():
     assert relative(method(net, x, target), torch.cat(alone)) < 1e-9
 
 
-def test_a_network_that_takes_no_picture_alone_cannot_be_tested():
-    class Pairs(nn.Sequential):
-        def forward(self, x):
-            return super().forward(x.view(-1, 2, *x.shape[1:]).flip(1).flatten(0, 1))
-
-    net = seeded(Pairs(nn.Flatten(), nn.Linear(27, 9), nn.ReLU(), nn.Linear(9, 2)))
-    x = draw(2, 3, 3, 3)
-    with pytest.raises(
-        NotApplicable, match=r"could not be tested: Pairs takes .* raised RuntimeError"
-    ):
-        resolve("rectgrad", q=50)(net, x, torch.tensor([0, 1]))
-    assert resolve("guided_backprop")(net, x, torch.tensor([0, 1])).any()
-
-
 NETWORKS = {
     "inception_v3": 75,
     "efficientnet_lite0": 64,
