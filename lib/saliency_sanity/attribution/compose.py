@@ -342,8 +342,8 @@ class Rectified:
                 result = self.method(model, x, target)
         if not interception.hits:
             raise NotApplicable(
-                f"{self.rule} needs rectifiers, but {name_of(model)} called none (no ReLU, ReLU6 or clamp "
-                "at 0 between input and logits): the result would be the unchanged map. "
+                f"{self.rule} needs rectifiers, but {name_of(model)} called none (no ReLU, ReLU6 "
+                "or clamp at 0 between input and logits): the result would be the unchanged map. "
                 "Use the plain method for this network"
             )
         return result
