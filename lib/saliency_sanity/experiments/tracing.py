@@ -24,8 +24,6 @@ from saliency_sanity.randomization.branching import (
     written,
 )
 
-# Made by the graph itself, wherever a gradient is asked for; it computes nothing.
-_SILENT = {torch.ops.aten.detach.default}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -139,7 +137,7 @@ class Trace(_Quiet, Branching):
         if self._still:
             return
         unit = self._inside[-1] if self._inside else None
-        if func not in _SILENT:
+        if not _is_silent(func):
             self.calls.append((unit, fingerprint(func, args, kwargs)))
         if self.reason:
             return
@@ -213,7 +211,7 @@ class Following(_Quiet, TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Make the call if it is the next one."""
         kwargs = kwargs or {}
-        if self._still or func in _SILENT:
+        if self._still or _is_silent(func):
             return func(*args, **kwargs)
         if fingerprint(func, args, kwargs) != next(self._expected, None):
             raise StrayedError
@@ -223,6 +221,11 @@ class Following(_Quiet, TorchDispatchMode):
         """Raise StrayedError where calls are missing."""
         if next(self._expected, None) is not None:
             raise StrayedError
+
+
+def _is_silent(func: Any) -> bool:
+    """Whether a call computes nothing: the graph's own ``detach``, and notes for a profiler."""
+    return func is torch.ops.aten.detach.default or func.namespace == "profiler"
 
 
 def fingerprint(func: Any, args: Sequence, kwargs: dict[str, Any]) -> tuple:

@@ -295,6 +295,14 @@ class Tuples(Base):
         return self.head(self.relu(self.three(x)).mean((2, 3)))
 
 
+class Noting(Base):
+    """It notes for a profiler where it is."""
+
+    def forward(self, x):
+        with torch.profiler.record_function("all of it"):
+            return super().forward(x)
+
+
 class Scripted(Base):
     """Nobody sees what runs inside the second layer."""
 
@@ -304,7 +312,18 @@ class Scripted(Base):
 
 
 WHOLE = [Scripted, Attribute, Scale, Buffer, Router, Masked, LateGate, Hooked, Scaled, Checkpointed]
-NETWORKS = [Base, Container, Closure, Noted, InPlaceInput, Shared, ShortForOne, Tuples, *WHOLE]
+NETWORKS = [
+    Base,
+    Noting,
+    Container,
+    Closure,
+    Noted,
+    InPlaceInput,
+    Shared,
+    ShortForOne,
+    Tuples,
+    *WHOLE,
+]
 METHODS = {
     "gradient": Gradient(),
     "guided": Rectified(Gradient(), Guided()),
