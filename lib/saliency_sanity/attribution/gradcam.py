@@ -136,7 +136,10 @@ def _is_channels_first(model: nn.Module, module: nn.Module, x: Tensor) -> bool:
     def note(inner: nn.Module, _inputs: tuple, _output: object) -> None:
         last[:] = [inner]
 
-    leaves = [m for m in module.modules() if not any(m.children())]
+    # timm's batch norms have a rectifier among their children.
+    leaves = [
+        m for m in module.modules() if isinstance(m, _CHANNELS_FIRST) or not any(m.children())
+    ]
     handles = [m.register_forward_hook(note) for m in leaves if not isinstance(m, _ELEMENTWISE)]
     try:
         quietly(model, laid_out(model, x).clone())

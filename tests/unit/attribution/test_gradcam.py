@@ -191,3 +191,30 @@ def test_layers_of_tokens_are_refused(layer, said):
     assert GradCAM("patches")(Tokens(), x, target).amax() > 0
     with pytest.raises(NotApplicable, match=said):
         GradCAM(layer)(Tokens(), x, target)
+
+
+class Rectified(nn.BatchNorm2d):
+    """A batch norm with a rectifier among its children, as timm has them."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.drop(super().forward(x)))
+
+
+def test_a_norm_with_a_rectifier_inside_gives_channels_first():
+    torch.manual_seed(0)
+    # Every place sees all of the picture, so that nothing else tells.
+    layers = [nn.Conv2d(3, 9, 8), nn.Flatten(), nn.Linear(9, 6 * 2 * 2), nn.Unflatten(1, (6, 2, 2))]
+    network = nn.Sequential(*layers, Rectified(6), nn.Flatten(), nn.Linear(24, 4)).eval()
+    x, target = draw(2, 3, 8, 8), torch.tensor([0, 3])
+    found = GradCAM("4", unit=False)(network, x, target)
+    body, tail = network[:5], network[5:]
+    features = body(x).detach().requires_grad_()
+    score = tail(features).gather(1, target[:, None]).sum()
+    (slope,) = torch.autograd.grad(score, features)
+    coarse = (slope.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True).clamp_min(0)
+    expected = F.interpolate(coarse.detach(), size=(8, 8), mode="bilinear")
+    assert relative(found, expected) < 1e-6
