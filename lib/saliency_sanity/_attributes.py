@@ -14,6 +14,8 @@ from saliency_sanity._hashing import wrapped
 
 # Torch's own; what of them may change has names of its own elsewhere.
 _TORCHS = frozenset(vars(nn.Module())) | {"forward", "_compiled_call_impl", "_is_torch_compile"}
+# Where torch keeps what is to be called around a module's own passes.
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _SIMPLE = (type(None), bool, int, float, complex, str, bytes)
 # Deeper in, only what a thing is counts: somewhere a network may know its trainer, and all data.
 _DEPTH = 4

@@ -17,15 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from saliency_sanity._attributes import Attributes, inside, plain, same
+from saliency_sanity._attributes import HOOKS, Attributes, inside, plain, same
 from saliency_sanity._hashing import LATER, bare_name, digest, source_digest, unwrapped, wrapped
-from saliency_sanity.attribution.base import attributing, in_chunks, leaf_of
+from saliency_sanity.attribution.base import logits
 from saliency_sanity.networks.classifier import Classifier, network_of
-from saliency_sanity.networks.forward import logits_of
 
 _LIBRARY = Path(__file__).parents[1]
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _DEPTH = 6  # deeper in attributes, only what a thing is counts
 
 
@@ -51,11 +49,11 @@ def subject(model: nn.Module, x: Tensor) -> dict[str, Any]:
     network, outside = network_of(model), unwrapped(model)
     with _held(model):
         before = dict(_contents(network))
-        outputs = _logits(model, x)
+        outputs = logits(model, x)
         held = dict(_contents(network))
         if held != before:
             # A cache is filled now, whoever ran the network before; a count is another each time.
-            _logits(model, x)
+            logits(model, x)
             again = dict(_contents(network))
             held = {key: value for key, value in held.items() if again.get(key) == value}
     own = [outside.scaling, outside.cam_layer] if isinstance(outside, Classifier) else []
@@ -85,13 +83,6 @@ def _held(model: nn.Module) -> Iterator[None]:
         for buffer, value in buffers:
             if not same(buffer, value):
                 buffer.data.copy_(value)
-
-
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits ``[N, K]`` of whole passes, whatever shorter ones there may be."""
-    nothing = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    with attributing(model, x, nothing), torch.inference_mode(False), torch.no_grad():
-        return in_chunks(x, nothing, lambda part, _: logits_of(model, leaf_of(model, part)))
 
 
 def _joined(texts: Any) -> str:
@@ -128,7 +119,7 @@ def _contents(network: nn.Module) -> Iterator[tuple[str, str]]:
         for name, value in found.items():
             if not _ours(value):
                 yield f"{place}:{name}", _name(value, known)
-        for kind in _HOOKS:
+        for kind in HOOKS:
             hooks = [hook for hook in own[kind].values() if not _ours(hook)]
             if hooks:
                 yield f"{place}:{kind}", _name(hooks, known)

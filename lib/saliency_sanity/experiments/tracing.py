@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from saliency_sanity._attributes import HOOKS
+from saliency_sanity.attribution.graph import tensors
 from saliency_sanity.randomization.branching import (
     Branching,
     kind_of,
     place,
-    tensors_in,
     weakly,
     written,
 )
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class StrayedError(Exception):
@@ -34,7 +33,7 @@ class StrayedError(Exception):
 def hooked(network: nn.Module) -> str:
     """The first module with hooks of somebody else's, which may do anything; "" without one."""
     for path, module in network.named_modules():
-        if any(getattr(module, kind, None) for kind in _HOOKS):
+        if any(getattr(module, kind, None) for kind in HOOKS):
             return path or type(network).__name__
     return ""
 
@@ -147,7 +146,7 @@ class Trace(_Quiet, Branching):
             self._own_reason = "it draws random numbers"
         if _saving_hooks() != self._before:
             self._own_reason = "it computes parts of itself again for the backward pass"
-        given = tensors_in([*args, *kwargs.values()])
+        given = list(tensors([*args, *kwargs.values()]))
         for memory in filter(None, map(self._memory, given)):
             garbage |= memory.garbage
             if memory.owner is not None and memory.owner != unit:
@@ -161,7 +160,7 @@ class Trace(_Quiet, Branching):
                 memory.garbage |= garbage
                 memory.owner = memory.owner if unit is None else unit
         before = {place(tensor) for tensor in given}
-        for tensor in tensors_in([output]):
+        for tensor in tensors(output):
             if self._memory(tensor) is None and place(tensor) not in before:
                 self._known[place(tensor)] = _Memory(weakly(tensor), unit, garbage)
 

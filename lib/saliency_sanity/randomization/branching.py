@@ -1,6 +1,6 @@
 """Whether the way through a network depends on values: on the picture, or on random weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from saliency_sanity.attribution.graph import tensors
 
 # Hand values to Python without a call of torch's own.
 _READ = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
@@ -64,11 +66,11 @@ class Branching(TorchDispatchMode):
 
     def see(self, func: Any, args: Sequence, kwargs: dict[str, Any], output: Any) -> None:
         """Follow values from what a call was given to what it gave."""
-        if not any(map(self.is_derived, tensors_in([*args, *kwargs.values()]))):
+        if not any(map(self.is_derived, tensors([*args, *kwargs.values()]))):
             return
         kind = kind_of(func)
         self.branches |= kind.reads or (kind.indexes and _masked(args))
-        for tensor in [*written(kind, args, kwargs), *tensors_in([output])]:
+        for tensor in [*written(kind, args, kwargs), *tensors(output)]:
             self._derived[place(tensor)] = weakly(tensor)
 
     def is_derived(self, tensor: Tensor) -> bool:
@@ -109,18 +111,7 @@ def kind_of(func: Any) -> Kind:
 def written(kind: Kind, args: Sequence, kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors that a call changes in place."""
     given = [kwargs.get(key) if isinstance(key, str) else args[key] for key in kind.writes]
-    return tensors_in(given)
-
-
-def tensors_in(values: Iterable) -> list[Tensor]:
-    """All tensors in a call's arguments or in what it gave, lists among them."""
-    found = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found += tensors_in(value)
-    return found
+    return list(tensors(given))
 
 
 def place(tensor: Tensor) -> int:
@@ -134,4 +125,4 @@ def weakly(tensor: Tensor) -> StorageWeakRef:
 
 
 def _masked(args: Sequence) -> bool:
-    return any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors_in(args[1:2]))
+    return any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors(args[1:2]))

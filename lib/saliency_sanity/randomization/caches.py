@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._attributes import Attributes, plain, tensors_in
 from saliency_sanity._hashing import bare_name
-from saliency_sanity.attribution.base import attributing, leaf_of, recording
+from saliency_sanity.attribution.base import attributing, leaf_of, logits, recording
 from saliency_sanity.networks.forward import logits_of
 from saliency_sanity.randomization.derived import derived
 
@@ -98,7 +98,7 @@ def _empty(model: nn.Module, x: Tensor, places: list[Place]) -> None:
     nothing = torch.zeros(1, dtype=torch.int64, device=x.device)
     with attributing(model, x, nothing):
         state = Attributes(model, buffers=True)
-        before, left = _logits(model, x), list[Place]()
+        before, left = logits(model, x), list[Place]()
         for _, group in groupby(sorted(places, key=kind), kind):
             tried = list(group)
             for way in (_emptied, _deleted):
@@ -125,11 +125,11 @@ def _empty(model: nn.Module, x: Tensor, places: list[Place]) -> None:
 def _comes_again(model: nn.Module, x: Tensor, before: Tensor, places: list[Place]) -> bool:
     """Whether a pass gives the same logits, and fills what was emptied."""
     try:
-        logits = _logits(model, x)
+        found = logits(model, x)
     except Exception:
         return False
     full = set(map(_said, _holding(model)))
-    near = (logits - before).abs().max() <= _ROUNDING * before.abs().max()
+    near = (found - before).abs().max() <= _ROUNDING * before.abs().max()
     return bool(near) and all(_said(place) in full for place in places)
 
 
@@ -182,7 +182,7 @@ def _refuse_fixed(model: nn.Module, x: Tensor, before: Tensor, name: str, place:
     with torch.no_grad():
         try:
             parameter.copy_(2 * value + 1)
-            after = _logits(model, x)
+            after = logits(model, x)
         finally:
             parameter.copy_(value)
     if torch.equal(after, before):
@@ -192,11 +192,6 @@ def _refuse_fixed(model: nn.Module, x: Tensor, before: Tensor, name: str, place:
             "all, so that random weights would change nothing. Let the module compute them in "
             f"every pass, or empty them in its train(), as in self.{place[2]} = None"
         )
-
-
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        return logits_of(model, leaf_of(model, x))
 
 
 def _said(place: Place) -> str:
