@@ -11,18 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saliency_sanity.networks.branching import tensors
+
 Node = Any  # torch.autograd.graph.Node, whose saved values its type does not tell of
 
 _MARK = "saliency_sanity"
-
-
-def tensors(values: object) -> Iterator[Tensor]:
-    """All tensors among arguments or results, in lists, tuples and dictionaries too."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple | dict):
-        for value in values.values() if isinstance(values, dict) else values:
-            yield from tensors(value)
 
 
 def nodes(values: object, until: Iterable[Node] = ()) -> Iterator[Node]:

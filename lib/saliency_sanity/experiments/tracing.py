@@ -16,11 +16,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saliency_sanity._attributes import HOOKS
-from saliency_sanity.attribution.graph import tensors
-from saliency_sanity.randomization.branching import (
+from saliency_sanity.networks.branching import (
     Branching,
     kind_of,
     place,
+    tensors,
     weakly,
     written,
 )
