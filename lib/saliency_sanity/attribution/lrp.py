@@ -162,7 +162,7 @@ class _Pass(TorchFunctionMode):
             type(module).__name__
             for module in self.model.modules()
             if not (_is_ruled(module) or module in self.folded or type(module) in _PLAIN)
-            and (type(module).__module__.startswith("torch.nn.") or not any(module.children()))
+            and (type(module).__module__.startswith("torch.nn.") or not [*module.children()])
         }
         layers = f" (layers without a rule: {', '.join(sorted(strange))})" if strange else ""
         return (

@@ -229,7 +229,7 @@ class Replay:
                 tape.whole += output.nbytes
                 tape.bytes += output.nbytes * (module in kept)
 
-        layers = [module for module in self.model.modules() if not any(module.children())]
+        layers = [module for module in self.model.modules() if not [*module.children()]]
         handles = [module.register_forward_hook(count) for module in layers]
         try:
             yield
