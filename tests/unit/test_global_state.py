@@ -210,6 +210,7 @@ def test_wrapped_parts_and_classifiers_have_the_same_blocks_and_stores(tmp_path)
         classifier(nn.DataParallel(seeded(Nested()).eval())),
         nn.DataParallel(classifier(seeded(Nested()).eval())),
         compiled(classifier(seeded(Nested()).eval())),
+        classifier(nn.DataParallel(compiled(seeded(Nested()).eval()))),
     ]
     store = Store(tmp_path)
     first = experiment(plain, store=store)

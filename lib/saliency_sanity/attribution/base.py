@@ -309,9 +309,12 @@ def gradient_of(
                 score, leaf, weight, retain_graph=retain_graph, allow_unused=True
             )
         except RuntimeError as error:
-            if "use_reentrant" not in str(error):
+            if "use_reentrant" in str(error):
+                why = "it computes parts again by checkpoint(use_reentrant=True); False helps"
+            elif "modified by an inplace operation" in str(error):
+                why = "it overwrites in place what the backward pass needs; a copy helps"
+            else:
                 raise
-            why = "it computes parts again by checkpoint(use_reentrant=True); False lets them pass"
             raise NotApplicable(_unreached(model, why)) from error
     if found is None:
         raise NotApplicable(_unreached(model, "its graph is cut for these pictures"))

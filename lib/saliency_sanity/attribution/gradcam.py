@@ -137,9 +137,7 @@ def _is_channels_first(model: nn.Module, module: nn.Module, x: Tensor) -> bool:
         last[:] = [inner]
 
     # timm's batch norms have a rectifier among their children.
-    leaves = [
-        m for m in module.modules() if isinstance(m, _CHANNELS_FIRST) or not any(m.children())
-    ]
+    leaves = [m for m in module.modules() if isinstance(m, _CHANNELS_FIRST) or not [*m.children()]]
     handles = [m.register_forward_hook(note) for m in leaves if not isinstance(m, _ELEMENTWISE)]
     try:
         quietly(model, laid_out(model, x).clone())

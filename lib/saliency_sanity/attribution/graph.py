@@ -11,18 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saliency_sanity.networks.branching import tensors
+
 Node = Any  # torch.autograd.graph.Node, whose saved values its type does not tell of
 
 _MARK = "saliency_sanity"
-
-
-def tensors(values: object) -> Iterator[Tensor]:
-    """All tensors among arguments or results, in lists, tuples and dictionaries too."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple | dict):
-        for value in values.values() if isinstance(values, dict) else values:
-            yield from tensors(value)
 
 
 def nodes(values: object, until: Iterable[Node] = ()) -> Iterator[Node]:
@@ -89,7 +82,21 @@ def _is_gate(node: Node) -> bool:
     mask = _constant(node)
     if mask is None or mask.shape != torch.Size(node._input_metadata[0].shape):
         return False
-    return mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all())
+    return mask.dtype == torch.bool or _is_mask(mask)
+
+
+def _is_mask(factor: Tensor) -> bool:
+    """Whether it is of zeros and ones; of zeros alone it is an empty state, of an LSTM say."""
+    return bool(((factor == 0) | (factor == 1)).all() and factor.any())
+
+
+def _is_gate_of_three(node: Node) -> bool:
+    factors = [
+        node._saved_tensor1 if number == 2 else node._saved_tensor2
+        for number in (1, 2)
+        if node.next_functions[number][0] is not None
+    ]
+    return len(factors) == 1 and _is_mask(factors[0])
 
 
 def _is_filling(node: Node) -> bool:
@@ -111,6 +118,9 @@ _JUDGES: dict[str, Callable[[Node], bool]] = {
     "MaskedFillBackward1": lambda _: True,
     "IndexPutBackward0": _is_filling,
     "MulBackward0": _is_gate,
+    "AddcmulBackward0": _is_gate_of_three,
+    "LerpBackward1": lambda node: _is_mask(node._saved_weight),
+    "MaskedScatterBackward0": lambda _: True,
 }
 for _name in ("Maximum", "Minimum", "Fmax", "Fmin"):
     _JUDGES[f"{_name}Backward0"] = lambda node: _zero(_constant(node))

@@ -30,9 +30,10 @@ from saliency_sanity.attribution.base import (
     select,
 )
 from saliency_sanity.attribution.canonization import LINEAR, canonical, changes, compare
-from saliency_sanity.attribution.graph import mark, marked, nodes, tensors
+from saliency_sanity.attribution.graph import mark, marked, nodes
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
+from saliency_sanity.networks.branching import tensors
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.compat import ensure_torchvision
 from saliency_sanity.networks.forward import laid_out, logits_of, name_of
@@ -161,7 +162,7 @@ class _Pass(TorchFunctionMode):
             type(module).__name__
             for module in self.model.modules()
             if not (_is_ruled(module) or module in self.folded or type(module) in _PLAIN)
-            and (type(module).__module__.startswith("torch.nn.") or not any(module.children()))
+            and (type(module).__module__.startswith("torch.nn.") or not [*module.children()])
         }
         layers = f" (layers without a rule: {', '.join(sorted(strange))})" if strange else ""
         return (

@@ -20,8 +20,9 @@ from torch.overrides import TorchFunctionMode
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import chunk_size, leaf_of, recording
-from saliency_sanity.attribution.graph import mark, marked, nodes, strangers, tensors
+from saliency_sanity.attribution.graph import mark, marked, nodes, strangers
 from saliency_sanity.attribution.spellings import READERS, follow
+from saliency_sanity.networks.branching import tensors
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import logits_of, name_of, out_of_memory
 

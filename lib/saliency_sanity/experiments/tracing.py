@@ -16,11 +16,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saliency_sanity._attributes import HOOKS
-from saliency_sanity.attribution.graph import tensors
-from saliency_sanity.randomization.branching import (
+from saliency_sanity.networks.branching import (
     Branching,
     kind_of,
     place,
+    tensors,
     weakly,
     written,
 )
@@ -208,13 +208,15 @@ class Following(_Quiet, TorchDispatchMode):
         self._expected = iter(expected)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Make the call if it is the next one."""
+        """Make the call, and see whether it is the next one."""
         kwargs = kwargs or {}
         if self._still or _is_silent(func):
             return func(*args, **kwargs)
+        output = func(*args, **kwargs)
+        # Now, since a call in place may change the shape of what it was given.
         if fingerprint(func, args, kwargs) != next(self._expected, None):
             raise StrayedError
-        return func(*args, **kwargs)
+        return output
 
     def finish(self) -> None:
         """Raise StrayedError where calls are missing."""

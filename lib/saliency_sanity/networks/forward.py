@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity.networks.branching import Branching
 
 # Modules between a caller and a pass.
 _BETWEEN = ("saliency_sanity", "torch", "contextlib", "functools")
 
 _INNER = "_modules"
+
+# Brightness of pictures that take a gate which looks at a whole batch to either side.
+_EXTREME = 100.0
 
 # Their derivative is zero wherever there is one; the last stand for operators without any, such as
 # those of dynamic quantization, which hand down nothing or zeros.
@@ -35,9 +39,9 @@ class Manner:
 
     ``layout`` is the memory format of its input: ``channels_last``, in which convolutions are
     fast, where it gives the same logits. ``alone``: a picture has other logits in a batch than by
-    itself, so that each goes through by itself; ``refusal`` says why it cannot, None where it can.
-    ``cut`` says why no gradient reaches the pictures, None where one does. ``writes``: it works in
-    place on its input.
+    itself, or the way through the network hangs on values, so that each goes through by itself;
+    ``refusal`` says why it cannot, None where it can. ``cut`` says why no gradient reaches the
+    pictures, None where one does. ``writes``: it works in place on its input.
     """
 
     layout: torch.memory_format
@@ -252,7 +256,10 @@ def manner(model: nn.Module, x: Tensor) -> Manner:
 def _tried(model: nn.Module, x: Tensor) -> Manner:
     first = _arranged(x[:1], torch.contiguous_format).clone()
     # In company of one that is unlike it; others of ``x`` may be its copies, with some noise.
-    batch = torch.cat([first, 1 - first.flip(2, 3) / 2])[: most.get()]
+    batch, *extremes = (
+        torch.cat([first, other])[: most.get()]
+        for other in (1 - first.flip(2, 3) / 2, first + _EXTREME, first - _EXTREME)
+    )
     plain, fast = torch.contiguous_format, torch.channels_last
     try:
         own, writes, cut = _alone(model, first)
@@ -279,11 +286,22 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
         return bool(apart <= _rounding(model, own) * scale) or bool(own.isnan().any())
 
     found = Manner(fast, cut=cut, writes=writes)
-    if agrees(batch, fast):
-        return found
-    if agrees(batch, plain):
-        return replace(found, layout=plain)
+    if len(batch) == 1 or not _branches(model, first):
+        for layout in (fast, plain):
+            if agrees(batch, layout) and all(agrees(each, layout) for each in extremes):
+                return replace(found, layout=layout)
     return replace(found, layout=fast if agrees(first, fast) else plain, alone=True)
+
+
+def _branches(model: nn.Module, x: Tensor) -> bool:
+    """Whether the way through the network hangs on the picture: in company it may be another."""
+    try:
+        # Values of weights are no matter: they are the same for all pictures.
+        with torch.no_grad(), Branching(nn.Identity()) as followed:
+            quietly(model, followed.starting(x.clone()))
+    except Exception:
+        return False
+    return followed.branches
 
 
 def _run(model: nn.Module, x: Tensor, layout: torch.memory_format) -> Tensor:

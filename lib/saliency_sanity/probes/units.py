@@ -136,7 +136,7 @@ def _pixel_layer(classifier: Classifier, x: Tensor) -> tuple[str, Tensor]:
     handles = [
         module.register_forward_hook(look(path))
         for path, module in classifier.named_modules()
-        if isinstance(module, _LAYERS) or not any(module.children())
+        if isinstance(module, _LAYERS) or not [*module.children()]
     ]
     try:
         logits = logits_of(classifier, x)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from saliency_sanity._errors import unknown
 from saliency_sanity._hashing import bare_name, wrapped
 from saliency_sanity.attribution.base import attributing, recording
+from saliency_sanity.networks.branching import Branching
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import laid_out, logits_in, logits_of, manner
-from saliency_sanity.randomization.branching import Branching
 
 ORDERS = ("top_down", "bottom_up", "independent", "full")
 

@@ -1,6 +1,6 @@
 """What a network has worked out of its weights in one pass, and keeps for the next."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping, MutableSequence, MutableSet
 from itertools import groupby
 from typing import Any
 
@@ -136,11 +136,10 @@ def _comes_again(model: nn.Module, x: Tensor, before: Tensor, places: list[Place
 def _emptied(place: Place) -> None:
     _, module, name = place
     value: Any = getattr(module, name)
-    empty = None
-    if hasattr(value, "clear") and hasattr(value, "copy"):
-        empty = value.copy()
-        empty.clear()
-    (module._buffers if name in module._buffers else vars(module))[name] = empty
+    if isinstance(value, MutableSequence | MutableMapping | MutableSet):
+        value.clear()  # itself, since others may know it
+    else:
+        (module._buffers if name in module._buffers else vars(module))[name] = None
 
 
 def _deleted(place: Place) -> None:

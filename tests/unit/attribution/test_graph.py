@@ -139,6 +139,14 @@ class Recurrent(nn.Module):
         return self.rnn(x.flatten(2))[0].view_as(x)
 
 
+class Long(Recurrent):
+    """Its first state is all zeros."""
+
+    def __init__(self):
+        super().__init__("tanh")
+        self.rnn = nn.LSTM(36, 36, 2, batch_first=True)
+
+
 class Scriptable(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(2 * x) + torch.relu(x)
@@ -170,6 +178,12 @@ UNSEEN = {
     "minimum": (lambda: lambda x: -torch.minimum(-x, torch.zeros(()).to(x)), "MinimumBackward0"),
     "clamp from above": (lambda: lambda x: -(-x).clamp(max=0), "ClampBackward1"),
     "the other half": (lambda: lambda x: x - x * (x < 0), "MulBackward0"),
+    "addcmul": (lambda: lambda x: torch.addcmul(0 * x, x, (x > 0).to(x)), "AddcmulBackward0"),
+    "lerp": (lambda: lambda x: torch.lerp(0 * x, x, (x > 0).to(x)), "LerpBackward1"),
+    "masked_scatter": (
+        lambda: lambda x: torch.zeros_like(x).masked_scatter(x > 0, x[x > 0]),
+        "MaskedScatterBackward0",
+    ),
     "own function": (lambda: OwnReLU.apply, "OwnReLUBackward"),
     "own function with a number": (lambda: lambda x: OwnLeaky.apply(x, 0.0), "OwnLeakyBackward"),
     "own function of two": (lambda: lambda x: Fused.apply(x, 2 * x), "FusedBackward"),
@@ -243,6 +257,9 @@ HARMLESS = {
     "gates": Gated,
     "attention": Attending,
     "tanh": lambda: Recurrent("tanh"),
+    "LSTM": Long,
+    "lerp": lambda: lambda x: torch.lerp(x, 2 * x, 0.3 * torch.ones_like(x)),
+    "addcmul": lambda: lambda x: torch.addcmul(x, x, 0.3 * torch.ones_like(x)),
     "leaky": lambda: nn.LeakyReLU(0.1),
     "PReLU": nn.PReLU,
     "clamp elsewhere": lambda: lambda x: x.clamp(-0.5, 2),

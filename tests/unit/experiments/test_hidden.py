@@ -120,6 +120,74 @@ class Closure(Base):
         self.three = Reading(4, 4, 3, padding=1)
 
 
+class Cupboard(Base):
+    """The network and a layer of its own share a dictionary, which the network reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = {}
+        self.one = Unit(self.shared, leaves="scale", channels=3)
+
+    def forward(self, x):
+        x = self.relu(self.two(self.relu(self.one(x)))) / self.shared["scale"]
+        return self.head(self.relu(self.three(x)).mean((2, 3)))
+
+
+class SameTensor(Base):
+    """It asks whether what it has is the very tensor that a layer gave."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = Keeping(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        first = self.one(x)
+        x = self.relu(self.two(self.relu(first) * (1 if first is self.one.kept else 3)))
+        return self.head((self.relu(self.three(x)) + first).mean((2, 3)))
+
+
+class Tagged(Base):
+    """What a layer gives has an attribute."""
+
+    class Tagging(nn.Conv2d):
+        def forward(self, x):
+            y = super().forward(x)
+            y.skip = x
+            return y
+
+    def __init__(self):
+        super().__init__()
+        self.two = self.Tagging(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = self.two(self.relu(self.one(x)))
+        y = self.relu(y + y.skip)
+        return self.head(self.relu(self.three(y)).mean((2, 3)))
+
+
+class WorkedOn(SameTensor):
+    """A later layer reads what was kept, on which the network has worked in place since."""
+
+    def forward(self, x):
+        x = self.relu(self.two(self.one(x).mul_(2)))
+        return self.head((self.relu(self.three(x)) + self.one.kept).mean((2, 3)))
+
+
+class EarlyExit(Base):
+    """Where it is sure of all its pictures it goes no further."""
+
+    def __init__(self):
+        super().__init__()
+        self.exit = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.relu(self.one(x))
+        early = self.exit(x.mean((2, 3)))
+        if (early.softmax(1).amax(1) > 0.33).all():
+            return early
+        return self.head(self.relu(self.three(self.relu(self.two(x)))).mean((2, 3)))
+
+
 class Noted(Base):
     """A layer notes the number of pictures, which the last one divides by."""
 
@@ -312,6 +380,7 @@ class Scripted(Base):
 
 
 WHOLE = [Scripted, Attribute, Scale, Buffer, Router, Masked, LateGate, Hooked, Scaled, Checkpointed]
+WHOLE += [Cupboard, SameTensor, Tagged, WorkedOn, EarlyExit]
 NETWORKS = [
     Base,
     Noting,

@@ -3,7 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from made.networks import draw, random_classifier
+from made.networks import draw, random_classifier, seeded
+from saliency_sanity.attribution.base import Gradient
+from saliency_sanity.experiments.replay import replaying
 from saliency_sanity.experiments.tracing import Trace
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.randomization.blocks import find_blocks
@@ -83,6 +85,30 @@ def test_a_pass_starts_behind_every_block_of_a_chain(name):
     model, x = random_classifier(name, size), draw(1, 3, size, size)
     blocks = find_blocks(model, x)
     assert starts(model, x) == {block.name for block in blocks[:-1]}
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_pass_may_change_a_shape_in_place(kind, batch_first):
+    class Recurrent(Skip):
+        def __init__(self):
+            super().__init__()
+            self.rows = kind(4, 4, batch_first=batch_first)
+
+        def forward(self, x):
+            x = F.relu(self.outer(x)).flatten(2)
+            x, _ = self.rows(x.permute(0, 2, 1) if batch_first else x.permute(2, 0, 1))
+            return self.head(x[:, -1] if batch_first else x[-1])
+
+    network, x = seeded(Recurrent()).eval(), draw(2, 3, 6, 6)
+    target = torch.zeros(2, dtype=torch.int64)
+    blocks = find_blocks(network, x)
+    expected = Gradient()(network, x, target)
+    with replaying(network, blocks, x) as replay:
+        for _ in range(2):
+            replay.random([blocks[-1].name])
+            assert torch.equal(Gradient()(network, x, target), expected)
+    assert (replay.shortened, replay.reason) == (1, "")
 
 
 def test_a_pass_starts_behind_all_of_inceptions_blocks(inception):

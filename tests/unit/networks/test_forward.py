@@ -217,6 +217,43 @@ class Attends(Features):
         return self.head((rows @ rows.T).softmax(1) @ rows)
 
 
+class Exits(Features):
+    """Leaves early where all pictures agree."""
+
+    def top(self, features):
+        logits = super().top(features)
+        return logits if (logits.argmax(1) == logits[0].argmax()).all() else 3 - logits
+
+
+class Counts(Features):
+    """What Python reads of the pictures."""
+
+    def forward(self, x):
+        return super().forward(x) * int((x.mean((1, 2, 3)) > 0).sum())
+
+
+class Chooses(Features):
+    """A gate by all pictures, of which Python reads nothing."""
+
+    def forward(self, x):
+        return super().forward(torch.where(x.mean() > 2, x, -x))
+
+
+@pytest.mark.parametrize("kind", [Exits, Counts, Chooses])
+def test_what_may_hang_on_company_is_known_from_one_picture(kind):
+    assert_right(kind)
+    assert manner(made(kind), X).alone
+
+
+def test_what_reads_its_own_weights_only_goes_in_batches():
+    class Tempered(Features):
+        def forward(self, x):
+            return super().forward(x) / self.norm.eps ** float(self.norm.weight.mean() > 2)
+
+    assert_right(Tempered)
+    assert not manner(made(Tempered), X).alone
+
+
 @pytest.mark.parametrize("kind", [NoStatistics, Centred, Attends])
 def test_what_hangs_on_company_is_computed_picture_by_picture(kind):
     assert_right(kind)
@@ -331,6 +368,37 @@ def test_a_graph_that_is_cut_is_a_reason_and_controls_go_on(kind):
         assert violation.fix == ELSEWHERE
         with pytest.raises(NotApplicable, match="nothing in the method needs mending"):
             require_method(name, method, model, X, TARGET)
+
+
+class Overwrites(Features):
+    """It works in place on what its convolution keeps for the backward pass."""
+
+    def features(self, x):
+        x = self.first(x)
+        y = self.second(x)
+        x.zero_()
+        return self.late(y)
+
+
+class Overscales(Features):
+    def features(self, x):
+        x = self.first(x)
+        return self.late(self.second(x.sigmoid().mul_(2)))
+
+
+class Overfills(Features):
+    def features(self, x):
+        x = self.first(x).exp()
+        x[:, 0] = 0
+        return self.late(self.second(x))
+
+
+@pytest.mark.parametrize("kind", [Overwrites, Overscales, Overfills])
+def test_a_graph_that_is_overwritten_is_a_reason_and_controls_go_on(kind):
+    few = {name: METHODS[name] for name in ("gradient", "guided_backprop", "smoothgrad", "sobel")}
+    found = explain(few, made(kind), X, TARGET)
+    assert set(found.maps) == {"sobel"}
+    assert all("overwrites in place" in found.refused[name] for name in few if name != "sobel")
 
 
 def test_grad_cam_needs_no_graph_below_its_layer():

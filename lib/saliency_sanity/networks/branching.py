@@ -1,6 +1,6 @@
 """Whether the way through a network depends on values: on the picture, or on random weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from saliency_sanity.attribution.graph import tensors
 
 # Hand values to Python without a call of torch's own.
 _READ = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
@@ -90,6 +88,15 @@ class _Reading(TorchFunctionMode):
         if func in _READ and isinstance(args[0], Tensor) and self.watch.is_derived(args[0]):
             self.watch.branches = True
         return func(*args, **(kwargs or {}))
+
+
+def tensors(values: object) -> Iterator[Tensor]:
+    """All tensors among arguments or results, in lists, tuples and dictionaries too."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple | dict):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from tensors(value)
 
 
 @cache
