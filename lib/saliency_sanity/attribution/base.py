@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import wrapped
 from saliency_sanity.networks.forward import (
+    Ordered,
     held,
     laid_out,
     logits_in,
@@ -180,7 +181,8 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
     check(model, x, target)
     token = _scope.set(_Scope(model, None))
     try:
-        with _uncompiled(model), held(model):
+        plain = manner(model, x).layout is torch.contiguous_format
+        with _uncompiled(model), held(model), Ordered() if plain else nullcontext():
             yield
     finally:
         _scope.reset(token)

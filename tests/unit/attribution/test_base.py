@@ -167,3 +167,37 @@ def test_passes_count_what_the_network_is_asked():
         method(model, X, TARGET)
         assert passes(method) * len(X) == sum(seen), name
     assert passes(lambda model, x, target: x) == 1
+
+
+class Tokens(nn.Module):
+    """Batch norm, then tokens: with one contiguous picture torch's own gradient is wrong."""
+
+    def __init__(self, view):
+        super().__init__()
+        self.front, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.view = view
+
+    def forward(self, x):
+        made = self.front(x).relu()
+        if self.view:  # not in channels_last
+            made = made.view(len(x), -1).view(made.shape)
+        tokens = self.norm(made).flatten(2).transpose(1, 2).contiguous()
+        return (tokens * torch.arange(36.0, dtype=x.dtype)[:, None].cos()).tanh().sum(1)
+
+
+@pytest.mark.parametrize("view", [False, True])
+@pytest.mark.parametrize("name", ["gradient", "guided_backprop", "integrated_gradients"])
+def test_a_picture_alone_has_the_map_that_it_has_beside_another(view, name):
+    torch.manual_seed(0)
+    network = Tokens(view).double().eval()
+    x, target = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.tensor([1, 2])
+    both = resolve(name)(network, x, target)
+    for i in range(2):
+        one = resolve(name)(network, x[i : i + 1], target[i : i + 1])
+        torch.testing.assert_close(one[0], both[i], rtol=1e-10, atol=1e-12)
+    if name == "gradient":
+        step = torch.zeros_like(x).index_fill_(3, torch.tensor([3]), 1e-6)
+        with torch.no_grad():
+            ends = [network(x + s * step).gather(1, target[:, None]) for s in (1, -1)]
+        slope = ((ends[0] - ends[1]) / 2e-6)[:, 0]
+        torch.testing.assert_close((both * step / 1e-6).flatten(1).sum(1), slope, rtol=1e-5, atol=0)
