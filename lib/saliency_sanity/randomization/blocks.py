@@ -92,7 +92,7 @@ def _blocks(network: nn.Module, calls: dict[str, int]) -> tuple[Block, ...]:
             groups[0].append(path)
         else:
             groups.append([path])
-    if not groups:
+    if not groups or not any(True for _ in network.parameters()):
         raise ValueError(
             f"{type(network).__name__} has no parameters in modules that run: nothing to randomize"
         )
@@ -296,7 +296,11 @@ def _refuse_uncalled(
 ) -> None:
     """Raise for parameters that act on the logits although they belong to no block."""
     known = {name for block in blocks for name in block.parameters}
-    left = {name: value for name, value in network.named_parameters() if name not in known}
+    left = {
+        name: value
+        for name, value in network.named_parameters()
+        if name not in known and value.is_floating_point()
+    }
     if not left:
         return
     with recording():
