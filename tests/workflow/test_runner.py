@@ -229,6 +229,7 @@ def test_a_dead_kernel_is_a_failure_of_the_cell_that_killed_it(tmp_path):
         ("exit()", "SystemExit: the cell ends the notebook"),
         ("import sys\nprint('x', file=sys.stderr)\nassert False", "AssertionError"),
         ("%nosuchmagic", "UsageError: Line magic function `%nosuchmagic` not found"),
+        ('raise ExceptionGroup("two", [KeyError(), ValueError()])', "ExceptionGroup: two (2 sub-"),
         ("%%nosuchmagic\n1", "UsageError: Cell magic `%%nosuchmagic` not found"),
     ],
 )

@@ -67,9 +67,14 @@ def weighted(
     total = None
     for copy, rows, maps in parts:
         if total is None:
-            total = maps.new_zeros(images, *maps.shape[1:])
+            total = maps.new_zeros(images, *maps.shape[1:], dtype=_sums(maps))
         total[rows].add_(maps, alpha=weights[copy])
-    return total
+    return total.to(maps.dtype)
+
+
+def _sums(maps: Tensor) -> torch.dtype:
+    """The type that many maps are summed in: half precision loses what is small beside the sum."""
+    return torch.promote_types(maps.dtype, torch.float32)
 
 
 Colour = float | tuple[float, ...] | None
@@ -294,8 +299,8 @@ class NoiseVariance(_Noisy):
     """VarGrad: the variance of a map over noisy copies of the input, never negative.
 
     Population variance (division by the number of samples), as in [adebayo2018code]
-    ``utils.py``; Welford's update, so that memory does not grow with the samples.
-    [adebayo2018local]
+    ``utils.py``; Welford's update, so that memory does not grow with the samples. Raises
+    NotApplicable for float16. [adebayo2018local]
     """
 
     _fewest = 2
@@ -303,17 +308,22 @@ class NoiseVariance(_Noisy):
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
         with attributing(model, x, target):
+            if x.dtype == torch.float16:
+                raise NotApplicable(
+                    "VarGrad squares gradients, which float16 cannot tell from zero; give the "
+                    "network and pictures in single precision, with .float()"
+                )
             mean = spread = None
             perturb, _ = self.copies(model, x)
             noisy = explained(self.method, model, x, target, self.samples, perturb)
             for sample, rows, maps in noisy:
                 if mean is None:
-                    mean = maps.new_zeros(len(x), *maps.shape[1:])
+                    mean = maps.new_zeros(len(x), *maps.shape[1:], dtype=_sums(maps))
                     spread = torch.zeros_like(mean)
                 before = maps - mean[rows]
                 mean[rows].add_(before, alpha=1 / (sample + 1))
                 spread[rows].addcmul_(before, maps - mean[rows])
-            return spread / self.samples
+            return (spread / self.samples).to(maps.dtype)
 
 
 @dataclass(frozen=True)

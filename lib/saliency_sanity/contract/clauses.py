@@ -61,7 +61,7 @@ CHECKS = {
     ),
     "flags": Check(
         "leaves modes and flags",
-        "Training flags, requires_grad and torch's gradient mode come back as they were.",
+        "Training flags, requires_grad and torch's own settings come back as they were.",
         "Put them back in a finally block; `with torch.enable_grad():` does so by itself.",
     ),
     "hooks": Check(

@@ -10,6 +10,26 @@ from saliency_sanity._attributes import Attributes, same
 
 _KINDS = {"_parameters": "weights", "_buffers": "weights", "training": "flags"}
 
+# What all code shares: how it is read, and how it is put back.
+_SETTINGS = {
+    "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    # None is the CPU, too, and costs nothing.
+    "torch's default device": (
+        torch.get_default_device,
+        lambda place: torch.set_default_device(None if place.type == "cpu" else place),
+    ),
+    "torch's deterministic mode": (
+        torch.get_deterministic_debug_mode,
+        torch.set_deterministic_debug_mode,
+    ),
+    "torch's precision of products": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+}
+
 
 class Snapshot:
     """Weights, gradients, flags, hooks, modules and attributes, to compare with and go back to."""
@@ -17,27 +37,33 @@ class Snapshot:
     def __init__(self, model: nn.Module):
         # Before what is reported as something else: an attribute may be in its way.
         self._attributes = Attributes(model)
-        self._modules = [(path, module, _parts(module)) for path, module in model.named_modules()]
+        self._modules = [
+            (path, module, type(module), _parts(module)) for path, module in model.named_modules()
+        ]
         self._tensors = [
             (name, tensor, _copy(tensor), tensor.requires_grad, tensor.grad, _copy(tensor.grad))
             for name, tensor in (*model.named_parameters(), *model.named_buffers())
         ]
-        self._recording = torch.is_grad_enabled()
+        self._settings = {name: read() for name, (read, _) in _SETTINGS.items()}
 
     def restore(self) -> dict[str, list[str]]:
         """Put everything back, and give what had changed: by kind, the names.
 
         Kinds are ``weights`` (parameters and buffers), ``gradients`` (their ``.grad``), ``flags``
-        (``training``, ``requires_grad``, torch's gradient mode), ``hooks`` (also modules, and a
+        (``training``, ``requires_grad``, torch's settings), ``hooks`` (also modules, and a class or
         ``forward`` that was replaced) and ``attributes`` (all others, and what is in them).
         """
         changed: dict[str, list[str]] = defaultdict(list)
         if attributes := self._attributes.restore():
             changed["attributes"] = attributes
-        if torch.is_grad_enabled() != self._recording:
-            changed["flags"].append("torch's gradient mode")
-            torch.set_grad_enabled(self._recording)
-        for path, module, parts in self._modules:
+        for name, (read, put) in _SETTINGS.items():
+            if read() != self._settings[name]:
+                changed["flags"].append(name)
+                put(self._settings[name])
+        for path, module, kind, parts in self._modules:
+            if type(module) is not kind:
+                changed["hooks"].append(f"class of {path or 'model'}")
+                module.__class__ = kind
             for key in _restore(module, parts):
                 changed[_KINDS.get(key, "hooks")].append(f"{key.strip('_')} of {path or 'model'}")
         for name, tensor, value, wanted, grad, slope in self._tensors:

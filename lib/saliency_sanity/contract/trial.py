@@ -135,7 +135,7 @@ class _Trial:
         except NotApplicable as error:
             self.elsewhere(f"It does not apply to this network: {_sentence(error)}")
             given = None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             said = f"{when} it raised {type(error).__name__}{_place(error)}"
             if self.manner.cut and isinstance(error, RuntimeError):
                 cut = f"No gradient reaches the pictures of this network: {self.manner.cut}."
@@ -257,7 +257,7 @@ def _typical(distances: Tensor) -> float:
     return distances.sort().values[len(distances) // 2].item()
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """What an exception says, and the last line of the method's own file that led to it."""
     # Between this module's call and the method there may be a decorator of torch.
     others = (__file__, str(Path(torch.__file__).parent))
@@ -270,7 +270,7 @@ def _place(error: Exception) -> str:
     return f" in {line}: {inside[-1].line or '…'}: {_sentence(error)}"
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "without a message"
     return text if text.endswith(".") else f"{text}."
 

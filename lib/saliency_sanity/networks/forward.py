@@ -90,7 +90,7 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
             return logits_of(model, x)
     output = model(x.clone())
     logits = logits_in(output, len(x))
-    if logits is not output:
+    if logits is not output or logits.shape[1] == 1:
         _say(model, output, logits)
     return logits
 
@@ -114,12 +114,15 @@ def logits_in(output: object, images: int) -> Tensor:
     One logit a picture, ``[N]``, is one class. Raises ValueError for anything else.
     """
     found, _ = _taken(output)
-    if isinstance(found, Tensor):
+    if isinstance(found, Tensor) and found.is_floating_point():
         if found.ndim == 2 and len(found) == images:
             return found
         if found.ndim < 2 and (found.shape == (images,) or images == 1):
             return found.reshape(images, -1)
-    raise ValueError(f"the model must return logits [{images}, K], not {_described(output)}")
+    raise ValueError(
+        f"the model must return logits [{images}, K], not {_described(output)}; "
+        "wrap it in a module that returns them"
+    )
 
 
 def _taken(output: object) -> tuple[object, str]:
@@ -140,7 +143,8 @@ def _taken(output: object) -> tuple[object, str]:
 
 def _described(output: object) -> str:
     if isinstance(output, Tensor):
-        return str(tuple(output.shape))
+        kind = "" if output.is_floating_point() else f"{output.dtype} "
+        return f"{kind}{tuple(output.shape)}"
     kind = type(output).__name__
     if isinstance(output, Mapping):
         parts = [f"{key!r}: {_described(value)}" for key, value in list(output.items())[:8]]
@@ -364,12 +368,12 @@ def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
 def _say(model: nn.Module, output: object, logits: Tensor) -> None:
     """Say once for each network what was taken as its logits, where that is no matter of course."""
     _, what = _taken(output)
-    said = f"{what} is taken as its logits" if what else ""
-    if isinstance(output, Tensor) and output.ndim < 2 and logits.shape[1] == 1:
-        said = "one logit a picture is taken as its only class, 0, with the sigmoid as probability"
+    said = [f"{what} is taken as its logits"] if what else []
+    if logits.shape[1] == 1:
+        said += ["one logit a picture is its only class, 0, with the sigmoid as probability"]
     if said and model not in _spoken:
         _spoken[model] = said
-        message = f"{name_of(model)} returns {type(output).__name__}: {said}"
+        message = f"{name_of(model)} returns {type(output).__name__}: {'; '.join(said)}"
         warnings.warn(message, stacklevel=_caller())
 
 

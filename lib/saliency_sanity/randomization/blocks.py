@@ -57,7 +57,8 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
     all parameters; what has no weight of two or more dimensions (norms, class tokens, positions)
     joins the block before it, or the first block of the module that owns it. Inception v3 gets the
     17 stages of [adebayo2018sanity], figure 2, under its names. A scripted module is one block,
-    with a warning: nobody sees what runs inside.
+    with a warning: nobody sees what runs inside. Of quantized layers a warning says that their
+    weights stay.
 
     Raises ValueError for a network without parameters, or for one whose logits depend on
     parameters of modules that are never called.
@@ -76,6 +77,13 @@ def find_blocks(model: nn.Module, x: Tensor) -> tuple[Block, ...]:
             order = _merged([order], [path for path, _ in network.named_modules() if path in seen])
         blocks = _blocks(network, {path: number for number, path in enumerate(order)})
         _refuse_uncalled(model, network, x if branches else first, blocks)
+    packed = [path for path, part in network.named_modules() if hasattr(part, "_packed_params")]
+    if kept := [path for path in packed if not path.endswith("_packed_params")]:
+        warnings.warn(
+            f"{', '.join(kept[:3])} of {type(network).__name__} is quantized, and keeps its "
+            "learned weights at every stage; take the network from before it was quantized",
+            stacklevel=2,
+        )
     return blocks
 
 
@@ -92,7 +100,7 @@ def _blocks(network: nn.Module, calls: dict[str, int]) -> tuple[Block, ...]:
             groups[0].append(path)
         else:
             groups.append([path])
-    if not groups:
+    if not groups or not any(True for _ in network.parameters()):
         raise ValueError(
             f"{type(network).__name__} has no parameters in modules that run: nothing to randomize"
         )
@@ -296,7 +304,11 @@ def _refuse_uncalled(
 ) -> None:
     """Raise for parameters that act on the logits although they belong to no block."""
     known = {name for block in blocks for name in block.parameters}
-    left = {name: value for name, value in network.named_parameters() if name not in known}
+    left = {
+        name: value
+        for name, value in network.named_parameters()
+        if name not in known and value.is_floating_point()
+    }
     if not left:
         return
     with recording():

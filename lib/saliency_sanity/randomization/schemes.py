@@ -66,12 +66,20 @@ class Randomization:
         depend on ``seed`` and its name alone. What a derived weight needs beside, as the vectors of
         a spectral norm, follows from what is drawn. Raises ValueError for a tensor that no rule of
         the architecture initialises (scheme ``initializer`` on a network that load_model did not
-        make).
+        make), and for integers, which can only be shuffled.
         """
         network = network_of(model)
         tensors = dict(network.named_parameters()) | dict(network.named_buffers())
         drawn: dict[str, Tensor] = {}
         names = [name for block in blocks for name in block.parameters]
+        built = self.scheme == "initializer" and getattr(unwrapped(model), "untrained", None)
+        for name in () if built or self.scheme == "permutation" else names:
+            if not tensors[name].is_floating_point():
+                raise ValueError(
+                    f"parameter {name} holds {tensors[name].dtype}, for which the scheme "
+                    f"{self.scheme!r} has no random values; register it as a buffer if nothing is "
+                    "learned in it, or use the scheme 'permutation'"
+                )
         if self.scheme == "initializer":
             source = _untrained(model, network, names, seed)
             names += [name for block in blocks for name in block.buffers if name in source]

@@ -95,6 +95,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """A picture to read; whatever fails while it is read is a ValueError that names the file."""
     try:
         with Image.open(path) as image:
+            image.verify()  # the checksums of PNG, which reading skips
+        with Image.open(path) as image:
             yield image
     except Exception as error:  # decoders raise anything for damaged files
         reason = str(error) or type(error).__name__

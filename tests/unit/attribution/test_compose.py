@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from made.networks import SCALING, draw, relative, small
 from saliency_sanity import Classifier, chunk_limit, resolve
+from saliency_sanity._errors import NotApplicable
 from saliency_sanity._random import generator
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.competition import Compete
@@ -381,3 +382,26 @@ def test_what_counts_nothing_is_no_number_of_samples(samples):
 def test_noise_is_finite_and_not_negative(noise):
     with pytest.raises(ValueError, match=r"noise .* must be at least 0, and finite"):
         NoiseAverage(Gradient(), 5, noise)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", [PathAverage, NoiseAverage, NoiseVariance])
+def test_many_maps_of_half_precision_are_summed_in_single(kind, dtype):
+    copies, given = 400, []
+
+    def steady(model, x, target):
+        given.append(1 + draw(*x.shape, seed=len(given)).to(dtype) / 8)
+        return given[-1]
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)).to(dtype)
+    x, target = draw(1, 3, 4, 4).to(dtype), torch.tensor([0])
+    method = kind(steady, copies)
+    if kind is NoiseVariance and dtype == torch.float16:
+        with pytest.raises(NotApplicable, match="which float16 cannot tell from zero"):
+            method(model, x, target)
+        return
+    found = method(model, x, target)
+    maps = torch.cat(given).double()[:, None].unflatten(0, (copies, 1)).squeeze(2)
+    plain = maps.var(0, correction=0) if kind is NoiseVariance else maps.mean(0)
+    assert found.dtype == dtype
+    assert relative(found.double(), plain) < 2 * torch.finfo(dtype).eps

@@ -125,6 +125,22 @@ def shadow_a_buffer(model):
     vars(model.network.norm)["running_mean"] = torch.zeros(6)
 
 
+def replace_class(model):
+    model.network.relu.__class__ = nn.Softplus
+
+
+def default_to_double(_model):
+    torch.set_default_dtype(torch.float64)
+
+
+def default_to_nowhere(_model):
+    torch.set_default_device("meta")
+
+
+def be_deterministic(_model):
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 CHANGES = {
     set_number: ("attributes", "eps of network.norm"),
     set_flag: ("attributes", "inplace of network.relu"),
@@ -142,6 +158,7 @@ CHANGES = {
     remove_hooks: ("hooks", "forward_hooks of network.second"),
     add_backward_hook: ("hooks", "backward_hooks of model"),
     replace_forward: ("hooks", "forward of network.norm"),
+    replace_class: ("hooks", "class of network.relu"),
     replace_module: ("hooks", "modules of network"),
     add_module: ("hooks", "modules of network"),
     add_parameter: ("weights", "parameters of network"),
@@ -152,6 +169,9 @@ CHANGES = {
     train: ("flags", "training of network.second"),
     freeze: ("flags", "requires_grad of network.second.weight"),
     record_nothing: ("flags", "torch's gradient mode"),
+    default_to_double: ("flags", "torch's default dtype"),
+    default_to_nowhere: ("flags", "torch's default device"),
+    be_deterministic: ("flags", "torch's deterministic mode"),
     backward: ("gradients", "grad of network.second.weight"),
     forget_gradients: ("gradients", "grad of network.head.weight"),
 }
@@ -199,6 +219,8 @@ def test_a_change_is_named_and_undone(change):
         assert attributes(model) == plain
         assert torch.equal(model.network.head.weight.grad, grad)
         assert torch.is_grad_enabled()
+        assert (torch.zeros(1).dtype, torch.zeros(1).device.type) == (torch.float32, "cpu")
+        assert not torch.are_deterministic_algorithms_enabled()
     assert snapshot.restore() == {}
 
 

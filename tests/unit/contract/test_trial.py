@@ -31,6 +31,10 @@ def raises(model, x, target):
     raise KeyError("no such layer")
 
 
+def ends_the_program(model, x, target):
+    raise SystemExit(3)
+
+
 @torch.no_grad()
 def raises_decorated(model, x, target):
     return honest(model, x, target)
@@ -240,6 +244,7 @@ def sets_an_attribute(model, x, target):
 # The one check that each method fails, and what is said of it.
 OFFENDERS = {
     raises: ("runs", "first call it raised KeyError in test_trial.py, line"),
+    ends_the_program: ("runs", "SystemExit in test_trial.py.*: 3[.]"),
     raises_decorated: ("runs", "RuntimeError in test_trial.py.*does not require grad"),
     not_applicable: ("runs", "does not apply to this network: it has no layer for this[.]"),
     raises_for_another_class: ("runs", "another class it raised RuntimeError.*unknown class[.]"),

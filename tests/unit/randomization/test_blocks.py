@@ -240,6 +240,33 @@ def test_parameters_of_a_module_that_is_never_called_are_refused_by_name(nested)
         find_blocks(Outer() if nested else Hidden(), draw(1, 3, 2, 2))
 
 
+class Buffered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(5, 3))
+
+    def forward(self, x):
+        return x.mean((2, 3)) @ self.weight.T
+
+
+@pytest.mark.filterwarnings("ignore:RecursiveScriptModule is scripted:UserWarning")
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.Sequential, lambda m: torch.jit.script(m)])
+def test_buffers_alone_are_nothing_to_randomize(wrap):
+    with pytest.raises(ValueError, match="no parameters in modules that run"):
+        find_blocks(wrap(Buffered()), draw(1, 3, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz.*:DeprecationWarning")
+@pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: nn.Sequential(m)])
+def test_quantized_layers_are_said_to_keep_their_weights(wrap, dtype):
+    layers = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    quantize = torch.ao.quantization.quantize_dynamic
+    network = wrap(nn.Sequential(layers, quantize(nn.Sequential(nn.Linear(6, 4)), dtype=dtype)))
+    with pytest.warns(UserWarning, match=r"1\.0 of Sequential is quantized, and keeps"):
+        find_blocks(network.eval(), draw(1, 3, 8, 8))
+
+
 def test_a_network_without_parameters_is_refused():
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match="no parameters in modules that run"):

@@ -490,3 +490,27 @@ def test_generators_depend_on_names_and_seeding_is_undone():
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+class Picked(nn.Module):
+    """Of its classes only some, by a parameter of integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3)
+        self.order = nn.Parameter(torch.tensor([3, 1, 4, 0]), requires_grad=False)
+
+    def forward(self, x):
+        return self.first(x).mean((2, 3))[:, self.order]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_integers_can_only_be_shuffled(scheme):
+    network, x = Picked().eval(), draw(2, 3, 8, 8)
+    blocks = find_blocks(network, x)
+    if scheme == "permutation":
+        drawn = Randomization(scheme).draw(network, blocks, 0)
+        assert sorted(drawn["order"].tolist()) == [0, 1, 3, 4]
+        return
+    with pytest.raises(ValueError, match=rf"order holds torch.int64, for which .* '{scheme}'"):
+        Randomization(scheme).draw(network, blocks, 0)

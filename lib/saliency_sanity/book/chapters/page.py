@@ -1,7 +1,7 @@
 """What all pages share: where results go, which methods run at which scale, what is checked."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -142,13 +142,18 @@ class MethodsPage(Page):
 def pictures_for(classifier: Classifier, images: str, count: int) -> tuple[Photographs, Tensor]:
     """Pictures of a network's size; with them ``[N, C, H, W]`` in its units, where it is.
 
-    ``images`` and ``count`` as in ``load_photographs``, which says what it raises.
+    ``images`` and ``count`` as in ``load_photographs``, which says what it raises. Labels beyond
+    the network's classes are another network's, and left out.
     """
     scaling = classifier.scaling
     photographs = load_photographs(
         images, size=classifier.size, count=count, channels=len(scaling.mean)
     )
-    return photographs, fitted(classifier, scaling.to_network(photographs.pixels))
+    x = fitted(classifier, scaling.to_network(photographs.pixels))
+    classes = classifier.logits(x[:1]).shape[1]
+    if any(label is not None and label >= classes for label in photographs.labels):
+        photographs = replace(photographs, labels=(None,) * len(photographs))
+    return photographs, x
 
 
 def described(

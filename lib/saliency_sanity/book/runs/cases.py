@@ -168,6 +168,13 @@ def read_cases(folder: str | Path) -> dict[str, dict[str, Case]]:
     return {notebook: cases for notebook, cases in _read(folder).items() if cases}
 
 
+def no_cases(folder: str | Path) -> str:
+    """What is to be said of a folder of notebooks without their cases; nothing for others."""
+    if (Path(folder) / FILE).exists():
+        return ""
+    return f" Cases stand in {FILE} beside the notebooks; copy it from notebooks/ of a checkout."
+
+
 def _read(folder: str | Path) -> dict[str, dict[str, Case]]:
     """Cases of every notebook in the file; none for one that is only marked there."""
     path = Path(folder) / FILE
@@ -206,7 +213,7 @@ def find_case(source: str | Path, name: str) -> Case:
     cases = read_cases(source.parent).get(source.stem, {})
     if name not in cases:
         read_parameters(source)  # a notebook that is not there is what is wrong first
-        raise InputError(f"{source.name}: {unknown('case', name, cases)}")
+        raise InputError(f"{source.name}: {unknown('case', name, cases)}{no_cases(source.parent)}")
     return cases[name]
 
 

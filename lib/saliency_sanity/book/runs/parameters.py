@@ -132,6 +132,10 @@ def _parameters_cell(source: Path) -> dict[str, tuple[str | None, Any]]:
             f"{source.name}: the notebook names no kernel; open it in JupyterLab, choose "
             "Python 3 and save it"
         )
+    if language.lower() not in ("python", "ipython"):
+        raise InputError(
+            f"{source.name}: the notebook is written in {language}; only Python can be run"
+        )
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if not cells:
         raise InputError(

@@ -16,6 +16,7 @@ from saliency_sanity.book.runs.cases import (
     PROFILE,
     Case,
     all_copies,
+    no_cases,
 )
 from saliency_sanity.book.runs.parameters import Parameter, check_parameters, read_parameters
 from saliency_sanity.book.runs.yaml_file import read_yaml
@@ -114,7 +115,8 @@ def profile_parameters(
     there = sorted({case.notebook for case in copies.values()} | set(copies))
     for entry in entries:
         if entry not in there:
-            raise InputError(f"profile {name!r}: {unknown('notebook', entry, there)}")
+            missing = no_cases(source.parent)
+            raise InputError(f"profile {name!r}: {unknown('notebook', entry, there)}{missing}")
     wanted = dict.fromkeys([source.stem, case.copy if case else source.stem])
     if not any(entry in entries for entry in wanted):
         raise InputError(

@@ -35,7 +35,10 @@ def last_started(log: Path) -> int | None:
 
 
 def last_printed(log: Path) -> str:
-    """Return the last line on standard error of the cell that failed; empty where there is none."""
+    """Return the last line on standard error of the cell that failed; empty where there is none.
+
+    Of several exceptions in a group, which stand in a frame, it is the line that names the group.
+    """
     text = "".join(
         item.text
         for cell in nbformat.read(log, as_version=4).cells
@@ -43,7 +46,8 @@ def last_printed(log: Path) -> str:
         for item in cell.get("outputs", [])
         if item.output_type == "stream" and item.name == "stderr"
     )
-    return text.strip().rpartition("\n")[2]
+    group = re.search(r"^  \| (\w.*\(\d+ sub-exceptions?\))$", text, re.MULTILINE)
+    return group[1] if group else text.strip().rpartition("\n")[2]
 
 
 def stopped(log: Path) -> bool:

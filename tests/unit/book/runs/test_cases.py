@@ -126,6 +126,12 @@ def test_an_unknown_case_lists_those_there_are(folder, name, says):
         find_case(folder / "two.ipynb", name)
 
 
+def test_a_notebook_without_its_cases_says_where_they_are(folder):
+    (folder / "cases.yaml").unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"unknown case 'cnn'.*copy it from notebooks/ of a chec"):
+        find_case(folder / "one.ipynb", "cnn")
+
+
 def test_a_missing_notebook_is_named_rather_than_its_case(folder):
     with pytest.raises(InputError, match=r"unknown notebook 'tow\.ipynb'\. Nearest: two"):
         find_case(folder / "tow.ipynb", "photos")

@@ -85,6 +85,10 @@ def test_an_unknown_name_lists_the_nearest_and_the_valid_ones(tmp_path):
         check_parameters(declared, {"cuont": 3}, "n.ipynb")
 
 
+def in_r(path):
+    path.write_text(notebook(path).read_text().replace('"language": "python"', '"language": "R"'))
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -93,6 +97,7 @@ def test_an_unknown_name_lists_the_nearest_and_the_valid_ones(tmp_path):
         (lambda path: path.write_bytes(b"\xff\x00"), "is not a notebook"),
         (lambda path: notebook(path, parameters=None), "no cell is tagged 'parameters'"),
         (lambda path: notebook(path, kernel=False), "names no kernel"),
+        (in_r, r"n\.ipynb: the notebook is written in R; only Python can"),
         (lambda path: notebook(path, parameters="a: int = "), "not valid Python"),
         (lambda path: notebook(path, parameters="a: int | None = 1"), r"'a'.*'int \| None'"),
         (lambda path: notebook(path, parameters="a = None"), "'a' is declared as 'NoneType'"),
@@ -101,7 +106,7 @@ def test_an_unknown_name_lists_the_nearest_and_the_valid_ones(tmp_path):
         (lambda path: notebook(path, parameters="a: int = len('x')"), "plain value"),
     ],
     ids=[
-        *("missing", "empty", "bytes", "untagged", "no-kernel", "syntax", "union", "none"),
+        *("missing", "empty", "bytes", "untagged", "no-kernel", "r", "syntax", "union", "none"),
         *("chain", "import", "call"),
     ],
 )

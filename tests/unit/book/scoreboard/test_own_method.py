@@ -106,6 +106,12 @@ def test_its_parameters_are_those_of_the_notebook():
     assert {field.name for field in fields(OwnMethod)} == set(parameters(OwnMethod.notebook))
 
 
+def test_labels_of_other_classes_are_not_held_against_a_network(place):
+    known = page(place, images="mnist", model="mine_alone:net").photographs.labels
+    assert set(known) == {None}
+    assert "of these pictures right" not in page(place, images="foolbox").facts
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -101,6 +101,8 @@ class EdgeDetectors(MethodsPage):
         self.drawing = {
             name: self.measures[name] for name in self.metrics if name in (self.main, "hog")
         }
+        # First of all, for they come with a checkout only.
+        self.garments = load_photographs("fashion_mnist", size=28)
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)
         self.photographs, self.x = pictures_for(self.classifier, self.images, self.image_count)
         self.predicted = self.classifier.predict(self.x)
@@ -229,7 +231,7 @@ class EdgeDetectors(MethodsPage):
         """Readings of pictures times noise against the same pictures times other noise."""
         pictures = {
             "MNIST": load_photographs("mnist", size=28).pixels[:, :1],
-            "Fashion-MNIST": load_photographs("fashion_mnist", size=28).pixels[:, :1],
+            "Fashion-MNIST": self.garments.pixels[:, :1],
             "photographs in [0, 1]": self.photographs.pixels,
             "photographs in network units": self.x.cpu(),
         }
