@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity._errors import NotApplicable, unknown
+from saliency_sanity._groups import GROUP
 from saliency_sanity._hashing import named
 from saliency_sanity.attribution.base import Attribution, logits, mapped
 from saliency_sanity.experiments.comparison import check_map, refuse_all
@@ -18,7 +19,7 @@ from saliency_sanity.experiments.keys import subject
 from saliency_sanity.experiments.outcome import displayed
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.schemes import EXPLAINED
-from saliency_sanity.similarity.metrics import Similarity, similarity_matrix
+from saliency_sanity.similarity.metrics import Similarity, similarity_rows
 from saliency_sanity.verdict.reading import Reading, by_image, read
 
 # Whose maps are compared: the question, and two answers to what it has to be read against.
@@ -136,9 +137,9 @@ class Agreement:
         }
         images = len(self.x)
         return {
-            (name, key, kind): np.array(
-                [similarity_matrix(metric, a, b).cpu().numpy() for a, b in chosen]
-            ).reshape(-1, images, images)
+            (name, key, kind): np.array([similarity_rows(metric, a, b) for a, b in chosen]).reshape(
+                -1, images, min(images, GROUP)
+            )
             for key, metric in self.metrics.items()
             for kind, chosen in pairs.items()
         }
@@ -160,11 +161,12 @@ def _largest(model: nn.Module, x: Tensor) -> Tensor:
 class Agreed:
     """What a comparison of networks measured.
 
-    ``matrices[method, metric, kind]`` ``[Q, N, N]``: similarity of the map of image i under the
-    first and of image j under the second network of a pair; ``kind`` is ``true-permuted`` (P
-    pairs), ``true-true`` or ``permuted-permuted`` (P - 1 each). ``classes`` ``[2P, N]``: what was
-    explained, true-label networks first. ``pictures[method]``: absolute ``[2P, shown, h, w]`` in
-    [0, 1] and signed in [-1, 1]. ``refused``: methods that do not apply, with the reason.
+    ``matrices[method, metric, kind]`` ``[Q, N, P]``: similarity of the map of image i under the
+    first and of image j of its group under the second network of a pair; ``kind`` is
+    ``true-permuted`` (M pairs), ``true-true`` or ``permuted-permuted`` (M - 1 each). ``classes``
+    ``[2M, N]``: what was explained, true-label networks first. ``pictures[method]``: absolute
+    ``[2M, shown, h, w]`` in [0, 1] and signed in [-1, 1]. ``refused``: methods that do not apply,
+    with the reason.
     """
 
     matrices: Mapping[tuple[str, str, str], np.ndarray]

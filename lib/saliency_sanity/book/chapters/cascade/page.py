@@ -102,7 +102,7 @@ class Cascade(MethodsPage):
     ig_samples: int
     ig_steps: int
     shown: int
-    block: int
+    group: int
     shard: str
 
     def __post_init__(self):
@@ -136,7 +136,7 @@ class Cascade(MethodsPage):
             stage_limit=self.stage_limit,
             shown=self.shown,
             store=self.store,
-            block=self.block,
+            group=self.group,
         )
 
     def _load(self) -> None:
@@ -160,7 +160,7 @@ class Cascade(MethodsPage):
         return shown.style.set_table_attributes('class="dataframe"')
 
     def share(self) -> Share:
-        """Leave this shard's maps in the store for the run that follows."""
+        """Leave this shard's similarities in the store for the run that follows."""
         return share(self.experiment, self.shard)
 
     @cached_property
