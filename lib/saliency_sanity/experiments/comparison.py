@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._groups import GROUP
 from saliency_sanity.attribution.base import Attribution, mapped, passes
 from saliency_sanity.similarity.metrics import Similarity, similarity_rows
 from saliency_sanity.verdict.reading import (
@@ -96,12 +97,13 @@ def compare(
     margin: float = 0.1,
     resamples: int = 2000,
     seed: int = 0,
+    group: int = GROUP,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the likeness of every method's maps to a reference against chance.
 
     ``maps`` and ``reference`` are ``[N, C, H, W]``, or a sequence of those, one a random network
     or draw, over which the interval then runs as well. Chance pairs a map with the references of
-    other images, of its group where they are many. Returns two tables: readings, a row for each
+    other images of its group of ``group``, 0 all. Returns two tables: readings, a row for each
     method and metric with the fields of ``verdict.Reading``; and measurements, a row for each
     method, metric, draw and image with its similarity and its chance level.
     """
@@ -113,7 +115,7 @@ def compare(
         draws = max(len(first), len(second))
         square = np.array(
             [
-                similarity_rows(metrics[key], first[r % len(first)], second[r % len(second)])
+                similarity_rows(metrics[key], first[r % len(first)], second[r % len(second)], group)
                 for r in range(draws)
             ]
         )

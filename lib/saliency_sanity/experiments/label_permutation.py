@@ -45,7 +45,8 @@ class Agreement:
     kind also with itself, a network with the next. ``x`` ``[N, C, H, W]`` in the networks' scaling.
     ``explained`` is the class whose map is made: each network's own ``argmax``, the ``fixed`` one
     that the first true-label network finds, or the ``label`` ``labels`` ``[N]``. ``shown`` pictures
-    have their maps kept to be looked at. ``store`` makes the run resumable, map by map.
+    have their maps kept to be looked at. ``store`` makes the run resumable, map by map. ``group``
+    pictures are compared with each other, 0 all.
 
     Raises ValueError for values that do not fit, and what methods and metrics raise.
     Source: adebayo2018sanity, section 4.
@@ -60,6 +61,7 @@ class Agreement:
     labels: Tensor | None = None
     shown: int = 0
     store: Store | None = field(default=None, repr=False)
+    group: int = GROUP
 
     def __post_init__(self):
         if not self.true or len(self.true) != len(self.permuted):
@@ -136,10 +138,11 @@ class Agreement:
             PERMUTED: list(pairwise(maps[half:])),
         }
         images = len(self.x)
+        partners = min(images, self.group or images)
         return {
-            (name, key, kind): np.array([similarity_rows(metric, a, b) for a, b in chosen]).reshape(
-                -1, images, min(images, GROUP)
-            )
+            (name, key, kind): np.array(
+                [similarity_rows(metric, a, b, self.group) for a, b in chosen]
+            ).reshape(-1, images, partners)
             for key, metric in self.metrics.items()
             for kind, chosen in pairs.items()
         }

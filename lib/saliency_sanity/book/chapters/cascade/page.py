@@ -43,6 +43,7 @@ from saliency_sanity.book.chapters.published import Published, published
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
+from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import variants
 from saliency_sanity.plots.maps import stage_grid
 from saliency_sanity.plots.slider import StageSlider, stage_slider
@@ -154,6 +155,8 @@ class Cascade(MethodsPage):
     def facts(self) -> Styler:
         """What the network can do before anything is randomized, and what it is compared with."""
         pictures = f"{len(self.photographs)} of {self.images}"
+        if 0 < self.group < len(self.photographs):
+            pictures += f", compared in groups of {self.group}"
         facts = network_facts(self.classifier, pictures, self.predicted, self.labels)
         facts["random networks"] = random_networks(self.seeds)
         shown = pd.Series(facts, name="").to_frame()
@@ -162,6 +165,10 @@ class Cascade(MethodsPage):
     def share(self) -> Share:
         """Leave this shard's similarities in the store for the run that follows."""
         return share(self.experiment, self.shard)
+
+    def plan(self) -> Plan:
+        """What the experiment takes: passes, time, and room."""
+        return planned(self.experiment)
 
     @cached_property
     def outcome(self) -> Outcome:
