@@ -36,6 +36,7 @@ from saliency_sanity.book.chapters.page import (
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
+    pictures_used,
     verdict_counts,
     verdict_lists,
 )
@@ -155,8 +156,6 @@ class Cascade(MethodsPage):
     def facts(self) -> Styler:
         """What the network can do before anything is randomized, and what it is compared with."""
         pictures = f"{len(self.photographs)} of {self.images}"
-        if 0 < self.group < len(self.photographs):
-            pictures += f", compared in groups of {self.group}"
         facts = network_facts(self.classifier, pictures, self.predicted, self.labels)
         facts["random networks"] = random_networks(self.seeds)
         shown = pd.Series(facts, name="").to_frame()
@@ -397,7 +396,7 @@ class Cascade(MethodsPage):
             {
                 "model": self.model,
                 "weights": weights_text(self.classifier),
-                "images": f"{self.images}, {len(self.photographs)} pictures",
+                "images": pictures_used(self.images, len(self.photographs), self.group),
                 "order": self.order,
                 "randomization": str(self.experiment.randomization),
                 "explained class": self.explained_class,
