@@ -63,7 +63,7 @@ def shards_checkout(folder: Path, **content) -> Path:
     """The same with two shards of each cell."""
     grid_checkout(folder, shards=2, **content)
     source = folder / "notebooks" / "one.ipynb"
-    declared = DECLARED + 'block: int = 4\nshard: str = ""\n'
+    declared = DECLARED + 'group: int = 4\nshard: str = ""\n'
     first = "import time\nfrom pathlib import Path"
     notebook(source, first, SHARDS, WRITES.replace('"bad"', '"worse"'), parameters=declared)
     tag(source, 2, "shard")

@@ -287,8 +287,8 @@ def test_a_shard_can_be_run_without_snakemake(tmp_path, monkeypatch, capsys):
 REAL = {
     "notebook": "02_cascading_randomization",
     "parameters": {
-        **{"model": "cnn", "weights": "none", "images": "skimage", "image_count": 3},
-        **{"stage_limit": 2, "seeds": 2, "shown": 1, "resamples": 100, "steps": 2, "block": 1},
+        **{"model": "cnn", "weights": "none", "images": "skimage", "image_count": 4},
+        **{"stage_limit": 2, "seeds": 2, "shown": 1, "resamples": 100, "steps": 2, "group": 2},
         **{"methods": ["gradient", "grad_cam", "input"], "choices": [], "metrics": ["ssim"]},
     },
     "grid": {"scheme": ["permutation"]},
@@ -306,7 +306,7 @@ def test_the_cascade_in_shards_gives_the_same_tables(tmp_path):
         assert len(files) == 2
         tables.append([summary(folder), *map(pd.read_parquet, files)])
         for path in (folder / "results/grids/small/shards").glob("*/*of2.ipynb"):
-            parts.append(re.search(r"(\d) of 3 blocks", outputs(path))[1])
+            parts.append(re.search(r"(\d) of 2 groups", outputs(path))[1])
     for ours, theirs in zip(*tables, strict=True):
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
-    assert sorted(parts) == ["1", "2"]
+    assert sorted(parts) == ["1", "1"]

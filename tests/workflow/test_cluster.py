@@ -25,7 +25,7 @@ SMALL = {
     "notebook": "02_cascading_randomization",
     "profile": "smoke",
     "parameters": {
-        **{"model": "cnn", "weights": "none", "image_count": 3, "block": 1},
+        **{"model": "cnn", "weights": "none", "image_count": 4, "group": 2},
         **{"methods": ["gradient", "input"], "choices": ["gradient"], "metrics": ["spearman_abs"]},
     },
     "cases": {

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import chdir
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from saliency_sanity._errors import InputError, unknown
 from saliency_sanity._files import ResultsError, checkout
@@ -16,6 +17,9 @@ from saliency_sanity.book.runs.parameters import SHARD, read_parameters
 from saliency_sanity.book.runs.profiles import check_recipe, profile_recipe
 from saliency_sanity.book.runs.runner import NotebookFailedError, config_folder, run_notebook
 from saliency_sanity.experiments.shard import Shard
+
+if TYPE_CHECKING:
+    from saliency_sanity.book.grid.cell import Cell
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -212,7 +216,23 @@ def _grid(options: argparse.Namespace) -> int:
             return 0
         if options.shard is not None:
             raise InputError("--shard is of one cell; name it with --cell")
+        if grid.shards > 1:
+            _say_plan(grid.source.stem, grid.cells[0])
         return FAILED if run_grid(grid, options.cores, words, options.dry_run) else 0
+
+
+def _say_plan(notebook: str, cell: Cell) -> None:
+    """Say what a cell that is divided takes, since so much is not started by mistake."""
+    from saliency_sanity.book.chapters.cascade.page import Cascade
+
+    if notebook != Cascade.notebook:
+        return
+    try:
+        plan = Cascade.of({**cell.values, "results": "results", SHARD: ""}).plan()
+    except Exception as error:  # it fails in the cell as well, which says so
+        print(f"{cell.name}: what it takes cannot be told: {error}", flush=True)
+    else:
+        print(f"{cell.name}: {plan}", flush=True)
 
 
 def _parameters(options: argparse.Namespace) -> None:

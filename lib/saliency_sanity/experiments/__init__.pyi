@@ -7,6 +7,8 @@ from .comparison import explain as explain
 from .label_permutation import Agreed as Agreed
 from .label_permutation import Agreement as Agreement
 from .outcome import Outcome as Outcome
+from .plan import Plan as Plan
+from .plan import planned as planned
 from .shard import Shard as Shard
 from .store import Store as Store
 from .variants import variants as variants

@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._groups import GROUP
 from saliency_sanity.attribution.base import Attribution, mapped, passes
-from saliency_sanity.similarity.metrics import Similarity, similarity_matrix
+from saliency_sanity.similarity.metrics import Similarity, similarity_rows
 from saliency_sanity.verdict.reading import (
     Reading,
     by_image,
@@ -96,14 +97,15 @@ def compare(
     margin: float = 0.1,
     resamples: int = 2000,
     seed: int = 0,
+    group: int = GROUP,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the likeness of every method's maps to a reference against chance.
 
     ``maps`` and ``reference`` are ``[N, C, H, W]``, or a sequence of those, one a random network
     or draw, over which the interval then runs as well. Chance pairs a map with the references of
-    other images. Returns two tables: readings, a row for each method and metric with the fields
-    of ``verdict.Reading``; and measurements, a row for each method, metric, draw and image with
-    its similarity and its chance level.
+    other images of its group of ``group``, 0 all. Returns two tables: readings, a row for each
+    method and metric with the fields of ``verdict.Reading``; and measurements, a row for each
+    method, metric, draw and image with its similarity and its chance level.
     """
     readings: dict[tuple[str, str], Reading] = {}
     rows = []
@@ -111,12 +113,12 @@ def compare(
     for name, key in tqdm(pairs, desc="similarity", unit="matrix", mininterval=1):
         first, second = _draws(maps[name]), _draws(reference)
         draws = max(len(first), len(second))
-        square = torch.stack(
+        square = np.array(
             [
-                similarity_matrix(metrics[key], first[r % len(first)], second[r % len(second)])
+                similarity_rows(metrics[key], first[r % len(first)], second[r % len(second)], group)
                 for r in range(draws)
             ]
-        ).cpu()
+        )
         readings[name, key] = read(square, margin=margin, resamples=resamples, seed=seed)
         rows.append(by_image(square).assign(method=name, metric=key))
     return table(readings, index=("method", "metric")), pd.concat(rows, ignore_index=True)

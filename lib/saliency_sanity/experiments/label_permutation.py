@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity._errors import NotApplicable, unknown
+from saliency_sanity._groups import GROUP
 from saliency_sanity._hashing import named
 from saliency_sanity.attribution.base import Attribution, logits, mapped
 from saliency_sanity.experiments.comparison import check_map, refuse_all
@@ -18,7 +19,7 @@ from saliency_sanity.experiments.keys import subject
 from saliency_sanity.experiments.outcome import displayed
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.schemes import EXPLAINED
-from saliency_sanity.similarity.metrics import Similarity, similarity_matrix
+from saliency_sanity.similarity.metrics import Similarity, similarity_rows
 from saliency_sanity.verdict.reading import Reading, by_image, read
 
 # Whose maps are compared: the question, and two answers to what it has to be read against.
@@ -44,7 +45,8 @@ class Agreement:
     kind also with itself, a network with the next. ``x`` ``[N, C, H, W]`` in the networks' scaling.
     ``explained`` is the class whose map is made: each network's own ``argmax``, the ``fixed`` one
     that the first true-label network finds, or the ``label`` ``labels`` ``[N]``. ``shown`` pictures
-    have their maps kept to be looked at. ``store`` makes the run resumable, map by map.
+    have their maps kept to be looked at. ``store`` makes the run resumable, map by map. ``group``
+    pictures are compared with each other, 0 all.
 
     Raises ValueError for values that do not fit, and what methods and metrics raise.
     Source: adebayo2018sanity, section 4.
@@ -59,6 +61,7 @@ class Agreement:
     labels: Tensor | None = None
     shown: int = 0
     store: Store | None = field(default=None, repr=False)
+    group: int = GROUP
 
     def __post_init__(self):
         if not self.true or len(self.true) != len(self.permuted):
@@ -135,10 +138,11 @@ class Agreement:
             PERMUTED: list(pairwise(maps[half:])),
         }
         images = len(self.x)
+        partners = min(images, self.group or images)
         return {
             (name, key, kind): np.array(
-                [similarity_matrix(metric, a, b).cpu().numpy() for a, b in chosen]
-            ).reshape(-1, images, images)
+                [similarity_rows(metric, a, b, self.group) for a, b in chosen]
+            ).reshape(-1, images, partners)
             for key, metric in self.metrics.items()
             for kind, chosen in pairs.items()
         }
@@ -160,11 +164,12 @@ def _largest(model: nn.Module, x: Tensor) -> Tensor:
 class Agreed:
     """What a comparison of networks measured.
 
-    ``matrices[method, metric, kind]`` ``[Q, N, N]``: similarity of the map of image i under the
-    first and of image j under the second network of a pair; ``kind`` is ``true-permuted`` (P
-    pairs), ``true-true`` or ``permuted-permuted`` (P - 1 each). ``classes`` ``[2P, N]``: what was
-    explained, true-label networks first. ``pictures[method]``: absolute ``[2P, shown, h, w]`` in
-    [0, 1] and signed in [-1, 1]. ``refused``: methods that do not apply, with the reason.
+    ``matrices[method, metric, kind]`` ``[Q, N, P]``: similarity of the map of image i under the
+    first and of image j of its group under the second network of a pair; ``kind`` is
+    ``true-permuted`` (M pairs), ``true-true`` or ``permuted-permuted`` (M - 1 each). ``classes``
+    ``[2M, N]``: what was explained, true-label networks first. ``pictures[method]``: absolute
+    ``[2M, shown, h, w]`` in [0, 1] and signed in [-1, 1]. ``refused``: methods that do not apply,
+    with the reason.
     """
 
     matrices: Mapping[tuple[str, str, str], np.ndarray]

@@ -24,11 +24,12 @@ ORIGINAL = "original"
 class Outcome:
     """What an experiment measured.
 
-    ``matrices[method, metric]`` ``[S, R, N, N]``: similarity of the trained network's map of image
-    i and the map of image j at stage s of random network r. ``priors`` ``[R - 1, N, N]``: the same
-    between the wholly random networks r and r + 1. ``classes`` ``[S, R, N]``: the largest logit.
-    ``pictures[method]``: absolute ``[S + 1, shown, h, w]`` in [0, 1] and signed ones in [-1, 1],
-    the trained network's first. ``statistics[method, name]`` ``[S + 1, R, N]``: a number of each
+    ``matrices[method, metric]`` ``[S, R, N, P]``: similarity of the trained network's map of image
+    i and the map of image j at stage s of random network r, where j runs over the group of i: all
+    N if they are no more than a group. ``priors`` ``[R - 1, N, P]``: the same between the wholly
+    random networks r and r + 1. ``classes`` ``[S, R, N]``: the largest logit. ``pictures[method]``:
+    absolute ``[S + 1, shown, h, w]`` in [0, 1] and signed ones in [-1, 1], the trained network's
+    first. ``statistics[method, name]`` ``[S + 1, R, N]``: a number of each
     map, the trained network's first. ``refused``: methods that do not apply, with the reason.
     ``shortened`` passes of this run started at the first random block, ``whole`` ones at the input;
     ``reason`` says why none of the former were made, where the network does not allow it.

@@ -100,6 +100,11 @@ class Replay:
                 tape.starts.discard(unit)
                 tape.trace.forget(unit)
 
+    def forget(self) -> None:
+        """Let go of what is kept: other pictures follow."""
+        self._tapes.clear()
+        self._logits.clear()
+
     def covers(self, model: nn.Module, part: Tensor) -> bool:
         """Whether ``part`` is a slice of the images, and there is a block to start behind."""
         return (
@@ -214,8 +219,7 @@ class Replay:
 
     def _stray(self, reason: str) -> None:
         self.reason = reason
-        self._tapes.clear()
-        self._logits.clear()
+        self.forget()
 
     @contextmanager
     def _weighing(self, tape: _Tape) -> Iterator[None]:

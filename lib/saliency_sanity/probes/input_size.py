@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import binned_statistic
 from torch import Tensor
 
+from saliency_sanity._groups import grouped
 from saliency_sanity.similarity.metrics import Metric
 from saliency_sanity.similarity.prepare import Array, Prepare, raw_maps
 from saliency_sanity.similarity.rank import Pearson, PixelSpearman, Ranks
@@ -136,7 +137,10 @@ def likeness_table(
     readings: dict[tuple[str, str], Reading] = {}
     for name, own in maps.items():
         for metric, kept in ((LIKENESS, False), (KEPT, True)):
-            square = input_likeness(own, x, kept=kept)
+            square = grouped(
+                lambda rows, own=own, kept=kept: input_likeness(own[rows], x[rows], kept=kept),
+                len(x),
+            )
             readings[name, metric] = read(square, margin=margin, resamples=resamples, seed=seed)
     words = [reading.words(INPUT_WORDS) for reading in readings.values()]
     return table(readings, index=("method", "metric")).assign(words=words)

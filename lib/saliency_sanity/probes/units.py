@@ -24,6 +24,7 @@ from saliency_sanity.networks.forward import fitted, logits_of
 from saliency_sanity.networks.framed import FramedConv2d
 from saliency_sanity.probes.input_size import LEAST_IMAGES
 from saliency_sanity.probes.regions import area, share_inside
+from saliency_sanity.similarity.metrics import similarity_rows
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import dithered
 from saliency_sanity.verdict.bootstrap import interval
@@ -268,7 +269,7 @@ def moved_table(
     """
     readings = {
         (name, MOVED): read(
-            PixelSpearman((found != 0).any(1), signed=False).matrix(found, second[name]).cpu(),
+            similarity_rows(PixelSpearman((found != 0).any(1), signed=False), found, second[name]),
             margin=margin,
             resamples=resamples,
             seed=seed,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from saliency_sanity._errors import unknown
 from saliency_sanity._random import generator
-from saliency_sanity.similarity.metrics import similarity_matrix
+from saliency_sanity.similarity.metrics import similarity_rows
 
 SAME, OTHER, NOISE = "product_same_picture", "product_other_picture", "noise"
 MAPS_TITLES = {
@@ -106,18 +107,18 @@ def product_matrix(
     seeds: int = 5,
     seed: int = 0,
     marginal: str = "gaussian",
-) -> Tensor:
-    """Similarities ``[seeds, N, N]`` of input times noise with input times other noise.
+) -> np.ndarray:
+    """Similarities ``[seeds, N, P]`` of input times noise with input times other noise.
 
-    ``x`` is ``[N, C, H, W]`` in network scaling. Entry r, i, j compares x_i n with x_j n_r, where
-    n stands for one network and n_r for another: a method whose verdict is known, in the form that
-    ``verdict.read`` takes.
+    ``x`` is ``[N, C, H, W]`` in network scaling. Entry r, i, j compares x_i n with x_j n_r
+    of its group, where n stands for one network and n_r for another: a method whose verdict is
+    known, in the form that ``verdict.read`` takes.
     """
     shape = tuple(x.shape[1:])
     x = x.double()
     first = x * noise(marginal, shape, seed, "first")
     others = (x * noise(marginal, shape, seed, "other", r) for r in range(seeds))
-    return torch.stack([similarity_matrix(similarity, first, other) for other in others])
+    return np.array([similarity_rows(similarity, first, other) for other in others])
 
 
 def null_means(table: pd.DataFrame) -> pd.DataFrame:

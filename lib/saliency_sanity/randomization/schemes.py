@@ -26,7 +26,7 @@ EXPLAINED = ("argmax", "fixed", "label")
 # What the reference code does. [adebayo2018code]
 PRESETS = {"reference-code": {"scheme": "initializer", "batch_norm": "keep", "explained": "argmax"}}
 
-_CALIBRATION = 64  # images at most whose statistics a batch norm is recalibrated with
+CALIBRATION = 64  # images at most whose statistics a batch norm is recalibrated with
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ class Randomizer:
         ]
         if not norms:
             return
-        x = self._calibration[:_CALIBRATION]
+        x = self._calibration[:CALIBRATION]
         target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         momenta = [norm.momentum for norm in norms]
         counts = [norm.num_batches_tracked.clone() for norm in norms]

@@ -14,9 +14,11 @@ from functools import partial
 from importlib import resources
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from saliency_sanity._errors import known
+from saliency_sanity._groups import GROUP, grouped
 from saliency_sanity.similarity.hog import Hog
 from saliency_sanity.similarity.prepare import (
     Array,
@@ -113,6 +115,23 @@ def similarity_matrix(similarity: Similarity, a: Array, b: Array, chunk: int = 6
             )
         values.append(result.to(torch.float64))
     return torch.cat(values).reshape(len(a), len(b))
+
+
+def similarity_rows(similarity: Similarity, a: Array, b: Array, group: int = GROUP) -> np.ndarray:
+    """Similarities [N,P] float64 of each map in `a` with those in `b` of its group of P pictures.
+
+    Up to P pictures this is `similarity_matrix`; in the last group what is missing to P is NaN.
+    """
+
+    def compared(rows: slice) -> torch.Tensor:
+        return similarity_matrix(of_rows(similarity, rows), a[rows], b[rows]).cpu()
+
+    return grouped(compared, len(a), group)
+
+
+def of_rows(similarity: Similarity, rows: slice) -> Similarity:
+    """A similarity for some of the pictures, where it knows of each; else itself."""
+    return similarity.of_rows(rows) if hasattr(similarity, "of_rows") else similarity
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Rank correlations of maps: over all pixels, over chosen ones, over those that maps keep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -161,6 +161,10 @@ class PixelSpearman:
     def __repr__(self) -> str:
         count = f"{int(self.where.sum())} of {self.where.numel()} pixels"
         return f"PixelSpearman(signed={self.signed}, where={count}, {digest(self.where)})"
+
+    def of_rows(self, rows: slice) -> "PixelSpearman":
+        """The same for some of the pictures."""
+        return replace(self, where=self.where[rows])
 
     def matrix(self, a: Array, b: Array) -> torch.Tensor:
         """Similarity [N,M] float64 of each map in `a` with each map in `b`.

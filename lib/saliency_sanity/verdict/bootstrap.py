@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saliency_sanity._groups import groups
+
 
 @dataclass(frozen=True)
 class Corrected:
@@ -16,19 +18,23 @@ class Corrected:
 
 
 def corrected(values: np.ndarray, images: np.ndarray, seeds: np.ndarray) -> Corrected:
-    """Means and kappa of values [R,N,N] under weights of images [B,N] and of networks [B,R].
+    """Means and kappa of values [R,N,P] under weights of images [B,N] and of networks [B,R].
 
-    Entry r, i, i is a similarity, all others are chance. A kappa that is not finite is NaN.
+    P images are a group, the last may be smaller. Of a row the image's own entry is a similarity,
+    all others are chance. A kappa that is not finite is NaN.
     """
     known = np.isfinite(values)
     total, weight = np.zeros((2, 2, len(images)))
+    parts = groups(*values.shape[1:])
     for r in range(len(values)):
-        # What is undefined has neither value nor weight.
-        for held, into in ((np.where(known[r], values[r], 0.0), total), (known[r], weight)):
-            own = np.diagonal(held).astype(float)
-            other = np.where(np.eye(len(own), dtype=bool), 0.0, held)
-            into[0] += seeds[:, r] * (images @ own)
-            into[1] += seeds[:, r] * ((images @ other) * images).sum(axis=1)
+        for rows in parts:
+            at, drawn = (r, rows, slice(rows.stop - rows.start)), images[:, rows]
+            # What is undefined has neither value nor weight.
+            for held, into in ((np.where(known[at], values[at], 0.0), total), (known[at], weight)):
+                own = np.diagonal(held).astype(float)
+                other = np.where(np.eye(len(own), dtype=bool), 0.0, held)
+                into[0] += seeds[:, r] * (drawn @ own)
+                into[1] += seeds[:, r] * ((drawn @ other) * drawn).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         similarity, chance = total / weight
         kappa = (similarity - chance) / (1 - chance)

@@ -3,7 +3,8 @@
 Input is a matrix S[r, i, j]: how alike the map of image i from the first network and the map of
 image j from the second are, for random networks r. The diagonal is the similarity s. Off the
 diagonal the pairing of images is broken, so that only what every picture's map shares is left:
-chance. One number compares across metrics,
+chance. Where images are many, j runs over the image's group only. One number compares across
+metrics,
 
     kappa = (s - chance) / (1 - chance)        0: as any other picture's map; 1: unchanged.
 """
@@ -101,6 +102,12 @@ def read(
 ) -> Reading:
     """Read similarities [R,N,N] or [N,N] against chance, and against a prior [Q,N,N] if given.
 
+    Of many images each is compared with those of its group: [R,N,P], where row i is image i's, the
+    first P rows are the first group, and so on; in the last group what is missing to P is NaN.
+    Chance is then a mean of fewer pairs. If a pair's similarity is a row's effect, a column's and
+    a rest of variance v, its variance grows by v (1/(P - 1) - 1/(N - 1)) / N, twice that where
+    i, j is as j, i. The bootstrap draws the very pairs that there are, so this is in the interval.
+
     Means are corrected, not single images. Intervals are percentile intervals of a bootstrap that
     draws images and networks anew, each with replacement: image i counts w_i times on the
     diagonal, and the pair i, j counts w_i w_j times off it, where a drawn copy of an image is no
@@ -124,7 +131,7 @@ def read(
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     low, high = quantiles(drawn.kappa, tails)
     similarity_low, similarity_high = quantiles(drawn.similarity, tails)
-    diagonal = np.diagonal(values, axis1=1, axis2=2)
+    diagonal = own_similarities(values)
     chance_low, chance_high = quantiles(chance_of_images(values), tails)
 
     before = dict.fromkeys(_PRIOR_FIELDS, math.nan) | {"prior_seeds": 0}
@@ -142,6 +149,7 @@ def read(
     elif obstacle is Obstacle.FEW_IMAGES and defined < images:
         notes.append(Note(NoteKind.OF_IMAGES, images))
     undefined, undefined_diagonal = (int(np.isnan(part).sum()) for part in (values, diagonal))
+    undefined -= seeds * (-images % values.shape[2]) * (images % values.shape[2])  # no such pairs
     return Reading(
         similarity=float(point.similarity[0]),
         similarity_low=similarity_low,
@@ -221,7 +229,7 @@ def _read_prior(
     pairs, images = prior.shape[:2]
     prior_drawn = corrected(prior, image_weights, draws(generator, len(image_weights), pairs))
     prior_point = corrected(prior, np.ones((1, images)), np.ones((1, pairs)))
-    own, kappa = mean(np.diagonal(prior, axis1=1, axis2=2), axis=0), prior_point.kappa[0]
+    own, kappa = mean(own_similarities(prior), axis=0), prior_point.kappa[0]
     values = (
         *(prior_point.similarity[0], *quantiles(own, tails)),
         *(prior_point.chance[0], kappa, *quantiles(prior_drawn.kappa, tails)),
@@ -244,21 +252,28 @@ def _obstacle(defined: int, chance: float, kappa: np.ndarray, confidence: float)
     return None
 
 
+def own_similarities(values: np.ndarray) -> np.ndarray:
+    """What values [R,N,P] say of each image beside itself, [R,N]."""
+    images, partners = values.shape[1:]
+    return values[:, np.arange(images), np.arange(images) % partners]
+
+
 def chance_of_images(values: np.ndarray) -> np.ndarray:
-    """Chance level [N] of each image in values [R,N,N]: its map with those of all other images."""
-    others = np.where(np.eye(values.shape[1], dtype=bool), np.nan, values)
-    return mean(others, axis=(0, 2))
+    """Chance level [N] of each image in values [R,N,P]: its map with those of all other images."""
+    images, partners = values.shape[1:]
+    own = np.arange(partners) == np.arange(images)[:, None] % partners
+    return mean(np.where(own, np.nan, values), axis=(0, 2))
 
 
 def by_image(similarity: ArrayLike) -> pd.DataFrame:
-    """Similarity and chance level of each image in [R,N,N] or [N,N]; a row a draw r and image."""
+    """Similarity and chance level of each image, as ``read`` takes them; a row a draw and image."""
     values = _square(similarity, "similarity")
     draw, image = np.indices(values.shape[:2]).reshape(2, -1)
     return pd.DataFrame(
         {
             "draw": draw,
             "image": image,
-            "similarity": np.diagonal(values, axis1=1, axis2=2).reshape(-1),
+            "similarity": own_similarities(values).reshape(-1),
             "chance": np.concatenate([chance_of_images(square[None]) for square in values]),
         }
     )
@@ -270,12 +285,22 @@ def _square(values: ArrayLike, what: str) -> np.ndarray:
         values = values.detach().cpu().double().numpy()
     array = np.asarray(values, dtype=np.float64)
     array = array[None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[1] != array.shape[2] or 0 in array.shape:
+    if not _fits(array):
         raise ValueError(
             f"{what} has shape {np.shape(values)}; expected [R,N,N] or [N,N]: map of image i from "
-            "one network against map of image j from the other, as metric.matrix(a, b) gives it"
+            "one network against map of image j from the other, as metric.matrix(a, b) gives it; "
+            "or [R,N,P], each image beside those of its group of P, NaN where the last is smaller"
         )
     return np.where(np.isfinite(array), array, np.nan)
+
+
+def _fits(array: np.ndarray) -> bool:
+    if array.ndim != 3 or 0 in array.shape:
+        return False
+    images, partners = array.shape[1:]
+    last = images % partners
+    beyond = array[:, images - last :, last:] if last else array[:0]
+    return (1 < partners <= images or images == partners) and not np.isfinite(beyond).any()
 
 
 def _check_settings(margin: float, confidence: float, resamples: int, seed: int) -> None:

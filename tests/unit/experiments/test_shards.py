@@ -8,24 +8,29 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from made.experiments import METHODS, Counted, arrays, made, same, zeros
+from made.experiments import METHODS, Counted, made, same, zeros
 from made.networks import draw, small
 from made.places import ROOT
+from safetensors.numpy import load_file
 from saliency_sanity import load_model, resolve
 from saliency_sanity._errors import InputError, NotApplicable
+from saliency_sanity.experiments import cascade
 from saliency_sanity.experiments.cascade import Experiment, share
 from saliency_sanity.experiments.shard import Shard
 from saliency_sanity.experiments.store import Store, UnusableResult
 from saliency_sanity.randomization.schemes import Randomization
 from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.similarity.rank import PixelSpearman
 from torch import nn
 
-IMAGES, BLOCK, SHARDS = 7, 2, 3
-BLOCKS, STAGES, SEEDS = 4, 3, 2
+IMAGES, GROUP, SHARDS = 7, 2, 3
+GROUPS, STAGES, SEEDS = 4, 3, 2
 UNITS = 1 + STAGES * SEEDS
 NAMES = ["smoothgrad", "grad_cam", "guided_backprop", "rectgrad"]
+RESULTS = GROUPS * (len(NAMES) * (UNITS + SEEDS - 1) + STAGES * SEEDS)
 
 
 def several(store=None, **changes):
@@ -40,7 +45,7 @@ def several(store=None, **changes):
         "seeds": SEEDS,
         "stage_limit": STAGES,
         "shown": 3,
-        "block": BLOCK,
+        "group": GROUP,
         "statistics": {"zeros": zeros},
     }
     return Experiment(model, x, torch.arange(len(x)) % 5, store=store, **settings | changes)
@@ -75,27 +80,73 @@ def test_what_is_gathered_is_what_one_job_finds(tmp_path, counting, explained):
     shares = [share(of, f"{number}/{SHARDS}") for number in range(1, SHARDS + 1)]
     assert [one.own for one in shares] == [2, 1, 1]
     assert [one.images for one in shares] == [3, 2, 2]
-    # Maps of the trained network and of each stage, and the classes of each stage.
-    assert sum(one.made for one in shares) == BLOCKS * (len(NAMES) * UNITS + UNITS - 1)
-    assert counting == dict.fromkeys(NAMES, UNITS * BLOCKS)
-    assert "2 of 4 blocks, 3 pictures" in str(shares[0])
+    # Results of the trained network, of each stage and of pairs, and the classes of each stage.
+    assert sum(one.made for one in shares) == RESULTS
+    assert counting == dict.fromkeys(NAMES, UNITS * GROUPS)
+    assert "2 of 4 groups, 3 pictures" in str(shares[0])
+    before = files(of.store)
     counting.clear()
     assert alike(of(), expected)
-    assert not counting, "nothing is made twice"
-    # Maps are gone; matrices, what is shown, priors and classes stay.
-    assert len(files(of.store)) == len(NAMES) * (UNITS + SEEDS - 1) + STAGES * SEEDS
-    assert alike(of(), expected)
     assert share(of, f"1/{SHARDS}").made == 0
-    assert len(files(of.store)) == len(NAMES) * (UNITS + SEEDS - 1) + STAGES * SEEDS
-    assert not counting
+    assert not counting, "nothing is made twice"
+    assert files(of.store) == before
+    assert len(before) == RESULTS
+    largest = max(array.nbytes for path in before for array in load_file(path).values())
+    assert largest < of.x[:1].nbytes * 3, "no map is kept, but pictures that are shown"
 
 
-def test_maps_of_one_block_are_those_of_all_pictures_up_to_rounding(expected):
-    other = arrays(several(block=0)())
-    for key, values in arrays(expected).items():
+def test_a_group_has_the_similarities_of_all_pictures_up_to_rounding(expected):
+    other = several(group=0)()
+    for key, whole in other.matrices.items():
         # Neither ranks nor thresholds are continuous.
         if "ssim" in key and "rectgrad" not in key:
-            assert values == pytest.approx(other[key], rel=1e-4, abs=1e-4), key
+            found = expected.matrices[key]
+            assert found.shape == (STAGES, SEEDS, IMAGES, GROUP)
+            for i, j in itertools.product(range(IMAGES), range(GROUP)):
+                partner = i - i % GROUP + j
+                same_pair = found[..., i, j], whole[..., i, min(partner, IMAGES - 1)]
+                if partner < IMAGES:
+                    np.testing.assert_allclose(*same_pair, rtol=1e-4, atol=1e-4)
+                else:
+                    assert np.isnan(found[..., i, j]).all()
+
+
+def test_up_to_a_group_of_pictures_nothing_is_divided(tmp_path):
+    whole = several(group=0)()
+    for group in (IMAGES, 32):
+        assert alike(several(group=group)(), whole)
+    store = Store(tmp_path)
+    several(store, group=32)()
+    before = files(store)
+    several(store, group=0)()
+    assert files(store) == before
+
+
+def test_more_pictures_are_added_to_those_that_are_measured(tmp_path, counting):
+    of = several(Store(tmp_path), seeds=1, shown=1)
+    replace(of, x=of.x[:4], target=of.target[:4])()
+    counting.clear()
+    longer = of()
+    assert counting == dict.fromkeys(NAMES, (1 + STAGES) * 2)
+    assert alike(longer, replace(of, store=None)())
+
+
+@pytest.mark.parametrize("pictures", [1, 4, 100])
+def test_how_many_groups_are_worked_off_together_changes_nothing(expected, monkeypatch, pictures):
+    monkeypatch.setattr(cascade, "_PICTURES", pictures)
+    assert alike(several()(), expected)
+
+
+def test_what_knows_of_each_picture_is_asked_of_its_group():
+    where = torch.zeros(IMAGES, 16, 16, dtype=torch.bool)
+    for i in range(IMAGES):
+        where[i, : 4 + i] = True
+    changes = {"methods": {"gradient": resolve("gradient")}, "stage_limit": 0, "order": "full"}
+    metrics = {"pixels": PixelSpearman(where, signed=True)}
+    parts, whole = (several(metrics=metrics, group=g, **changes)() for g in (2, 0))
+    found, all_pairs = (one.matrices["gradient", "pixels"] for one in (parts, whole))
+    for i in range(IMAGES):
+        np.testing.assert_allclose(found[..., i, i % 2], all_pairs[..., i, i], rtol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 6])
@@ -104,7 +155,7 @@ def test_any_number_of_jobs_will_do_in_any_order(tmp_path, expected, counting, c
     shares = [share(of, f"{number}/{count}") for number in range(count, 0, -1)]
     assert sum(one.images for one in shares) == IMAGES
     for one in shares:
-        assert ("has nothing to do; blocks there are 4" in str(one)) == (one.shard.number > BLOCKS)
+        assert ("has nothing to do; groups there are 4" in str(one)) == (one.shard.number > GROUPS)
     counting.clear()
     assert alike(of(), expected)
     assert not counting
@@ -115,7 +166,7 @@ def test_what_no_share_has_made_is_made_when_it_is_gathered(tmp_path, expected, 
     share(of, "1/2")
     counting.clear()
     assert alike(of(), expected)
-    assert counting == dict.fromkeys(NAMES, UNITS * BLOCKS // 2)
+    assert counting == dict.fromkeys(NAMES, UNITS * GROUPS // 2)
 
 
 @pytest.mark.parametrize("offset", [0, 1])
@@ -131,7 +182,7 @@ def test_what_was_lost_or_damaged_is_made_again(tmp_path, expected, offset):
         assert alike(of(), expected)
 
 
-@pytest.mark.parametrize("at", [1, 3, 50])
+@pytest.mark.parametrize("at", [1, 20, 50])
 def test_a_share_that_was_interrupted_goes_on_where_it_was(tmp_path, expected, counting, at):
     of = several(Store(tmp_path))
     before = {key: value.clone() for key, value in of.model.state_dict().items()}
@@ -142,7 +193,12 @@ def test_a_share_that_was_interrupted_goes_on_where_it_was(tmp_path, expected, c
     Counted.fuse = None
     counting.clear()
     share(of, "1/2")
-    assert sum(counting.values()) == len(NAMES) * UNITS * BLOCKS // 2 - (at - 1)
+    # What is in the store is not made again. The maps that it was compared with are, and those of
+    # wholly random networks of which there is no prior yet.
+    originals = networks = len(NAMES) * GROUPS // 2
+    stored = max(at - 1 - originals, 0)
+    left = len(NAMES) * UNITS * GROUPS // 2 - stored
+    assert left <= sum(counting.values()) <= left + networks * (at == 50)
     share(of, "2/2")
     counting.clear()
     assert alike(of(), expected)
@@ -175,7 +231,7 @@ def killed(store, shard, at):
 def test_jobs_that_were_killed_leave_what_they_had_made(tmp_path, expected, counting):
     of = several(Store(tmp_path))
     killed(tmp_path, "1/2", 20)
-    assert share(of, "1/2").made < BLOCKS // 2 * (len(NAMES) * UNITS + UNITS - 1)
+    assert share(of, "1/2").made < RESULTS // 2
     Counted.fuse = 20  # while it makes itself what the other share has not
     counting.clear()
     with pytest.raises(KeyboardInterrupt):
@@ -183,62 +239,27 @@ def test_jobs_that_were_killed_leave_what_they_had_made(tmp_path, expected, coun
     Counted.fuse = None
     counting.clear()
     assert alike(of(), expected)
-    assert counting["rectgrad"] < UNITS * BLOCKS // 2
+    assert counting["rectgrad"] < UNITS * GROUPS // 2
     assert not list(tmp_path.glob("*/*.tmp"))
 
 
-def test_a_gathering_that_was_cut_off_has_dropped_nothing_that_is_needed(
-    tmp_path, expected, counting, monkeypatch
-):
-    of = several(Store(tmp_path))
-    for number in (1, 2):
-        share(of, Shard(number, 2))
-    counting.clear()
-
-    def cut_off(action, last):
-        calls, plain = itertools.count(), getattr(Store, action)
-
-        def until(*arguments):
-            if next(calls) == last:
-                raise KeyboardInterrupt
-            return plain(*arguments)
-
-        monkeypatch.setattr(Store, action, until)
-        with pytest.raises(KeyboardInterrupt):
-            of()
-        monkeypatch.undo()
-
-    results = len(NAMES) * (UNITS + SEEDS - 1) + STAGES * SEEDS
-    parts = set(files(of.store))
-    for last in (results // 3, results // 4):  # in the middle of storing
-        cut_off("put", last)
-        assert parts < set(files(of.store))
-    cut_off("drop", len(parts) // 2)  # in the middle of dropping
-    assert len(set(files(of.store)) - parts) == results
-    assert len(parts & set(files(of.store))) == len(parts) - len(parts) // 2
-    assert alike(of(), expected)
-    assert len(files(of.store)) == results
-    assert not counting
-
-
-def test_shares_are_of_one_experiment_and_one_block(tmp_path, expected, counting):
-    """Maps of another block may differ in their last bits; others' shares come and go."""
+def test_shares_are_of_one_experiment_and_one_group(tmp_path, expected, counting):
     store = Store(tmp_path)
-    for change in ({"block": 3}, {"block": 0}, {"explained": "fixed"}):
+    for change in ({"group": 4}, {"group": 0}, {"explained": "fixed"}):
         several(store, **change)()
-    for name in ("ssim", "hog"):
+    for name in ("ssim", "spearman_signed"):
         share(several(store, metrics={name: metric(name)}), "1/2")
     counting.clear()
     of = several(store)
     assert alike(of(), expected)
-    assert counting == dict.fromkeys(NAMES, UNITS * BLOCKS)
+    assert counting == dict.fromkeys(NAMES, UNITS * GROUPS)
 
 
-def test_what_is_trained_runs_once_for_each_block():
-    """Blocks are slices of the pictures whose passes are kept, so each starts in the middle."""
+def test_what_is_trained_runs_once_for_each_group():
+    """Groups are slices of the pictures whose passes are kept, so each starts in the middle."""
     calls = []
-    for block in (2, 3):  # 4 blocks and 3
-        of = several(block=block, methods={"gradient": resolve("gradient")}, statistics={})
+    for group in (2, 3):  # 4 groups and 3
+        of = several(group=group, methods={"gradient": resolve("gradient")}, statistics={})
         first = of.model.network.first
         calls.append(0)
 
@@ -255,7 +276,7 @@ def test_what_is_trained_runs_once_for_each_block():
 
 @pytest.mark.parametrize("policy", ["reset", "recalibrate"])
 def test_batch_norms_take_all_pictures_whoever_makes_the_maps(tmp_path, policy):
-    changes = {"block": 2, "randomization": Randomization("moments", policy)}
+    changes = {"group": 2, "randomization": Randomization("moments", policy)}
     of = made(store=Store(tmp_path), **changes)
     share(of, "2/2")
     assert same(of(), made(**changes)())
@@ -271,17 +292,17 @@ def test_other_orders_find_what_they_have_in_common(tmp_path, counting):
     assert not counting
 
 
-def test_maps_of_the_trained_network_are_not_mixed_up_with_those_of_another_block():
+def test_maps_of_the_trained_network_are_not_mixed_up_with_those_of_another_group():
     originals = {}
     made(originals=originals)()
-    made(originals=originals, block=2)()
-    assert len(originals) == 2 * len(METHODS)
+    made(originals=originals, group=2)()
+    assert len(originals) == (1 + 3) * len(METHODS)
 
 
 def test_methods_that_do_not_apply_are_left_out_of_shares_too(tmp_path):
     network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     methods = {name: resolve(name) for name in ("guided_backprop", "gradient")}
-    of = made(model=network, methods=methods, store=Store(tmp_path), block=2, seeds=1)
+    of = made(model=network, methods=methods, store=Store(tmp_path), group=2, seeds=1)
     for number in (1, 2):
         share(of, Shard(number, 2))
     outcome = of()
@@ -305,16 +326,15 @@ def test_methods_that_do_not_apply_are_left_out_of_shares_too(tmp_path):
 )
 def test_a_shard_that_does_not_exist_is_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
-        share(made(store=Store(tmp_path), block=2), text)
+        share(made(store=Store(tmp_path), group=2), text)
 
 
-def test_without_a_store_or_blocks_there_is_nothing_to_share(tmp_path):
+def test_what_cannot_be_shared_or_grouped_is_refused():
     with pytest.raises(ValueError, match=r"shards need a store .*Experiment\(store=Store"):
-        share(made(block=2), "1/2")
-    with pytest.raises(ValueError, match=r"block is 0, all of them together; set it to 1 or more"):
-        share(made(store=Store(tmp_path)), "1/2")
-    with pytest.raises(ValueError, match="block -1; 0 for all pictures together, or at least 1"):
-        made(block=-1)
+        share(made(group=2), "1/2")
+    for group in (-1, 1):
+        with pytest.raises(ValueError, match=f"group {group}; .* give at least 2, as 32, or 0"):
+            made(group=group)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 20])

@@ -1,11 +1,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
-from saliency_sanity.verdict.reading import Cascade, cascade, read, table
+from saliency_sanity.verdict.reading import Cascade, by_image, cascade, read, table
 from saliency_sanity.verdict.wording import EDGE_WORDS, reasons, why
 
 
@@ -314,3 +315,85 @@ def test_a_reading_prints_as_one_line_with_everything_that_decides():
     )
     few = str(read(torch.eye(3, dtype=torch.float64)))
     assert "inconclusive (too few images" in few
+
+
+def in_groups(square, size):
+    """The rows [R,N,P] of a square [R,N,N], one entry at a time."""
+    seeds, images = square.shape[:2]
+    rows = np.full((seeds, images, size), np.nan)
+    for i in range(images):
+        for j in range(images):
+            if i // size == j // size:
+                rows[:, i, j % size] = square[:, i, j]
+    return rows
+
+
+def masked(square, size):
+    """The same with what lies in two groups undefined."""
+    group = np.arange(square.shape[1]) // size
+    return np.where(group[:, None] == group, square, np.nan)
+
+
+@pytest.mark.parametrize("size", [2, 5, 7, 10, 19, 20])
+def test_groups_are_read_as_a_square_in_which_other_pairs_are_undefined(size):
+    square, prior = population(0), population(1, seeds=3, kappa=0.1)
+    square[0, 3, 4], square[1, 6, 6] = np.nan, np.inf
+    ours = read(in_groups(square, size), in_groups(prior, size))
+    theirs = read(masked(square, size), masked(prior, size))
+    for name, value in ours.row().items():
+        if name != "undefined_off_diagonal":
+            expected = theirs.row()[name]
+            if not isinstance(value, str):
+                expected = pytest.approx(expected, rel=1e-12, nan_ok=True)
+            assert value == expected, name
+    assert (ours.undefined_diagonal, ours.undefined_off_diagonal) == (1, int(size > 4))
+    by_ours, by_theirs = by_image(in_groups(square, size)), by_image(masked(square, size))
+    pd.testing.assert_frame_equal(by_ours, by_theirs, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (2, 4, 1), (2, 3, 4), (3, 4), (2, 0, 0)])
+def test_what_is_neither_a_square_nor_groups_is_refused(shape):
+    with pytest.raises(ValueError, match=r"or \[R,N,P\], each image beside those of its group"):
+        read(np.zeros(shape))
+
+
+def test_a_last_group_that_is_not_filled_up_with_nan_is_refused():
+    rows = in_groups(population(0), 8)
+    rows[1, 18, 6] = 0.1
+    with pytest.raises(ValueError, match="NaN where the last is smaller"):
+        read(rows)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_chance_from_groups_varies_as_much_more_as_is_said(symmetric):
+    """A row's effect, a column's, and a rest, in many populations."""
+    images, size, runs, rest = 24, 6, 4000, 0.2
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=(runs, images, images))
+    if symmetric:
+        noise = (noise + noise.transpose(0, 2, 1)) / np.sqrt(2)
+    row, column = 0.1 * rng.normal(size=(2, runs, images))
+    square = row[:, :, None] + column[:, None] + rest * noise
+    i = np.arange(images)
+    other, group = ~np.eye(images, dtype=bool), i[:, None] // size == i // size
+    of_all, of_groups = (square[:, pairs].mean(1) for pairs in (other, other & group))
+    extra = rest**2 * (1 + symmetric) * (1 / (size - 1) - 1 / (images - 1)) / images
+    found = of_groups.var() - of_all.var()
+    assert found == pytest.approx(extra, rel=0.15)
+    # Both have the same mean, and what groups add has nothing to do with the rest.
+    assert np.corrcoef(of_groups - of_all, of_all)[0, 1] == pytest.approx(0, abs=0.05)
+
+
+def test_what_groups_add_is_in_the_interval():
+    """Kappa from groups is covered as often as from all pairs, where pairs differ most of all."""
+    truth, runs = 0.3, 150
+    covered = {6: 0, 24: 0}
+    for run in range(runs):
+        square = population(run, images=24, seeds=1, between_seeds=0.0)
+        rng = np.random.default_rng(1000 + run)
+        square += np.where(np.eye(24, dtype=bool), 0, 0.4 * rng.normal(size=square.shape))
+        for size in covered:
+            reading = read(in_groups(square, size), resamples=200)
+            covered[size] += reading.low <= truth <= reading.high
+    assert covered[6] >= covered[24] - 0.03 * runs
+    assert covered[6] >= 0.9 * runs

@@ -14,6 +14,7 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity._files import results_folder, write_table
+from saliency_sanity._groups import GROUP
 from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.catalogue import is_control, resolve, title, titles
@@ -207,6 +208,12 @@ def nonzero_metrics(where: Tensor) -> dict[str, PixelSpearman]:
 def memorized_by_all(accuracies: Iterable[float], least: float) -> bool:
     """Whether every network knows so many of its permuted labels."""
     return bool((torch.tensor(list(accuracies), dtype=torch.float64, device="cpu") >= least).all())
+
+
+def pictures_used(name: str, count: int, group: int = GROUP, kind: str = "pictures") -> str:
+    """How many pictures of what, and in groups of how many they are compared, if not all."""
+    beside = f", compared in groups of {group}" if 0 < group < count else ""
+    return f"{name}, {count} {kind}{beside}"
 
 
 def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:

@@ -197,10 +197,10 @@ def _sharded(cells: Sequence[Cell], declared: Mapping, where: str) -> None:
             "take 'shards' out"
         )
     for cell in cells:
-        if not cell.values.get("block"):
+        if cell.values.get("group") == 0:
             raise InputError(
-                f"{where} {cell.name} explains all pictures together; set 'block', the number that "
-                "is explained together, in 'parameters'"
+                f"{where} {cell.name} compares every picture with all others; leave 'group', the "
+                "number that is compared with each other, as it is, or set it to 2 or more"
             )
 
 

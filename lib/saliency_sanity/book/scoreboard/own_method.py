@@ -18,7 +18,7 @@ from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.controls import Sobel
-from saliency_sanity.book.chapters.page import MethodsPage, pictures_for
+from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
 from saliency_sanity.book.scoreboard.columns import Check, own_checks
@@ -396,7 +396,7 @@ class OwnMethod(MethodsPage):
                 "method": describe(self.chosen[self.method]),
                 "model": self.classifier.name,
                 "weights": self.facts["weights"],
-                "images": f"{self.images}, {len(self.photographs)} pictures",
+                "images": pictures_used(self.images, len(self.photographs)),
                 "random networks": self.seeds,
                 "stages": len(self.outcome.stages),
                 "preset": self.preset,

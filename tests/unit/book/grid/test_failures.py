@@ -16,7 +16,7 @@ SHARDS = Path("results/grids/small/shards") / NAME
 def grid(tmp_path, monkeypatch) -> Grid:
     """A grid with three shards a cell."""
     monkeypatch.chdir(tmp_path)
-    return grid_here('shard: str = ""\nblock: int = 1\n', shards=3, grid={"count": [1]})
+    return grid_here('shard: str = ""\ngroup: int = 2\n', shards=3, grid={"count": [1]})
 
 
 def left(path: Path, text: str = "") -> Path:

@@ -152,17 +152,17 @@ def test_shards_are_of_notebooks_and_cells_that_can_be_divided(root):
     says = r"small\.yaml: 'shards' is 2, but the notebook has no parameter 'shard'"
     with pytest.raises(InputError, match=says):
         read(grid={"count": [1]}, shards=2)
-    declared = DECLARED + 'shard: str = ""\nblock: int = 0\n'
+    declared = DECLARED + 'shard: str = ""\ngroup: int = 32\n'
     notebook(root / "notebooks" / "one.ipynb", parameters=declared)
-    says = r"is 2, but one-block=0 explains all pictures together; set 'block'"
+    says = r"is 2, but one-group=0 compares every picture with all others; leave 'group'"
     with pytest.raises(InputError, match=says):
-        read(grid={"block": [4, 0]}, shards=2)
+        read(grid={"group": [4, 0]}, shards=2)
     with pytest.raises(InputError, match=r"'shard' is set for each cell by the runner"):
-        read(grid={"block": [4]}, shards=2, parameters={"shard": "1/2"})
-    assert read(grid={"block": [4, 2]}, shards=2).shards == 2
-    whole = read(grid={"block": [4, 0]})
+        read(grid={"group": [4]}, shards=2, parameters={"shard": "1/2"})
+    assert read(grid={"group": [4, 2]}, shards=2).shards == 2
+    whole = read(grid={"group": [4, 0]})
     assert whole.shards == 1
-    assert [cell.signature for cell in read(grid={"block": [4, 2]}, shards=9).cells[:1]] == [
+    assert [cell.signature for cell in read(grid={"group": [4, 2]}, shards=9).cells[:1]] == [
         cell.signature for cell in whole.cells[:1]
     ]
 

@@ -36,6 +36,7 @@ from saliency_sanity.book.chapters.page import (
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
+    pictures_used,
     verdict_counts,
     verdict_lists,
 )
@@ -43,6 +44,7 @@ from saliency_sanity.book.chapters.published import Published, published
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
+from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import variants
 from saliency_sanity.plots.maps import stage_grid
 from saliency_sanity.plots.slider import StageSlider, stage_slider
@@ -102,7 +104,7 @@ class Cascade(MethodsPage):
     ig_samples: int
     ig_steps: int
     shown: int
-    block: int
+    group: int
     shard: str
 
     def __post_init__(self):
@@ -136,7 +138,7 @@ class Cascade(MethodsPage):
             stage_limit=self.stage_limit,
             shown=self.shown,
             store=self.store,
-            block=self.block,
+            group=self.group,
         )
 
     def _load(self) -> None:
@@ -160,8 +162,12 @@ class Cascade(MethodsPage):
         return shown.style.set_table_attributes('class="dataframe"')
 
     def share(self) -> Share:
-        """Leave this shard's maps in the store for the run that follows."""
+        """Leave this shard's similarities in the store for the run that follows."""
         return share(self.experiment, self.shard)
+
+    def plan(self) -> Plan:
+        """What the experiment takes: passes, time, and room."""
+        return planned(self.experiment)
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -390,7 +396,7 @@ class Cascade(MethodsPage):
             {
                 "model": self.model,
                 "weights": weights_text(self.classifier),
-                "images": f"{self.images}, {len(self.photographs)} pictures",
+                "images": pictures_used(self.images, len(self.photographs), self.group),
                 "order": self.order,
                 "randomization": str(self.experiment.randomization),
                 "explained class": self.explained_class,

@@ -32,6 +32,7 @@ from saliency_sanity.book.chapters.page import (
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
+    pictures_used,
     plain_table,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
@@ -470,7 +471,7 @@ class Competition(Page):
             {
                 "model": self.model,
                 "weights": f"{self.classifier.weights}",
-                "images": f"{self.images}, {len(self.photographs)} pictures",
+                "images": pictures_used(self.images, len(self.photographs)),
                 "labels that compete": f"{self.rivals} of {self.labels}",
                 "random networks": self.seeds,
                 "pairs with permuted labels": self.pairs,

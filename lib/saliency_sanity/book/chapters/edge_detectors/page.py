@@ -24,7 +24,12 @@ from saliency_sanity.book.chapters.edge_detectors.claims import (
     product_claims,
 )
 from saliency_sanity.book.chapters.edge_detectors.one_layer import OneLayer
-from saliency_sanity.book.chapters.page import MethodsPage, methods_at_scale, pictures_for
+from saliency_sanity.book.chapters.page import (
+    MethodsPage,
+    methods_at_scale,
+    pictures_for,
+    pictures_used,
+)
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.comparison import Explained, compare, explain
 from saliency_sanity.plots.maps import map_grid
@@ -397,8 +402,7 @@ class EdgeDetectors(MethodsPage):
             {
                 "model": self.model,
                 "weights": f"{self.classifier.weights} ({self._weights_hash})",
-                "images": self.images,
-                "photographs": len(self.photographs),
+                "images": pictures_used(self.images, len(self.photographs)),
                 "explained class": self.explain_class,
                 "preset": self.preset,
                 "samples": self.samples,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from saliency_sanity import CATALOGUE, load_model
 from saliency_sanity.attribution.catalogue import is_control, title
 from saliency_sanity.attribution.rectgrad import Threshold
-from saliency_sanity.book.chapters.page import Page, methods_at_scale
+from saliency_sanity.book.chapters.page import Page, methods_at_scale, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.networks.classifier import Classifier, Scaling
 from saliency_sanity.networks.forward import fitted
@@ -136,7 +136,7 @@ class InputBias(Page):
             {
                 "model": self.model,
                 "weights": f"{self.classifier.weights}",
-                "images": f"{self.images}, {len(self.photographs)} pictures, {len(self.x)} "
+                "images": f"{pictures_used(self.images, len(self.photographs))}; {len(self.x)} are "
                 "explained by every method",
                 "dark objects": f"{found}, {dark} pictures",
                 "q": self.q,

@@ -27,6 +27,7 @@ from saliency_sanity.book.chapters.page import (
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
+    pictures_used,
     verdict_counts,
     verdict_lists,
 )
@@ -318,7 +319,7 @@ class Labels(MethodsPage):
             {
                 "model": self.model,
                 "weights": ", ".join(network.weights for network in self._every_network),
-                "images": f"{self.dataset}, {len(self.photographs)} test pictures",
+                "images": pictures_used(self.dataset, len(self.photographs), kind="test pictures"),
                 "explained class": self.explained_class,
                 "preset": self.preset,
                 "samples": self.samples,

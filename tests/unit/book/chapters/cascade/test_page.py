@@ -42,7 +42,7 @@ def test_its_parameters_are_those_of_the_notebook():
         ({"shown": 4}, r"shown is 4; valid are 1 to 3, the pictures there are"),
         ({"seeds": 0}, r"0 random networks; at least 1 is needed, 2 for a prior"),
         ({"stage_limit": 1}, r"stage limit 1; 0 for all, or at least 2"),
-        ({"block": -1}, r"block -1; 0 for all pictures together, or at least 1"),
+        ({"group": 1}, r"group 1; .* give at least 2, as 32, or 0 for all pictures together"),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_is_explained(tmp_path, given, says):
@@ -51,11 +51,9 @@ def test_what_is_wrong_is_named_before_anything_is_explained(tmp_path, given, sa
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_a_shard_is_refused_without_blocks_or_where_there_is_none(tmp_path):
-    with pytest.raises(ValueError, match=r"shards need blocks of pictures, and block is 0"):
-        page(tmp_path, shard="1/2").share()
+def test_a_shard_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"shard '3/2' does not exist; valid are 1/2 to 2/2"):
-        page(tmp_path, shard="3/2", block=1).share()
+        page(tmp_path, shard="3/2").share()
 
 
 def test_a_parameter_that_the_notebook_lacks_is_named(tmp_path):
@@ -66,7 +64,7 @@ def test_a_parameter_that_the_notebook_lacks_is_named(tmp_path):
 
 
 def test_shares_and_what_they_leave_are_those_of_the_run_that_follows(tmp_path):
-    settings = {"stage_limit": 2, "seeds": 1, "block": 1, "shown": 1}
+    settings = {"stage_limit": 2, "seeds": 1, "group": 2, "shown": 1}
     alone = page(tmp_path / "alone", **settings)
     for shard in ("1/2", "2/2"):
         assert str(page(tmp_path, shard=shard, **settings).share()).startswith(f"Shard {shard}: ")
