@@ -63,6 +63,11 @@ def _keep_pages() -> None:
     np.empty(2**25 - 2**16, dtype=np.uint8)
 
 
+def at_once(values: int, *, on_cpu: bool) -> int:
+    """How many images of so many values one step works on."""
+    return max(1, (_CPU_CHUNK if on_cpu else _DEVICE_CHUNK) // max(1, values))
+
+
 def per_image(kernel: Callable[..., Array], *batches: torch.Tensor) -> torch.Tensor:
     """Run `kernel` over the images of `batches` in chunks and concatenate what it returns.
 
@@ -71,8 +76,7 @@ def per_image(kernel: Callable[..., Array], *batches: torch.Tensor) -> torch.Ten
     length of a slice depends on the size of a map and on the device.
     """
     count, on_cpu = len(batches[0]), batches[0].device.type == "cpu"
-    values = max(1, max(batch[:1].numel() for batch in batches))
-    step = max(1, (_CPU_CHUNK if on_cpu else _DEVICE_CHUNK) // values)
+    step = at_once(max(batch[:1].numel() for batch in batches), on_cpu=on_cpu)
     starts = range(0, count, step)
     sources = [_as_numpy(batch) for batch in batches] if on_cpu else batches
 
@@ -112,9 +116,14 @@ def undefined(maps: Array) -> Array:
 
 
 def blank_undefined(maps: Array) -> Array:
-    """The maps [N,C,H,W] in float64, undefined ones as NaN all over so that NaN comes out."""
+    """The maps [N,C,H,W] in float64, undefined ones as NaN all over so that NaN comes out.
+
+    They lie in memory in the order of their axes, on which the rounding of sums depends.
+    """
     xp = namespace(maps)
-    maps = maps.to(torch.float64) if xp is torch else maps.astype(np.float64)
+    maps = (
+        maps.to(torch.float64).contiguous() if xp is torch else maps.astype(np.float64, order="C")
+    )
     bad = undefined(maps)
     if bad.any():
         maps = xp.where(bad[:, None, None, None], xp.nan, maps)
