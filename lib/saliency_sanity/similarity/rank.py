@@ -84,19 +84,20 @@ def _ranks_tensor(rows: torch.Tensor) -> torch.Tensor:
     return torch.where(torch.isnan(rows).any(dim=1, keepdim=True), torch.nan, out)
 
 
-def standardise(rows: Array) -> Array:
-    """Rows [N,P] with mean 0 and length 1, so that a scalar product is a correlation.
-
-    A constant row has no correlation with anything: it becomes NaN.
-    """
-    xp = namespace(rows)
-    flat = xp.amax(rows, axis=1) == xp.amin(rows, axis=1)
-    centred = rows - rows.mean(axis=1)[:, None]
-    length = xp.sqrt((centred * centred).sum(axis=1))
+def _centred(descriptors: Array) -> Array:
+    """Descriptors as rows [N,P] with mean 0; constant ones, like nothing else, as NaN."""
+    xp = namespace(descriptors)
+    rows = descriptors.reshape(len(descriptors), -1)
     # Subtracting a mean leaves rounding errors in a constant row, so its length is no test.
-    length = xp.where(flat | (length == 0), xp.nan, length)
-    centred /= length[:, None]
-    return centred
+    flat = xp.amax(rows, axis=1) == xp.amin(rows, axis=1)
+    return rows - xp.where(flat, xp.nan, rows.sum(axis=1) / rows.shape[1])[:, None]
+
+
+def _lengths(centred: Array) -> Array:
+    """Length of each row [N,P]; NaN for one that is too small to have any."""
+    xp = namespace(centred)
+    length = xp.sqrt((centred * centred).sum(axis=1))
+    return xp.where(length == 0, xp.nan, length)
 
 
 @dataclass(frozen=True)
@@ -113,26 +114,29 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Pearson:
-    """Compare descriptors [N,...] by Pearson's correlation, in [-1, 1]."""
+    """Compare descriptors [N,...] by Pearson's correlation, in [-1, 1].
+
+    Lengths are divided out last: twice a centred rank is a whole number, and so up to 250,000 ranks
+    no sum of products is ever rounded. A correlation of ranks is the same to the last bit whatever
+    else is compared with them, in whatever order a matrix product adds; others may differ there.
+    """
 
     def pairs(self, a: Array, b: Array) -> Array:
         """Correlation [N] of each descriptor in `a` with the one at the same place in `b`."""
-        products = (_standard_rows(a) * _standard_rows(b)).sum(axis=1)
+        a, b = _centred(a), _centred(b)
         # A correlation is at most 1, its rounding error may be more.
+        products = (a * b).sum(axis=1) / (_lengths(a) * _lengths(b))
         return namespace(a).clip(products, -1.0, 1.0)
 
     def matrix(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Correlation [N,M] of each descriptor in `a` with each one in `b`: one product."""
-        rows = per_image(_standard_rows, a)
-        columns = rows if b is a else per_image(_standard_rows, b)
-        return (rows @ columns.T).clip(-1.0, 1.0)
+        rows = per_image(_centred, a)
+        columns = rows if b is a else per_image(_centred, b)
+        heights, widths = per_image(_lengths, rows), per_image(_lengths, columns)
+        return ((rows @ columns.T) / (heights[:, None] * widths)).clip(-1.0, 1.0)
 
     def __str__(self) -> str:
         return "Pearson correlation"
-
-
-def _standard_rows(descriptors: Array) -> Array:
-    return standardise(descriptors.reshape(len(descriptors), -1))
 
 
 _LEAST_PIXELS = 3  # two always correlate by 1 or -1

@@ -16,7 +16,7 @@ _CPU_TILE = 4  # rows out of one matrix product; wide ones multiply zeros, narro
 _DEVICE_TILE = 64  # so many fill an accelerator's matrix units
 
 # As `Ssim._fraction`, for a device that then passes over memory once and not ten times.
-_PIXEL = """template <typename T> T similarity(T product, T x, T y, T x_spread, T y_spread) {{
+_PIXEL = """template <typename T> T ssim_pixel(T product, T x, T y, T x_spread, T y_spread) {{
     T means = x * y;
     T above = (means + {c1} / 2) * (product - means + {c2} / 2);
     return above / ((x * x + y * y + {c1}) * (x_spread + y_spread));
@@ -131,15 +131,17 @@ class Ssim:
         """Similarity [k,n] of maps [k,...,H,W] with maps [n,...,H,W], whose moments are known."""
         xp = namespace(maps)
         mean, spread = own[..., 0, :, :], own[..., 1, :, :]
-        power = mean * mean
+        if xp is np:
+            maps, mean, spread = map(np.ascontiguousarray, (maps, mean, spread))
+        power, fused = mean * mean, _fused(maps, *self._constants())
         step = at_once(prod(maps.shape), on_cpu=xp is np)
         rows = []
         for start in range(0, len(held), step):
             some = slice(start, start + step)
             product = _blur(held[some, None] * maps, band)
             first, first_spread = known[some, None, ..., 0, :, :], known[some, None, ..., 1, :, :]
-            if xp is torch and maps.is_cuda:
-                pixels = _on_cuda(*self._constants())(product, first, mean, first_spread, spread)
+            if fused is not None:
+                pixels = fused(product, first, mean, first_spread, spread)
             else:
                 powers, spreads = first * first + power, first_spread + spread
                 pixels = self._fraction(product, first * mean, powers, spreads)
@@ -188,8 +190,13 @@ class Ssim:
         return f"structural similarity, {self.window}, data range {self.data_range:g}"
 
 
+def _fused(maps: Array, c1: float, c2: float) -> Callable[..., torch.Tensor] | None:
+    """`_PIXEL` for tensors that broadcast, where the device compiles it."""
+    return _compiled(c1, c2) if namespace(maps) is torch and maps.is_cuda else None
+
+
 @cache
-def _on_cuda(c1: float, c2: float) -> Callable[..., torch.Tensor]:
+def _compiled(c1: float, c2: float) -> Callable[..., torch.Tensor]:
     return torch.cuda.jiterator._create_jit_fn(_PIXEL.format(c1=c1, c2=c2))
 
 
