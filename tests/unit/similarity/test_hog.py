@@ -40,9 +40,7 @@ def test_equals_scikit_image(name):
     np.testing.assert_allclose(Hog()(torch.from_numpy(batch))[1], expected, rtol=1e-6, atol=loose)
 
 
-@pytest.mark.parametrize(
-    ("cell", "orientations", "block"), [(8, 9, 2), (5, 4, 3), (16, 8, 1), (1, 9, 3)]
-)
+@pytest.mark.parametrize(("cell", "orientations", "block"), [(8, 9, 2), (5, 4, 3), (16, 8, 1)])
 def test_other_settings_equal_scikit_image(cell, orientations, block):
     expected = hog(
         DENSE,
