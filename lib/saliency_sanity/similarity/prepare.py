@@ -96,7 +96,10 @@ def per_image(kernel: Callable[..., Array], *batches: torch.Tensor) -> torch.Ten
 
 
 def _as_numpy(batch: torch.Tensor) -> np.ndarray:
-    if batch.dtype == torch.bfloat16:  # NumPy has no such type
+    if batch.dtype in (
+        torch.bfloat16,
+        torch.float16,
+    ):  # NumPy has not this one, and is slow in that
         batch = batch.float()
     return batch.numpy()
 
@@ -122,10 +125,10 @@ def blank_undefined(maps: Array) -> Array:
     They lie in memory in the order of their axes, on which the rounding of sums depends.
     """
     xp = namespace(maps)
+    bad = undefined(maps)
     maps = (
         maps.to(torch.float64).contiguous() if xp is torch else maps.astype(np.float64, order="C")
     )
-    bad = undefined(maps)
     if bad.any():
         maps = xp.where(bad[:, None, None, None], xp.nan, maps)
     return maps
