@@ -96,10 +96,7 @@ def per_image(kernel: Callable[..., Array], *batches: torch.Tensor) -> torch.Ten
 
 
 def _as_numpy(batch: torch.Tensor) -> np.ndarray:
-    if batch.dtype in (
-        torch.bfloat16,
-        torch.float16,
-    ):  # NumPy has not this one, and is slow in that
+    if batch.dtype in (torch.bfloat16, torch.float16):  # NumPy lacks the one, is slow in the other
         batch = batch.float()
     return batch.numpy()
 
