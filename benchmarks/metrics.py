@@ -2,7 +2,8 @@
 
 The loop runs in a process of its own that never imports the library, because the library makes
 the C allocator keep freed pages, which speeds up everybody's NumPy. `theirs_kept_s` is the same
-loop with that setting alone.
+loop with that setting alone. On a GPU a row more: the matrix of 64 x 64 maps by structural
+similarity beside the one by ranks, which stands in the place of the loop.
 """
 
 import json
@@ -19,6 +20,7 @@ from skimage.feature import hog
 from skimage.metrics import structural_similarity
 
 AIM = 10.0
+AIMS = {"ssim": 12.0, "hog": 12.0, "ssim matrix, beside ranks": 1 / 3}
 PAIRS, SIDE, REPEATS = 64, 299, 3
 
 
@@ -72,6 +74,18 @@ def _loop_elsewhere(name: str, setting: str) -> dict[str, object]:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def matrix_seconds(name: str, device: str) -> float:
+    """Seconds for the matrix of all maps with all on a device."""
+    import torch
+    from saliency_sanity.similarity.metrics import metric
+
+    a, b = (torch.from_numpy(maps).to(device) for maps in pairs())
+    metric(name).matrix(a[:2], b[:2]).cpu()  # compiles, and waits
+    start = time.perf_counter()
+    metric(name).matrix(a, b).cpu()
+    return time.perf_counter() - start
+
+
 def run(repeats: int = REPEATS) -> pd.DataFrame:
     """Medians in seconds for each metric and for all; ratio is theirs over ours."""
     import torch
@@ -91,10 +105,17 @@ def run(repeats: int = REPEATS) -> pd.DataFrame:
     long = pd.DataFrame(times, columns=["repeat", "what", *columns])
     total = long.groupby("repeat", as_index=False)[columns].sum().assign(what="all together")
     medians = pd.concat([long, total]).groupby("what", sort=False)[columns].agg(statistics.median)
+    if torch.cuda.is_available():
+        found = [
+            [matrix_seconds(name, "cuda") for name in ("ssim", "spearman_abs")]
+            for _ in range(repeats)
+        ]
+        ssim, ranks = map(statistics.median, zip(*found, strict=True))
+        medians.loc["ssim matrix, beside ranks"] = [ssim, ranks, float("nan")]
     medians["ratio"] = medians["theirs_s"] / medians["ours_s"]
     medians["ratio_kept"] = medians["theirs_kept_s"] / medians["ours_s"]
-    medians["aim"] = AIM
-    medians["reached"] = medians["ratio"] >= AIM
+    medians["aim"] = [AIMS.get(what, AIM) for what in medians.index]
+    medians["reached"] = medians["ratio"] >= medians["aim"]
     return medians.reset_index()
 
 

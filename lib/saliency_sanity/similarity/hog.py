@@ -44,15 +44,14 @@ class Hog:
 
     def _cells(self, maps: Array) -> Array:
         """Mean gradient length by direction, [N,rows,columns,orientations]."""
-        angle, length = _gradient(maps)
-        rows, columns = maps.shape[-2] // self.cell, maps.shape[-1] // self.cell
-        inside = (..., slice(rows * self.cell), slice(columns * self.cell))
         xp = namespace(maps)
+        angle, length = _gradient(maps)
+        inside = [slice(size // self.cell * self.cell) for size in maps.shape[-2:]]
         # Half turns: -1 to 1. The division comes first so that the limits are exact.
-        bins = xp.floor(angle[inside] / np.pi * self.orientations)
-        length = length[inside]
-        sums = (_sums_numpy if xp is np else _sums_tensor)(bins, length, self)
-        return sums / self.cell**2
+        bins = angle[:, *inside] / np.pi
+        bins *= self.orientations
+        sums = _sums_numpy if xp is np else _sums_tensor
+        return sums(xp.floor(bins), length[:, *inside], self) / self.cell**2
 
     def _blocks(self, cells: Array) -> Array:
         """Normalised blocks of neighbouring cells, flattened to [N,F]."""
@@ -76,36 +75,55 @@ class Hog:
 def _gradient(maps: Array) -> tuple[Array, Array]:
     """Direction (radians) and length of the central difference, [N,H,W], strongest channel."""
     xp = namespace(maps)
-    down, right = xp.zeros_like(maps), xp.zeros_like(maps)
-    down[..., 1:-1, :] = maps[..., 2:, :] - maps[..., :-2, :]
-    right[..., 1:-1] = maps[..., 2:] - maps[..., :-2]
-    angles, lengths = xp.arctan2(down, right), xp.sqrt(down * down + right * right)
-    angle, length = angles[:, 0], lengths[:, 0]
-    close = xp.zeros_like(angle, dtype=bool if xp is np else torch.bool)
-    for channel in range(1, maps.shape[1]):
-        gain = lengths[:, channel] - length
-        close |= abs(gain) < 2e-15 * length
-        angle = xp.where(gain > 0, angles[:, channel], angle)
-        length = xp.maximum(length, lengths[:, channel])
+    width, flat = maps.shape[-1], maps.reshape(-1)
+    differences = np.empty((2, *maps.shape)) if xp is np else maps.new_empty((2, *maps.shape))
+    down, right = differences
+    # All of memory in one go. Where that takes pixels of two rows or maps is the border: zero.
+    xp.subtract(flat[2 * width :], flat[: -2 * width], out=down.reshape(-1)[width:-width])
+    xp.subtract(flat[2:], flat[:-2], out=right.reshape(-1)[1:-1])
+    down[..., :: max(1, maps.shape[-2] - 1), :] = 0.0
+    right[..., :: max(1, width - 1)] = 0.0
+    squares = down * down
+    squares += right * right
+    y, x = differences[:, :, 0] if maps.shape[1] == 1 else _strongest(differences, squares)
+    return xp.arctan2(y, x), xp.sqrt(xp.amax(squares, axis=1))
+
+
+def _strongest(differences: Array, squares: Array) -> Array:
+    """Of differences [2,N,C,H,W] those of the channel with the largest sum of squares."""
+    xp = namespace(squares)
+    least = xp.amax(squares, axis=1) * (1 - 4e-15)
+    longest = squares[:, 0] > least
+    close, strongest = xp.zeros_like(longest), xp.zeros_like(longest, dtype=xp.int64)
+    for channel in range(1, squares.shape[1]):
+        long = squares[:, channel] > least
+        strongest += channel * long
+        close |= longest & long
+        longest |= long
     if close.any():
         # Which channel wins a tie is a matter of the last bit, so it takes the exact length; for
         # all pixels that would be the slowest step of all.
         n, i, j = xp.where(close)
-        strongest = xp.hypot(down[n, :, i, j], right[n, :, i, j]).argmax(axis=1)
-        angle[n, i, j] = angles[n, strongest, i, j]
-    return angle, length
+        y, x = (each[n, :, i, j] for each in differences)
+        strongest[n, i, j] = xp.hypot(y, x).argmax(axis=1)
+    if xp is torch:
+        return torch.take_along_dim(differences, strongest[None, :, None], dim=2)[:, :, 0]
+    count, channels, height, width = squares.shape
+    strongest += channels * np.arange(count)[:, None, None]
+    strongest *= height * width
+    strongest += np.arange(height * width).reshape(height, width)
+    return differences.reshape(2, -1).take(strongest, axis=1)
 
 
 def _sums_numpy(bins: np.ndarray, length: np.ndarray, hog: Hog) -> np.ndarray:
     """Sum of lengths [N,H,W] by cell and direction; `bins` runs from -orientations to it."""
     count, height, width = bins.shape
     rows, columns, turns = height // hog.cell, width // hog.cell, 2 * hog.orientations + 1
-    row = np.arange(count)[:, None] * rows + np.arange(height) // hog.cell
-    place = row[:, :, None] * columns + np.arange(width) // hog.cell
-    place *= turns
-    place += hog.orientations
     # Undefined maps are NaN all over: any bin will do, the sum is NaN.
-    place += np.nan_to_num(bins).astype(np.int64)
+    place = np.fmax(bins, -hog.orientations).astype(np.int64)
+    row = np.arange(count)[:, None] * rows + np.arange(height) // hog.cell
+    place += (row * columns * turns)[..., None]
+    place += np.arange(width) // hog.cell * turns + hog.orientations
     size = count * rows * columns * turns
     sums = np.bincount(place.ravel(), length.ravel(), minlength=size)
     sums = sums.reshape(count, rows, columns, turns)

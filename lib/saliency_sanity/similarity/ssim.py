@@ -1,17 +1,26 @@
 """Structural similarity of maps in two dimensions, for pairs and for whole matrices of pairs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from math import prod
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 
-from saliency_sanity.similarity.prepare import Array, namespace, per_image, with_channels
+from saliency_sanity.similarity.prepare import Array, at_once, namespace, per_image, with_channels
 
-_BAND = 8  # outputs of one matrix product; small ones stay clear of BLAS's own threads
 _HELD = 16  # maps whose statistics are held while the others pass by
+_CPU_TILE = 4  # rows out of one matrix product; wide ones multiply zeros, narrow ones call often
+_DEVICE_TILE = 64  # so many fill an accelerator's matrix units
+
+# As `Ssim._fraction`, for a device that then passes over memory once and not ten times.
+_PIXEL = """template <typename T> T ssim_pixel(T product, T x, T y, T x_spread, T y_spread) {{
+    T means = x * y;
+    T above = (means + {c1} / 2) * (product - means + {c2} / 2);
+    return above / ((x * x + y * y + {c1}) * (x_spread + y_spread));
+}}"""
 
 
 @dataclass(frozen=True)
@@ -75,138 +84,174 @@ class Ssim:
     def pairs(self, a: Array, b: Array) -> Array:
         """Similarity [N] of each map in `a` with the one at the same place in `b`."""
         a, b = with_channels(a), with_channels(b)
-        weights = self._weights_for(a)
-        channels = max(a.shape[1], b.shape[1])
-        total = 0.0
-        for channel in range(channels):
-            x, y = a[:, channel % a.shape[1]], b[:, channel % b.shape[1]]
-            filtered = (_blur(z, weights) for z in (x, y, x * y, x * x + y * y))
-            total = total + self._mean(*filtered)
-        return total / channels
+        band = self._band(a)
+        return _over_channels(lambda x, y: self._paired(x, y, band), a, b)
 
     def matrix(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Similarity [N,M] of each map in `a` with each in `b`.
 
         What depends on one map is computed once for a group of maps of `a`, and again for `b` with
-        each group, so that memory does not grow with N x M.
+        each group, so that memory does not grow with N x M. Of a pair only the product of its two
+        maps is filtered.
         """
         a, b = with_channels(a), with_channels(b)
-        weights = self._weights_for(a)
-        columns = []
+        on_cpu = a.device.type == "cpu"
+        band = self._band(a.numpy() if on_cpu else a)
+        moments, columns = partial(self._moments, band=band), []
         for start in range(0, len(a), _HELD):
             held = a[start : start + _HELD]
-            moments = per_image(lambda x: _moments(x, weights), held)
-            if a.device.type == "cpu":
-                held, moments = held.numpy(), moments.numpy()
-            against = partial(self._against, held, moments, weights=weights)
-            columns.append(per_image(against, b))
+            known = per_image(moments, held)
+            if on_cpu:
+                held, known = held.numpy(), known.numpy()
+            columns.append(per_image(partial(self._against, held, known, band=band), b))
         return torch.cat(columns, dim=1).T.contiguous()
 
-    def _against(self, held: Array, moments: Array, maps: Array, weights: np.ndarray) -> Array:
+    def _paired(self, x: Array, y: Array, band: Array) -> Array:
+        """Similarity [N] of maps [N,...,H,W], pair by pair."""
+        mean, other, product = _blur(x, band), _blur(y, band), _blur(x * y, band)
+        spread = _blur(x * x + y * y, band)
+        powers = mean * mean + other * other
+        spread -= powers
+        spread += self._constants()[1]
+        return _mean(self._fraction(product, mean * other, powers, spread), 1)
+
+    def _moments(self, maps: Array, band: Array) -> Array:
+        """Of each map [N,C,H,W] the windowed mean, and variance with half of c2: [N,C,2,W',H']."""
+        mean, spread = _blur(maps, band), _blur(maps * maps, band)
+        spread -= mean * mean
+        spread += self._constants()[1] / 2
+        return namespace(maps).stack((mean, spread), 2)
+
+    def _against(self, held: Array, known: Array, maps: Array, band: Array) -> Array:
         """Similarity [n,k] of each of `maps` [n,C,H,W] with each of the k held ones."""
+        across = partial(self._across, band=band)
+        return _over_channels(across, held, known, maps, self._moments(maps, band)).T
+
+    def _across(self, held: Array, known: Array, maps: Array, own: Array, band: Array) -> Array:
+        """Similarity [k,n] of maps [k,...,H,W] with maps [n,...,H,W], whose moments are known."""
         xp = namespace(maps)
-        own = _moments(maps, weights)
-        channels = max(held.shape[1], maps.shape[1])
-        columns = []
-        for x, (x_mean, x_square) in zip(held, moments, strict=True):
-            total = 0.0
-            for channel in range(channels):
-                i, j = channel % len(x), channel % maps.shape[1]
-                product = _blur(x[i] * maps[:, j], weights)
-                squares = x_square[i] + own[:, 1, j]
-                total = total + self._mean(x_mean[i], own[:, 0, j], product, squares)
-            columns.append(total / channels)
-        return xp.stack(columns, 1)
+        mean, spread = own[..., 0, :, :], own[..., 1, :, :]
+        if xp is np:
+            maps, mean, spread = map(np.ascontiguousarray, (maps, mean, spread))
+        power, fused = mean * mean, _fused(maps, *self._constants())
+        step = at_once(prod(maps.shape), on_cpu=xp is np)
+        rows = []
+        for start in range(0, len(held), step):
+            some = slice(start, start + step)
+            product = _blur(held[some, None] * maps, band)
+            first, first_spread = known[some, None, ..., 0, :, :], known[some, None, ..., 1, :, :]
+            if fused is not None:
+                pixels = fused(product, first, mean, first_spread, spread)
+            else:
+                powers, spreads = first * first + power, first_spread + spread
+                pixels = self._fraction(product, first * mean, powers, spreads)
+            rows.append(_mean(pixels, 2))
+        return xp.concatenate(rows)
 
-    def _mean(self, mean_x: Array, mean_y: Array, product: Array, squares: Array) -> Array:
-        """Mean over [...,H,W] from the filtered x, y, x y and x^2 + y^2; changes the last two.
+    def _fraction(self, product: Array, means: Array, powers: Array, spread: Array) -> Array:
+        """A quarter of the usual fraction, pixel by pixel; changes all that it gets.
 
-        The usual fraction, with 4 times the sample-covariance factor taken out of both halves.
+        Of two maps the filtered product, the product of their means, the sum of the squares of
+        these, and the sum of their variances with c2; the sample-covariance factor is taken out of
+        both halves.
         """
-        size = len(self.window.weights()) ** 2
-        c1 = (self.k1 * self.data_range) ** 2
-        c2 = (self.k2 * self.data_range) ** 2 * (size - 1) / size
-        means = mean_x * mean_y
-        powers = mean_y * mean_y
-        powers += mean_x * mean_x
+        c1, c2 = self._constants()
         product -= means
         product += c2 / 2
-        squares -= powers
-        squares += c2
         means += c1 / 2
+        product *= means
         powers += c1
-        means *= product
-        powers *= squares
-        means /= powers
-        return 4 * means.mean(axis=(-2, -1))
+        powers *= spread
+        product /= powers
+        return product
 
-    def _weights_for(self, maps: Array) -> np.ndarray:
+    def _constants(self) -> tuple[float, float]:
+        """The usual c1, and c2 over the sample-covariance factor."""
+        size = len(self.window.weights()) ** 2
+        c1, c2 = (self.k1 * self.data_range) ** 2, (self.k2 * self.data_range) ** 2
+        return c1, c2 * (size - 1) / size
+
+    def _band(self, maps: Array) -> Array:
+        """A matrix whose rows are the window, each one further to the right."""
         weights = self.window.weights()
         if min(maps.shape[-2:]) < len(weights):
             raise ValueError(
                 f"maps of {maps.shape[-2]} x {maps.shape[-1]} pixels are smaller than the "
                 f"{self.window}; use larger maps or a smaller window, such as Uniform(3)"
             )
-        return weights
+        on_cpu = namespace(maps) is np
+        tile = _CPU_TILE if on_cpu else _DEVICE_TILE
+        band = np.zeros((tile, tile + len(weights) - 1))
+        for row in range(tile):
+            band[row, row : row + len(weights)] = weights
+        return band if on_cpu else torch.from_numpy(band).to(maps)
 
     def __str__(self) -> str:
         return f"structural similarity, {self.window}, data range {self.data_range:g}"
 
 
-def _moments(maps: Array, weights: np.ndarray) -> Array:
-    """Windowed mean of each map [N,C,H,W] and of its square: [N,2,C,H',W']."""
-    return _blur(namespace(maps).stack((maps, maps * maps), 1), weights)
+def _fused(maps: Array, c1: float, c2: float) -> Callable[..., torch.Tensor] | None:
+    """`_PIXEL` for tensors that broadcast, where the device compiles it."""
+    return _compiled(c1, c2) if namespace(maps) is torch and maps.is_cuda else None
 
 
-def _blur(maps: Array, weights: np.ndarray) -> Array:
-    """Maps [...,H,W] filtered along both axes, only where the window fits."""
+@cache
+def _compiled(c1: float, c2: float) -> Callable[..., torch.Tensor]:
+    return torch.cuda.jiterator._create_jit_fn(_PIXEL.format(c1=c1, c2=c2))
+
+
+def _over_channels(similarity: Callable[..., Array], *maps: Array) -> Array:
+    """Mean over channels of a similarity of maps [N,C,...], one channel standing for all.
+
+    On the CPU one channel after the other, which stays in the cache; elsewhere all together.
+    """
+    if namespace(maps[0]) is torch:
+        return similarity(*maps)
+    count = max(batch.shape[1] for batch in maps)
+    channels = ([batch[:, c % batch.shape[1]] for batch in maps] for c in range(count))
+    return sum(similarity(*each) for each in channels) / count
+
+
+def _mean(quarters: Array, lead: int) -> Array:
+    """Mean similarity over all but the first `lead` axes, of what `Ssim._fraction` returns."""
+    return 4 * quarters.mean(axis=tuple(range(lead, quarters.ndim)))
+
+
+def _blur(maps: Array, band: Array) -> Array:
+    """Maps [...,H,W] filtered along both axes, only where the window fits: [...,W',H']."""
     if namespace(maps) is torch:
-        return _blur_tensor(maps, weights)
-    reach = len(weights) - 1
-    band = np.zeros((_BAND, _BAND + reach))
-    for row in range(_BAND):
-        band[row, row : row + reach + 1] = weights
-    return _filter_columns(_filter_rows(maps, band), band)
+        return _down_tensor(_down_tensor(maps, band).mT, band)
+    # Products along rows in memory are so much faster that a transpose pays.
+    return _down(np.ascontiguousarray(_down(maps, band).swapaxes(-1, -2)), band)
 
 
-def _filter_rows(maps: np.ndarray, band: np.ndarray) -> np.ndarray:
+def _down(maps: np.ndarray, band: np.ndarray) -> np.ndarray:
     """Filter down the rows of [...,H,W] by matrix products.
 
-    A band of outputs needs only a slightly wider band of inputs. The product multiplies more
-    often than a sliding sum would, and is several times as fast.
+    A tile of outputs needs only a slightly higher tile of inputs. The product multiplies more often
+    than a sliding sum would, and is several times as fast.
     """
-    size, width = maps.shape[-2] - band.shape[1] + _BAND, maps.shape[-1]
-    full = size // _BAND
-    out = np.empty((*maps.shape[:-2], size, width))
-    if full:
-        windows = sliding_window_view(maps, band.shape[1], axis=-2)[..., ::_BAND, :, :]
-        whole = out[..., : full * _BAND, :].reshape(*maps.shape[:-2], full, _BAND, width)
-        np.matmul(band, windows[..., :full, :, :].swapaxes(-1, -2), out=whole)
-    rest = size - full * _BAND
-    part = band[:rest, : band.shape[1] - _BAND + rest]
-    np.matmul(part, maps[..., full * _BAND :, :], out=out[..., full * _BAND :, :])
+    tile, span = band.shape
+    *lead, height, width = maps.shape
+    full, rest = divmod(height - span + tile, tile)
+    out = np.empty((*lead, full * tile + rest, width))
+    *steps, row, column = maps.strides
+    tiles = as_strided(maps, (*lead, full, span, width), (*steps, tile * row, row, column))
+    np.matmul(band, tiles, out=out[..., : full * tile, :].reshape(*lead, full, tile, width))
+    if rest:
+        part = band[:rest, : span - tile + rest]
+        np.matmul(part, maps[..., full * tile :, :], out=out[..., full * tile :, :])
     return out
 
 
-def _filter_columns(maps: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """Filter along the columns of [...,H,W]: as `_filter_rows`, without copying a transpose."""
-    size = maps.shape[-1] - band.shape[1] + _BAND
-    full = size // _BAND
-    out = np.empty((*maps.shape[:-1], size))
-    if full:
-        windows = sliding_window_view(maps, band.shape[1], axis=-1)[..., ::_BAND, :]
-        whole = out[..., : full * _BAND].reshape(*maps.shape[:-1], full, _BAND)
-        np.matmul(
-            np.moveaxis(windows[..., :full, :], -2, -3), band.T, out=np.moveaxis(whole, -2, -3)
-        )
-    rest = size - full * _BAND
-    part = band[:rest, : band.shape[1] - _BAND + rest]
-    np.matmul(maps[..., full * _BAND :], part.T, out=out[..., full * _BAND :])
-    return out
-
-
-def _blur_tensor(maps: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
-    kernel = torch.from_numpy(weights).to(maps)
-    flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    flat = F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None, :])
-    return flat.reshape(*maps.shape[:-2], *flat.shape[-2:])
+def _down_tensor(maps: torch.Tensor, band: torch.Tensor) -> torch.Tensor:
+    """As `_down`, all maps in one product a tile; no map meets another, not even its NaN."""
+    tile, reach = band.shape[0], band.shape[1] - band.shape[0]
+    flat = maps.reshape(-1, *maps.shape[-2:])
+    size = flat.shape[1] - reach
+    out = flat.new_empty(len(flat), size, flat.shape[2])
+    for start in range(0, size, tile):
+        stop = min(start + tile, size)
+        part = band[: stop - start, : stop - start + reach].expand(len(flat), -1, -1)
+        torch.bmm(part, flat[:, start : stop + reach], out=out[:, start:stop])
+    return out.reshape(*maps.shape[:-2], *out.shape[1:])

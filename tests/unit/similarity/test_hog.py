@@ -21,6 +21,10 @@ MAPS = {
     "ramp up": -np.tile(np.arange(80.0)[:, None], (1, 1, 100)),
     "zero": np.zeros((2, 48, 48)),
     "exactly three cells": DENSE[:, :48, :48],
+    "higher than wide": DENSE[:, :130, :48],
+    "wider than high": DENSE[:2, :49, :97],
+    "sparse, one channel": np.where(RNG.random(DENSE.shape) < 0.94, 0, DENSE)[:1],
+    "faint": DENSE * 1e-80,
 }
 
 
@@ -67,6 +71,26 @@ def test_each_image_by_itself():
     batch = RNG.random((4, 3, 64, 70))
     single = np.concatenate([Hog()(batch[i : i + 1]) for i in range(4)])
     np.testing.assert_array_equal(Hog()(batch), single)
+
+
+def test_undefined_maps_stay_by_themselves():
+    batch = RNG.random((3, 2, 64, 50))
+    batch[1] = np.nan
+    for maps in (batch, torch.from_numpy(batch)):
+        found = np.asarray(Hog()(maps))
+        np.testing.assert_array_equal(found[[0, 2]], np.asarray(Hog()(maps[[0, 2]])))
+    assert np.isnan(Hog()(batch)[1]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 2), (2, 3), (3, 2)])
+def test_tiny_maps(shape):
+    maps = RNG.random((2, 3, *shape))
+    found = Hog(cell=1, block=1)(maps)
+    expected = [
+        hog(m, pixels_per_cell=(1, 1), cells_per_block=(1, 1), channel_axis=0) for m in maps
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+    np.testing.assert_allclose(Hog(cell=1, block=1)(torch.from_numpy(maps)), found, atol=1e-12)
 
 
 def test_blind_to_the_negative_and_to_scale():

@@ -131,6 +131,18 @@ def test_matrix_holds_the_call(every):
     assert torch.equal(matrix, similarity_matrix(every, a, b))
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_a_matrix_of_some_maps_is_a_part_of_the_whole(name):
+    a, b = small(19, 2, 50, 49), small(17, 2, 50, 49, seed=6)
+    a[3] = 0
+    whole = metric(name).matrix(a, b)
+    part = metric(name).matrix(a[2:9], b[5:6])
+    np.testing.assert_array_equal(part, whole[2:9, 5:6])
+    described = metric(name).descriptors(a[2:9])
+    again = metric(name).compare.matrix(described, metric(name).descriptors(b))
+    np.testing.assert_array_equal(again, whole[2:9])
+
+
 def test_a_map_is_like_itself_and_order_does_not_matter(every):
     a, b = small(2, 3, 60, 60), small(2, 3, 60, 60, seed=6)
     np.testing.assert_allclose(every(a, a), [1, 1], rtol=1e-12)
@@ -234,7 +246,8 @@ def test_numpy_maps_and_transposed_maps(every):
     expected = every(a, b)
     assert torch.equal(every(a.numpy(), b.numpy()), expected)
     last = a.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    np.testing.assert_allclose(every(last, b), expected, rtol=1e-12, atol=1e-14)
+    assert torch.equal(every(last, b), expected)
+    assert torch.equal(every.matrix(last, b), every.matrix(a, b))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,29 @@ def test_percentile_is_numpys(raw):
         np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("q", [0, 50, 98.7, 99, 99.99, 100])
+def test_percentile_of_large_maps(q):
+    rng = np.random.default_rng(1)
+    dense = rng.standard_t(3, size=(60, 71))
+    cases = np.stack(
+        [
+            dense,
+            np.where(rng.random(dense.shape) < 0.94, 0, dense),
+            np.where(rng.random(dense.shape) < 0.995, 0, dense),
+            -abs(dense).round(),
+            np.sort(dense.ravel()).reshape(dense.shape),
+            np.full_like(dense, 0.3),
+            np.where(dense > 1, np.inf, dense),
+            np.where(np.arange(71) == 5, np.nan, dense),
+        ]
+    )
+    with np.errstate(invalid="ignore"):
+        expected = np.percentile(cases.reshape(len(cases), -1), q, axis=1)
+        found = maps.percentile(cases, q)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_array_equal(maps.percentile(cases[2:3], q), found[2:3])
+
+
 def test_percentile_outside_0_to_100_names_it(raw):
     with pytest.raises(ValueError, match="percentile 101"):
         maps.percentile(raw, 101)

@@ -37,6 +37,14 @@ def test_ranks_of_short_rows(size):
     np.testing.assert_array_equal(ranks(torch.from_numpy(rows)), expected)
 
 
+def test_ranks_of_many_rows_in_any_order_in_memory():
+    # Ties, values that agree in their upper halves, and neither, side by side.
+    rows = np.stack([ROWS[name][:3000] for name in ("dense", "five values", "nearly equal")])
+    expected = rankdata(rows, axis=1)
+    for laid_out in (rows, np.asfortranarray(rows), rows[:, ::-1][:, ::-1]):
+        np.testing.assert_array_equal(ranks(laid_out), expected)
+
+
 @pytest.mark.parametrize("bad", [np.nan, -np.nan])
 def test_a_row_with_nan_is_nan_and_the_others_are_not(bad):
     rows = RNG.normal(size=(3, 100))
@@ -72,6 +80,15 @@ def test_pearson_is_scipys_and_its_matrix_agrees():
     np.testing.assert_allclose(np.diag(matrix), pairs, rtol=1e-12)
     tensors = Pearson().pairs(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     np.testing.assert_allclose(tensors, pairs, rtol=1e-12)
+
+
+def test_no_correlation_of_ranks_hangs_on_its_company():
+    a, b = (torch.from_numpy(ranks(RNG.normal(size=(40, 5000)))) for _ in range(2))
+    matrix = Pearson().matrix(a, b)
+    for rows, columns in ((slice(0, 7), slice(0, 40)), (slice(5, 6), slice(3, 22))):
+        assert torch.equal(Pearson().matrix(a[rows], b[columns]), matrix[rows, columns])
+    assert torch.equal(Pearson().pairs(a, b), matrix.diagonal())
+    np.testing.assert_array_equal(Pearson().pairs(a.numpy(), b.numpy()), matrix.diagonal())
 
 
 def test_a_constant_row_correlates_with_nothing():
