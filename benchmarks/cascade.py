@@ -1,44 +1,36 @@
 """Cascading randomization beside the bare passes it needs, and beside Quantus' MPRT.
 
 Torchvision's Inception v3 at 299 px with random weights and calibrated batch norms, the gradient
-only, 17 stages from the logits down, all four similarities. Quantus randomizes layer by layer, so
-times are for one stage and image.
+only, 17 stages from the logits down, all four similarities. Bare passes are one for each stage and
+one for the trained network, no batch norm folded. Quantus randomizes layer by layer and compares
+by one similarity only, so times are for one stage and image; its own pass over the unrandomized
+network, "original" among its scores, is no layer.
 """
 
 import copy
-import time
 import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import pandas as pd
 import torch
-from saliency_sanity import load_model, resolve
-from saliency_sanity._random import generator
-from saliency_sanity.experiments.cascade import Experiment
-from saliency_sanity.similarity.metrics import METRICS, metric
+from saliency_sanity import METRICS, Experiment, metric, resolve
+from saliency_sanity.randomization.blocks import find_blocks, find_stages
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from benchmarks._inception import calibrate
-from benchmarks.attribution import SIZE, bare, medians, printed, row
+from benchmarks._inception import SIZE, inception, pictures
+from benchmarks._timing import clock, elsewhere, rise, row, timed
+from benchmarks.attribution import bare
 
-BARE_AIM, QUANTUS_AIM, MEMORY_AIM = 1.0, 0.2, 1.05
+IMAGES = {"cpu": 4, "cuda": 64}
+BARE_AIM = {"cpu": 0.90, "cuda": 1.5}
+QUANTUS_AIM, MEMORY_AIM = 0.40, 1.05
 
-# In a process of its own, so that the peak is this run's and nobody else's.
-MEMORY = """
-import sys
-from benchmarks.attribution import peak_memory
-from benchmarks.cascade import experiment
-run = experiment(2, stage_limit=int(sys.argv[1]))
-before = peak_memory()
-run()
-print(peak_memory() - before)
-"""
+# Quantus goes through the network's layers one by one: few pictures are minutes.
+BESIDE_QUANTUS = 4
 
 
-def experiment(images: int, stage_limit: int = 0) -> Experiment:
-    model = calibrate(load_model("inception_v3", "none", device="cpu"), SIZE, images=4)
-    x = torch.randn(images, 3, SIZE, SIZE, generator=generator("photographs"))
+def experiment(model: nn.Module, x: Tensor, stage_limit: int = 0) -> Experiment:
     return Experiment(
         model,
         x,
@@ -51,8 +43,13 @@ def experiment(images: int, stage_limit: int = 0) -> Experiment:
 
 
 def passes(network: nn.Module, x: Tensor, target: Tensor, stages: int) -> None:
-    for _ in range(stages):
+    for _ in range(1 + stages):
         bare(network, x, target)
+
+
+def layers_walked(scores: Mapping[str, object]) -> int:
+    """How many layers Quantus randomized; from 0.6 on its first entry is the network as it was."""
+    return len(scores) - ("original" in scores)
 
 
 def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[float, int]:
@@ -70,46 +67,73 @@ def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[floa
         return_last_correlation=False,
         disable_warnings=True,
     )
-    start = time.perf_counter()
+    now = clock(x.device.type)
+    start = now()
     scores = test(
         model=plain,
-        x_batch=x.numpy(),
-        y_batch=target.numpy(),
+        x_batch=x.cpu().numpy(),
+        y_batch=target.cpu().numpy(),
         explain_func=quantus.explain,
         explain_func_kwargs={"method": "Saliency"},
-        device="cpu",
+        device=x.device.type,
         batch_size=len(x),
     )
-    return time.perf_counter() - start, len(scores)
+    return now() - start, layers_walked(scores)
 
 
-def memory_row(few: int) -> dict[str, object]:
-    """Peak memory of the whole cascade above the loaded network, against a few stages of it."""
-    peaks = [printed(MEMORY, stages) for stages in (0, few)]
-    what = f"cascade: peak MiB, all stages / {few} stages"
-    return row(what, *([peak] for peak in peaks), MEMORY_AIM)
+def cascade_memory(device: str, stage_limit: int) -> float:
+    """MiB by which a cascade of two pictures raises the peak above the loaded network."""
+    return rise(experiment(inception(device), pictures(2, SIZE, device), stage_limit), device)
 
 
-def run(images: int = 4, repeats: int = 3, layers: bool = True) -> pd.DataFrame:
+def memory_row(device: str, few: int = 3) -> dict[str, object]:
+    """The whole cascade against a few stages of it."""
+    peaks = [elsewhere(cascade_memory, device, stages) for stages in (0, few)]
+    what = f"cascade: peak memory, all stages / {few} stages"
+    return row(what, *([peak] for peak in peaks), MEMORY_AIM, "MiB")
+
+
+def run(
+    device: str = "cpu",
+    short: bool = False,
+    *,
+    build: Callable[[str], nn.Module] = inception,
+    size: int = SIZE,
+    images: int = 0,
+    layers: bool = True,
+    memory: bool = True,
+) -> pd.DataFrame:
     """Time the cascade; ``layers`` says whether Quantus, which takes minutes, is run too."""
     warnings.filterwarnings("ignore", module="captum|quantus")
-    ours = experiment(images)
-    model, x, target = ours.model, ours.x, ours.target
-    stages = len(ours().stages)
+    model = build(device)
+    x = pictures(images or IMAGES[device], size, device)
+    few, repeats = x[: 2 if short else BESIDE_QUANTUS], 1 if short else 3
+    ours = experiment(model, x)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    sides = {"ours": ours, "bare": partial(passes, model.network, x, target, stages + 1)}
-    times = medians(sides, repeats)
-    each = [[seconds / (stages * images) for seconds in times[side]] for side in ("ours", "bare")]
-    rows = [row("cascade, a stage and image / bare passes", *each, BARE_AIM)]
+    stages = len(find_stages(find_blocks(model, x), "top_down"))
+    sides = {"ours": ours, "bare": partial(passes, model.network, x, ours.target, stages)}
+    warm_up = partial(_warm_up, model, x) if short else None
+    times = timed(sides, repeats, device, "cascade", warm_up)
+
+    def each(seconds: list[float], count: int) -> list[float]:
+        return [second / (stages * count) for second in seconds]
+
+    counted = [each(times[side], len(x)) for side in ("ours", "bare")]
+    what = f"cascade of {len(x)} pictures, a stage and picture / bare passes"
+    rows = [row(what, *counted, BARE_AIM[device])]
     if layers:
-        with tqdm(total=1, desc="Quantus") as bar:
-            seconds, walked = quantus_seconds(model.network, x, target)
-            bar.update()
-        theirs = [seconds / (walked * images)] * len(each[0])
-        rows.append(row("cascade, a stage and image / Quantus MPRT", each[0], theirs, QUANTUS_AIM))
-    return pd.DataFrame([*rows, memory_row(3)])
+        if len(few) < len(x):
+            ours = experiment(model, few)
+            times = timed({"ours": ours}, repeats, device, "cascade beside Quantus")
+        seconds, walked = quantus_seconds(model.network, few, ours.target)
+        counted = each(times["ours"], len(few))
+        theirs = [seconds / (walked * len(few))] * len(counted)
+        what = f"cascade of {len(few)} pictures, a stage and picture / Quantus MPRT, Captum"
+        rows.append(row(what, counted, theirs, QUANTUS_AIM))
+    return pd.DataFrame([*rows, *([memory_row(device)] if memory else [])])
 
 
-if __name__ == "__main__":
-    print(run().round(3).to_string(index=False))
+def _warm_up(model: nn.Module, x: Tensor) -> None:
+    experiment(model, x, stage_limit=2)()
+    bare(model.network, x, model.predict(x))
