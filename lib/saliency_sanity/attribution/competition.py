@@ -190,7 +190,7 @@ class Compete:
         """How many of so many labels share a pass; ``most`` pictures have all their graphs kept."""
         if x.device.type not in _SHARING:
             return 1
-        copies = passes(self.method)
+        copies = max(1, passes(self.method))  # controls need none
         together = chunk_size(x) // (len(x) * copies)
         if copies > 1:
             together = min(together, most // len(x))

@@ -26,6 +26,7 @@ from saliency_sanity.attribution.compose import (
     Rectified,
     TimesInput,
 )
+from saliency_sanity.attribution.controls import Noise
 from saliency_sanity.attribution.named import cgi, competitive_ig
 from saliency_sanity.attribution.rectifiers import Guided
 from saliency_sanity.experiments.replay import replaying
@@ -69,6 +70,7 @@ METHODS = {
     "integrated gradients": TimesInput(PathAverage(Gradient(), steps=4)),
     "smoothgrad": NoiseAverage(Gradient(), samples=3),
     "guided": Rectified(Gradient(), Guided()),
+    "no passes": Noise(0, per_label=True),
     "own": lambda model, x, target: Gradient()(model, x, target).sum(1, keepdim=True),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -422,7 +424,7 @@ def test_gpu_gives_what_the_cpu_gives(name):
     with batches(there) as seen:
         found = Compete(METHODS[name])(there, x.cuda(), TARGET.cuda())
     assert relative(found.cpu(), expected) < 1e-9
-    assert max(seen) > len(x)
+    assert name == "no passes" or max(seen) > len(x)
 
 
 # Theory
