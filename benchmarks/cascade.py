@@ -11,6 +11,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import ModuleType
 
 import pandas as pd
 import torch
@@ -19,15 +20,15 @@ from saliency_sanity.randomization.blocks import find_blocks, find_stages
 from torch import Tensor, nn
 
 from benchmarks._inception import SIZE, inception, pictures
-from benchmarks._timing import clock, elsewhere, rise, row, timed
+from benchmarks._timing import elsewhere, rise, row, timed
 from benchmarks.attribution import bare
 
 IMAGES = {"cpu": 4, "cuda": 64}
 BARE_AIM = {"cpu": 0.90, "cuda": 1.5}
 QUANTUS_AIM, MEMORY_AIM = 0.40, 1.05
 
-# Quantus goes through the network's layers one by one: few pictures are minutes.
-BESIDE_QUANTUS = 4
+# Quantus goes through the network's layers one by one: on a CPU a round of four takes minutes.
+BESIDE_QUANTUS, ROUNDS = 4, {"cpu": 1, "cuda": 3}
 
 
 def experiment(model: nn.Module, x: Tensor, stage_limit: int = 0) -> Experiment:
@@ -52,14 +53,21 @@ def layers_walked(scores: Mapping[str, object]) -> int:
     return len(scores) - ("original" in scores)
 
 
-def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[float, int]:
-    """Seconds of one MPRT with Captum's saliency, and the number of layers it walked."""
+def peer() -> ModuleType:
     try:
         import quantus
     except ImportError as error:
         raise ImportError(
             "the cascade is compared with Quantus, which is missing: pip install -e '.[bench]'"
         ) from error
+    return quantus
+
+
+def quantus_mprt(
+    network: nn.Module, x: Tensor, target: Tensor
+) -> Callable[[], Mapping[str, object]]:
+    """Quantus' MPRT with Captum's saliency, ready to be run: scores by layer."""
+    quantus = peer()
     # As a user would hand it over: default memory format.
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     test = quantus.MPRT(
@@ -67,9 +75,8 @@ def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[floa
         return_last_correlation=False,
         disable_warnings=True,
     )
-    now = clock(x.device.type)
-    start = now()
-    scores = test(
+    return partial(
+        test,
         model=plain,
         x_batch=x.cpu().numpy(),
         y_batch=target.cpu().numpy(),
@@ -78,7 +85,18 @@ def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[floa
         device=x.device.type,
         batch_size=len(x),
     )
-    return now() - start, layers_walked(scores)
+
+
+def quantus_row(model: nn.Module, x: Tensor, stages: int, rounds: int) -> dict[str, object]:
+    """The cascade beside Quantus' MPRT, each by what it randomized."""
+    ours, walked, device = experiment(model, x), [], x.device.type
+    test = quantus_mprt(model.network, x, ours.target)
+    sides = {"ours": ours, "quantus": lambda: walked.append(layers_walked(test()))}
+    times = timed(sides, rounds, device, "beside Quantus", partial(_warm_up, model, x))
+    counts = {"ours": stages * len(x), "quantus": walked[0] * len(x)}
+    each = [[second / counts[side] for second in times[side]] for side in sides]
+    what = f"cascade of {len(x)} pictures, a stage and picture / Quantus MPRT, Captum"
+    return row(what, *each, QUANTUS_AIM)
 
 
 def cascade_memory(device: str, stage_limit: int) -> float:
@@ -105,32 +123,23 @@ def run(
 ) -> pd.DataFrame:
     """Time the cascade; ``layers`` says whether Quantus, which takes minutes, is run too."""
     warnings.filterwarnings("ignore", module="captum|quantus")
+    if layers:
+        peer()  # before the long part
     model = build(device)
     x = pictures(images or IMAGES[device], size, device)
-    few, repeats = x[: 2 if short else BESIDE_QUANTUS], 1 if short else 3
     ours = experiment(model, x)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     stages = len(find_stages(find_blocks(model, x), "top_down"))
     sides = {"ours": ours, "bare": partial(passes, model.network, x, ours.target, stages)}
     warm_up = partial(_warm_up, model, x) if short else None
-    times = timed(sides, repeats, device, "cascade", warm_up)
-
-    def each(seconds: list[float], count: int) -> list[float]:
-        return [second / (stages * count) for second in seconds]
-
-    counted = [each(times[side], len(x)) for side in ("ours", "bare")]
+    times = timed(sides, 1 if short else 3, device, "cascade", warm_up)
+    counted = [[s / (stages * len(x)) for s in times[side]] for side in ("ours", "bare")]
     what = f"cascade of {len(x)} pictures, a stage and picture / bare passes"
     rows = [row(what, *counted, BARE_AIM[device])]
     if layers:
-        if len(few) < len(x):
-            ours = experiment(model, few)
-            times = timed({"ours": ours}, repeats, device, "cascade beside Quantus")
-        seconds, walked = quantus_seconds(model.network, few, ours.target)
-        counted = each(times["ours"], len(few))
-        theirs = [seconds / (walked * len(few))] * len(counted)
-        what = f"cascade of {len(few)} pictures, a stage and picture / Quantus MPRT, Captum"
-        rows.append(row(what, counted, theirs, QUANTUS_AIM))
+        few = x[: 2 if short and device == "cpu" else BESIDE_QUANTUS]
+        rows.append(quantus_row(model, few, stages, 1 if short else ROUNDS[device]))
     return pd.DataFrame([*rows, *([memory_row(device)] if memory else [])])
 
 

@@ -149,8 +149,18 @@ def test_what_quantus_measures_before_any_layer_is_no_layer(monkeypatch):
     stub.MPRT, stub.explain = MPRT, None
     stub.similarity_func = types.SimpleNamespace(correlation_spearman=None)
     monkeypatch.setitem(sys.modules, "quantus", stub)
-    _, walked = cascade.quantus_seconds(ModularNet(), torch.zeros(1, 3, 8, 8), torch.tensor([0]))
-    assert walked == 3
+
+    def six_seconds(sides, *_):
+        for side in sides.values():
+            side()
+        return {name: [6.0] for name in sides}
+
+    seen, row = [], _timing.row
+    monkeypatch.setattr(cascade, "row", lambda *given: seen.append(given) or row(*given))
+    monkeypatch.setattr(cascade, "timed", six_seconds)
+    cascade.quantus_row(build("cpu"), torch.zeros(1, 3, 48, 48), stages=2, rounds=1)
+    ((_, ours, theirs, _),) = seen
+    assert (ours, theirs) == ([3.0], [2.0]), "two stages, three layers"
     assert cascade.layers_walked({"head": [0.5], "second": [0.2]}) == 2, "before 0.6"
 
 
