@@ -3,8 +3,12 @@
 import copy
 
 import torch
+from saliency_sanity import load_model
 from saliency_sanity._random import generator
+from saliency_sanity.networks.forward import fitted
 from torch import Tensor, nn
+
+SIZE = 299
 
 
 class _Rectified(nn.Module):
@@ -37,8 +41,19 @@ def calibrate(network: nn.Module, size: int, images: int = 8) -> nn.Module:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    network(torch.randn(images, 3, size, size, generator=generator("test", 99)))
+    noise = torch.randn(images, 3, size, size, generator=generator("test", 99))
+    network(fitted(network, noise))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
         norm.eval()
     return network
+
+
+def inception(device: str) -> nn.Module:
+    """Torchvision's Inception v3, random weights and calibrated batch norms."""
+    return calibrate(load_model("inception_v3", "none", device=device), SIZE, images=4)
+
+
+def pictures(count: int, size: int, device: str, channels: int = 3) -> Tensor:
+    """The same noise pictures ``[N, channels, size, size]`` on any device."""
+    return torch.randn(count, channels, size, size, generator=generator("photographs")).to(device)

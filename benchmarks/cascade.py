@@ -1,44 +1,37 @@
 """Cascading randomization beside the bare passes it needs, and beside Quantus' MPRT.
 
 Torchvision's Inception v3 at 299 px with random weights and calibrated batch norms, the gradient
-only, 17 stages from the logits down, all four similarities. Quantus randomizes layer by layer, so
-times are for one stage and image.
+only, 17 stages from the logits down, all four similarities. Bare passes are one for each stage and
+one for the trained network, no batch norm folded. Quantus randomizes layer by layer and compares
+by one similarity only, so times are for one stage and image; its own pass over the unrandomized
+network, "original" among its scores, is no layer.
 """
 
 import copy
-import time
 import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import ModuleType
 
 import pandas as pd
 import torch
-from saliency_sanity import load_model, resolve
-from saliency_sanity._random import generator
-from saliency_sanity.experiments.cascade import Experiment
-from saliency_sanity.similarity.metrics import METRICS, metric
+from saliency_sanity import METRICS, Experiment, metric, resolve
+from saliency_sanity.randomization.blocks import find_blocks, find_stages
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from benchmarks._inception import calibrate
-from benchmarks.attribution import SIZE, bare, medians, printed, row
+from benchmarks._inception import SIZE, inception, pictures
+from benchmarks._timing import elsewhere, rise, row, timed
+from benchmarks.attribution import bare
 
-BARE_AIM, QUANTUS_AIM, MEMORY_AIM = 1.0, 0.2, 1.05
+IMAGES = {"cpu": 4, "cuda": 64}
+BARE_AIM = {"cpu": 0.90, "cuda": 1.5}
+QUANTUS_AIM, MEMORY_AIM = 0.40, 1.05
 
-# In a process of its own, so that the peak is this run's and nobody else's.
-MEMORY = """
-import sys
-from benchmarks.attribution import peak_memory
-from benchmarks.cascade import experiment
-run = experiment(2, stage_limit=int(sys.argv[1]))
-before = peak_memory()
-run()
-print(peak_memory() - before)
-"""
+# Quantus goes through the network's layers one by one: on a CPU a round of four takes minutes.
+BESIDE_QUANTUS, ROUNDS = 4, {"cpu": 1, "cuda": 3}
 
 
-def experiment(images: int, stage_limit: int = 0) -> Experiment:
-    model = calibrate(load_model("inception_v3", "none", device="cpu"), SIZE, images=4)
-    x = torch.randn(images, 3, SIZE, SIZE, generator=generator("photographs"))
+def experiment(model: nn.Module, x: Tensor, stage_limit: int = 0) -> Experiment:
     return Experiment(
         model,
         x,
@@ -51,18 +44,30 @@ def experiment(images: int, stage_limit: int = 0) -> Experiment:
 
 
 def passes(network: nn.Module, x: Tensor, target: Tensor, stages: int) -> None:
-    for _ in range(stages):
+    for _ in range(1 + stages):
         bare(network, x, target)
 
 
-def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[float, int]:
-    """Seconds of one MPRT with Captum's saliency, and the number of layers it walked."""
+def layers_walked(scores: Mapping[str, object]) -> int:
+    """How many layers Quantus randomized; from 0.6 on its first entry is the network as it was."""
+    return len(scores) - ("original" in scores)
+
+
+def peer() -> ModuleType:
     try:
         import quantus
     except ImportError as error:
         raise ImportError(
             "the cascade is compared with Quantus, which is missing: pip install -e '.[bench]'"
         ) from error
+    return quantus
+
+
+def quantus_mprt(
+    network: nn.Module, x: Tensor, target: Tensor
+) -> Callable[[], Mapping[str, object]]:
+    """Quantus' MPRT with Captum's saliency, ready to be run: scores by layer."""
+    quantus = peer()
     # As a user would hand it over: default memory format.
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     test = quantus.MPRT(
@@ -70,46 +75,74 @@ def quantus_seconds(network: nn.Module, x: Tensor, target: Tensor) -> tuple[floa
         return_last_correlation=False,
         disable_warnings=True,
     )
-    start = time.perf_counter()
-    scores = test(
+    return partial(
+        test,
         model=plain,
-        x_batch=x.numpy(),
-        y_batch=target.numpy(),
+        x_batch=x.cpu().numpy(),
+        y_batch=target.cpu().numpy(),
         explain_func=quantus.explain,
         explain_func_kwargs={"method": "Saliency"},
-        device="cpu",
+        device=x.device.type,
         batch_size=len(x),
     )
-    return time.perf_counter() - start, len(scores)
 
 
-def memory_row(few: int) -> dict[str, object]:
-    """Peak memory of the whole cascade above the loaded network, against a few stages of it."""
-    peaks = [printed(MEMORY, stages) for stages in (0, few)]
-    what = f"cascade: peak MiB, all stages / {few} stages"
-    return row(what, *([peak] for peak in peaks), MEMORY_AIM)
+def quantus_row(model: nn.Module, x: Tensor, stages: int, rounds: int) -> dict[str, object]:
+    """The cascade beside Quantus' MPRT, each by what it randomized."""
+    ours, walked, device = experiment(model, x), [], x.device.type
+    test = quantus_mprt(model.network, x, ours.target)
+    sides = {"ours": ours, "quantus": lambda: walked.append(layers_walked(test()))}
+    times = timed(sides, rounds, device, "beside Quantus", partial(_warm_up, model, x))
+    counts = {"ours": stages * len(x), "quantus": walked[0] * len(x)}
+    each = [[second / counts[side] for second in times[side]] for side in sides]
+    what = f"cascade of {len(x)} pictures, a stage and picture / Quantus MPRT, Captum"
+    return row(what, *each, QUANTUS_AIM)
 
 
-def run(images: int = 4, repeats: int = 3, layers: bool = True) -> pd.DataFrame:
+def cascade_memory(device: str, stage_limit: int) -> float:
+    """MiB by which a cascade of two pictures raises the peak above the loaded network."""
+    return rise(experiment(inception(device), pictures(2, SIZE, device), stage_limit), device)
+
+
+def memory_row(device: str, few: int = 3) -> dict[str, object]:
+    """The whole cascade against a few stages of it."""
+    peaks = [elsewhere(cascade_memory, device, stages) for stages in (0, few)]
+    what = f"cascade: peak memory, all stages / {few} stages"
+    return row(what, *([peak] for peak in peaks), MEMORY_AIM, "MiB")
+
+
+def run(
+    device: str = "cpu",
+    short: bool = False,
+    *,
+    build: Callable[[str], nn.Module] = inception,
+    size: int = SIZE,
+    images: int = 0,
+    layers: bool = True,
+    memory: bool = True,
+) -> pd.DataFrame:
     """Time the cascade; ``layers`` says whether Quantus, which takes minutes, is run too."""
     warnings.filterwarnings("ignore", module="captum|quantus")
-    ours = experiment(images)
-    model, x, target = ours.model, ours.x, ours.target
-    stages = len(ours().stages)
+    if layers:
+        peer()  # before the long part
+    model = build(device)
+    x = pictures(images or IMAGES[device], size, device)
+    ours = experiment(model, x)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    sides = {"ours": ours, "bare": partial(passes, model.network, x, target, stages + 1)}
-    times = medians(sides, repeats)
-    each = [[seconds / (stages * images) for seconds in times[side]] for side in ("ours", "bare")]
-    rows = [row("cascade, a stage and image / bare passes", *each, BARE_AIM)]
+    stages = len(find_stages(find_blocks(model, x), "top_down"))
+    sides = {"ours": ours, "bare": partial(passes, model.network, x, ours.target, stages)}
+    warm_up = partial(_warm_up, model, x) if short else None
+    times = timed(sides, 1 if short else 3, device, "cascade", warm_up)
+    counted = [[s / (stages * len(x)) for s in times[side]] for side in ("ours", "bare")]
+    what = f"cascade of {len(x)} pictures, a stage and picture / bare passes"
+    rows = [row(what, *counted, BARE_AIM[device])]
     if layers:
-        with tqdm(total=1, desc="Quantus") as bar:
-            seconds, walked = quantus_seconds(model.network, x, target)
-            bar.update()
-        theirs = [seconds / (walked * images)] * len(each[0])
-        rows.append(row("cascade, a stage and image / Quantus MPRT", each[0], theirs, QUANTUS_AIM))
-    return pd.DataFrame([*rows, memory_row(3)])
+        few = x[: 2 if short and device == "cpu" else BESIDE_QUANTUS]
+        rows.append(quantus_row(model, few, stages, 1 if short else ROUNDS[device]))
+    return pd.DataFrame([*rows, *([memory_row(device)] if memory else [])])
 
 
-if __name__ == "__main__":
-    print(run().round(3).to_string(index=False))
+def _warm_up(model: nn.Module, x: Tensor) -> None:
+    experiment(model, x, stage_limit=2)()
+    bare(model.network, x, model.predict(x))

@@ -1,44 +1,58 @@
-"""RectGrad beside guided backpropagation: what a percentile in every layer costs.
+"""RectGrad beside bare passes, and beside guided backpropagation: what its percentiles cost.
 
-Torchvision's Inception v3 at 299 px with random weights and calibrated batch norms, two images.
-Both methods make one forward and one backward pass; RectGrad also looks for the percentile of
-activation times gradient at each of the network's rectifiers, for each image.
+Torchvision's Inception v3 at 299 px with random weights and calibrated batch norms. All make one
+forward and one backward pass; RectGrad also looks for the percentile of activation times gradient
+at each of the network's rectifiers, for each image.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
 import torch
-from saliency_sanity import load_model, resolve
-from saliency_sanity._random import generator
-from tqdm import tqdm
+from saliency_sanity import resolve
+from torch import nn
 
-from benchmarks._inception import calibrate
-from benchmarks.attribution import SIZE, medians, row
+from benchmarks._inception import SIZE, inception, pictures
+from benchmarks._timing import row, timed
+from benchmarks.attribution import IMAGES, bare
 
-AIM = 1.5
+BARE_AIM = {"cpu": None, "cuda": 1.5}
+GUIDED_BARE_AIM = {"cpu": None, "cuda": 1.1}
+GUIDED_AIM = 1.5
 
 
-def run(images: int = 2, repeats: int = 5) -> pd.DataFrame:
-    """Time RectGrad, with and without its switches, against guided backpropagation."""
-    model = calibrate(load_model("inception_v3", "none", device="cpu"), SIZE, images=4)
-    x = torch.randn(images, 3, SIZE, SIZE, generator=generator("photographs"))
-    target = torch.arange(images)
+def run(
+    device: str = "cpu",
+    short: bool = False,
+    *,
+    build: Callable[[str], nn.Module] = inception,
+    size: int = SIZE,
+    images: int = 0,
+) -> pd.DataFrame:
+    """Time RectGrad, with and without its switches."""
+    model = build(device)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    x = pictures(images or IMAGES[device], size, device)
+    target = torch.arange(len(x), device=device) % model(x[:1]).shape[1]
     named = {
-        "guided": resolve("guided_backprop"),
+        "guided backpropagation": resolve("guided_backprop"),
         "RectGrad": resolve("rectgrad"),
         "RectGrad, padding trick": resolve("rectgrad", padding_trick=True),
         "RectGrad, proportional": resolve("rectgrad", proportional=True),
     }
-    with tqdm(total=1, desc="rectgrad") as bar:
-        sides = {name: partial(method, model, x, target) for name, method in named.items()}
-        times = medians(sides, repeats)
-        bar.update()
-    guided = times.pop("guided")
+    sides = {name: partial(method, model, x, target) for name, method in named.items()}
+    sides["bare"] = partial(bare, model.network, x, target)
+    times = timed(sides, 2 if short else 5, device, "rectgrad")
+    passes, guided = times.pop("bare"), times.pop("guided backpropagation")
     return pd.DataFrame(
-        [row(f"{name} / guided backpropagation", times[name], guided, AIM) for name in times]
+        [
+            row("guided backpropagation / bare passes", guided, passes, GUIDED_BARE_AIM[device]),
+            row("RectGrad / bare passes", times["RectGrad"], passes, BARE_AIM[device]),
+            *(
+                row(f"{name} / guided backpropagation", times[name], guided, GUIDED_AIM)
+                for name in times
+            ),
+        ]
     )
-
-
-if __name__ == "__main__":
-    print(run().round(3).to_string(index=False))

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +26,7 @@ from saliency_sanity.attribution.compose import (
     Rectified,
     TimesInput,
 )
+from saliency_sanity.attribution.controls import Noise
 from saliency_sanity.attribution.named import cgi, competitive_ig
 from saliency_sanity.attribution.rectifiers import Guided
 from saliency_sanity.experiments.replay import replaying
@@ -67,6 +70,7 @@ METHODS = {
     "integrated gradients": TimesInput(PathAverage(Gradient(), steps=4)),
     "smoothgrad": NoiseAverage(Gradient(), samples=3),
     "guided": Rectified(Gradient(), Guided()),
+    "no passes": Noise(0, per_label=True),
     "own": lambda model, x, target: Gradient()(model, x, target).sum(1, keepdim=True),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -288,6 +292,139 @@ def test_state_comes_back_when_a_backward_pass_fails(build, at):
         build()(model, x, torch.tensor([1, 2, 3]))
     assert_unchanged(model, before)
     assert torch.equal(x, kept)
+
+
+# Labels that share a pass, as on a GPU
+
+
+@pytest.fixture
+def sharing(monkeypatch):
+    monkeypatch.setattr(competition, "_SHARING", {"cpu"})
+
+
+@contextmanager
+def batches(model):
+    """The number of pictures in each backward pass."""
+    seen = []
+
+    def hook(_module, _inputs, logits):
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: seen.append(len(gradient)))
+
+    handle = model.register_forward_hook(hook)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@every_method
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("limit", [2, 30])
+def test_shared_passes_change_rounding_only(name, per_channel, limit, sharing):
+    model, x = convolutional(dtype=torch.float64), X.double()
+    expected = definition(METHODS[name], model, x, TARGET, per_channel=per_channel)
+    with chunk_limit(limit):
+        found = Compete(METHODS[name], per_channel=per_channel)(model, x, TARGET)
+    assert relative(found, expected) < 1e-12
+    assert torch.equal(found != 0, expected != 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "build", "each"),
+    [
+        (3, cgi, [3] * 10 + [3] * 4),  # three pictures, then one with three labels
+        (8, cgi, [8] * 5),
+        (25, cgi, [20] * 2),  # not 24, 24 and 4
+        (1000, cgi, [40]),
+        (1000, partial(cgi, top=3), [12]),
+        (24, partial(competitive_ig, steps=3), [24] * 5),
+    ],
+)
+def test_as_many_labels_share_a_pass_as_go_through_at_once(limit, build, each, sharing):
+    model = convolutional()
+    with batches(model) as seen, chunk_limit(limit):
+        build()(model, X, TARGET)
+    assert seen == each
+
+
+def test_one_pass_a_label_where_none_is_shared():
+    model = convolutional()
+    with batches(model) as seen:
+        cgi()(model, X, TARGET)
+    assert seen == [4] * 10
+
+
+@pytest.mark.parametrize("limit", [4, 12, 1000])
+def test_labels_that_are_the_same_tie_in_shared_passes(limit, sharing):
+    five, twice = convolutional(5), convolutional(10)
+    state = five.state_dict()
+    last = {name: state[name].repeat_interleave(2, 0) for name in list(state)[-2:]}
+    twice.load_state_dict(state | last)
+    target = torch.tensor([3, 0, 4, 3])
+    expected = Compete(Gradient())(five, X, target) != 0
+    assert expected.any()
+    with chunk_limit(limit):
+        assert torch.equal(Compete(Gradient())(twice, X, 2 * target) != 0, expected)
+        assert torch.equal(Compete(Gradient())(twice, X, 2 * target + 1) != 0, expected)
+
+
+@pytest.mark.parametrize("fits", [1, 2, 5])
+def test_labels_that_do_not_fit_in_one_pass_share_less(fits, sharing):
+    model, x = convolutional(dtype=torch.float64), X.double()
+    expected, seen = cgi()(model, x, TARGET), []
+
+    def hook(_module, _inputs, logits):
+        def full(gradient):
+            seen.append(len(gradient))
+            if len(gradient) > fits * len(x):
+                raise torch.OutOfMemoryError("no room")
+
+        if logits.requires_grad:
+            logits.register_hook(full)
+
+    model.register_forward_hook(hook)
+    assert relative(cgi()(model, x, TARGET), expected) < 1e-12
+    refused = [size for size in seen if size > fits * len(x)]
+    assert refused == [4 * k for k in (10, 5, 2) if k > fits]
+    assert seen[len(refused) :] == [4 * fits] * (10 // fits)
+
+
+def test_an_interrupted_run_of_shared_passes_goes_on(tmp_path, counting, sharing):
+    with chunk_limit(12):
+        whole = competing()(TEN, X, TARGET)
+        assert counting == [12] * 4
+        Counted.fuse = 7
+        with pytest.raises(KeyboardInterrupt):
+            competing(Store(tmp_path))(TEN, X, TARGET)
+        Counted.fuse = None
+        counting.clear()
+        assert torch.equal(competing(Store(tmp_path))(TEN, X, TARGET), whole)
+    assert len(counting) == 2
+    # Another number of labels a pass goes on from there, too.
+    assert torch.equal(competing(Store(tmp_path))(TEN, X, TARGET), whole)
+
+
+def test_memory_of_shared_passes_does_not_grow_with_labels(sharing):
+    model, peaks = convolutional(200), []
+    for top in (20, 150):
+        with LiveTensors() as live, chunk_limit(20):
+            cgi(top=top)(model, X, TARGET)
+        peaks.append(live.peak)
+    assert peaks[1] <= peaks[0] * 1.01
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+@every_method
+def test_gpu_gives_what_the_cpu_gives(name):
+    model, x = convolutional(dtype=torch.float64), X.double()
+    expected = Compete(METHODS[name])(model, x, TARGET)
+    there = convolutional(dtype=torch.float64).cuda()
+    with batches(there) as seen:
+        found = Compete(METHODS[name])(there, x.cuda(), TARGET.cuda())
+    assert relative(found.cpu(), expected) < 1e-9
+    assert name == "no passes" or max(seen) > len(x)
 
 
 # Theory
