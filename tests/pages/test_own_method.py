@@ -119,9 +119,9 @@ def test_the_row_is_what_the_library_says(place, page):
     measures = {"spearman_abs": metric("spearman_abs")}
     outcome = Experiment(model, x, target, own, measures, seeds=2, stage_limit=2)()
     read = {
-        "cascade_photographs": stage_table(outcome.readings(resamples=200)),
+        "cascade_photographs": stage_table(outcome.readings()),
         "input_photographs": likeness_table(
-            {name: method(model, x, target) for name, method in own.items()}, x, resamples=200
+            {name: method(model, x, target) for name, method in own.items()}, x
         ),
     }
     for check in own_checks("mine"):

@@ -288,7 +288,7 @@ REAL = {
     "notebook": "02_cascading_randomization",
     "parameters": {
         **{"model": "cnn", "weights": "none", "images": "skimage", "image_count": 4},
-        **{"stage_limit": 2, "seeds": 2, "shown": 1, "resamples": 100, "steps": 2, "group": 2},
+        **{"stage_limit": 2, "seeds": 2, "shown": 1, "steps": 2, "group": 2},
         **{"methods": ["gradient", "grad_cam", "input"], "choices": [], "metrics": ["ssim"]},
     },
     "grid": {"scheme": ["permutation"]},

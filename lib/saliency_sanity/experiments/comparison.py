@@ -95,8 +95,6 @@ def compare(
     metrics: Mapping[str, Similarity],
     *,
     margin: float = 0.1,
-    resamples: int = 2000,
-    seed: int = 0,
     group: int = GROUP,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the likeness of every method's maps to a reference against chance.
@@ -119,7 +117,7 @@ def compare(
                 for r in range(draws)
             ]
         )
-        readings[name, key] = read(square, margin=margin, resamples=resamples, seed=seed)
+        readings[name, key] = read(square, margin=margin)
         rows.append(by_image(square).assign(method=name, metric=key))
     return table(readings, index=("method", "metric")), pd.concat(rows, ignore_index=True)
 

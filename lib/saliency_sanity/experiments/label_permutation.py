@@ -21,6 +21,7 @@ from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.schemes import EXPLAINED
 from saliency_sanity.similarity.metrics import Similarity, similarity_rows
 from saliency_sanity.verdict.reading import Reading, by_image, read
+from saliency_sanity.verdict.wording import covers_networks
 
 # Whose maps are compared: the question, and two answers to what it has to be read against.
 ACROSS, TRUE, PERMUTED = "true-permuted", "true-true", "permuted-permuted"
@@ -177,22 +178,20 @@ class Agreed:
     pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
     refused: Mapping[str, str]
 
-    def readings(
-        self, *, margin: float = 0.1, resamples: int = 2000, seed: int = 0
-    ) -> pd.DataFrame:
+    def readings(self, *, margin: float = 0.1) -> pd.DataFrame:
         """True against permuted labels, beside three references; a row a method and metric.
 
         The fields of ``verdict.Reading``, whose prior is left empty, ``words``, and for each
         reference, named ``true`` (two networks with true labels: the ceiling), ``permuted`` (two
         with permuted ones) and ``noise`` (the control ``input_x_noise`` across the same pairs),
         ``REF_similarity``, ``REF_kappa`` and so on, and ``REF_excess``: kappa less the
-        reference's, images drawn together. NaN for a reference that there is not.
+        reference's, of the same images. NaN for a reference that there is not, and for the interval
+        of an excess over fewer than three networks of a kind, which could not cover networks.
         """
         rows = []
-        settings = {"margin": margin, "resamples": resamples, "seed": seed}
         for method, metric in dict.fromkeys(key[:2] for key in self.matrices):
             across = self.matrices[method, metric, ACROSS]
-            own = read(across, **settings)
+            own = read(across, margin=margin)
             row = {"method": method, "metric": metric} | own.row() | {"words": own.words()}
             references = {
                 "true": self.matrices[method, metric, TRUE],
@@ -200,7 +199,9 @@ class Agreed:
                 "noise": self.matrices.get((CONTROL, metric, ACROSS), ()),
             }
             for reference, prior in references.items():
-                beside = vars(read(across, prior, **settings) if len(prior) else own)
+                beside = (read(across, prior, margin=margin) if len(prior) else own).row()
+                if not covers_networks(beside):
+                    beside |= {"excess_low": np.nan, "excess_high": np.nan}
                 row |= {f"{reference}_{short}": beside[it] for short, it in _REFERENCE.items()}
             rows.append(row)
         return pd.DataFrame(rows)

@@ -51,8 +51,6 @@ class Outcome:
         *,
         titles: Mapping[str, str] | None = None,
         margin: float = 0.1,
-        resamples: int = 2000,
-        seed: int = 0,
     ) -> dict[tuple[str, str, str], Reading]:
         """Every similarity read against chance and prior, by method, metric and stage.
 
@@ -66,8 +64,6 @@ class Outcome:
                     square,
                     prior if len(prior) else None,
                     margin=margin,
-                    resamples=resamples,
-                    seed=seed,
                 )
         return found
 

@@ -11,7 +11,7 @@ from saliency_sanity._groups import grouped
 from saliency_sanity.similarity.metrics import Metric
 from saliency_sanity.similarity.prepare import Array, Prepare, raw_maps
 from saliency_sanity.similarity.rank import Pearson, PixelSpearman, Ranks
-from saliency_sanity.verdict.bootstrap import interval
+from saliency_sanity.verdict.interval import interval
 from saliency_sanity.verdict.reading import Reading, read, table
 
 LIKENESS, KEPT = "input_likeness", "input_likeness_not_zero"
@@ -93,9 +93,7 @@ def input_likeness(maps: Array, x: Tensor, *, kept: bool = False) -> Tensor:
     return found
 
 
-def curve_table(
-    curves: Mapping[str, np.ndarray], at: Sequence[float] | Array, *, resamples=2000, seed=0
-) -> pd.DataFrame:
+def curve_table(curves: Mapping[str, np.ndarray], at: Sequence[float] | Array) -> pd.DataFrame:
     """Mean of each method's curves over images; a row a method and place where an image has one.
 
     ``curves`` are ``[N, B]``, ``at`` the places ``[B]`` on the axis. Columns are method, at,
@@ -113,21 +111,14 @@ def curve_table(
         for place, values in zip(at, curve.T, strict=True):
             images = int(np.isfinite(values).sum())
             if images:
-                value, low, high = interval(values[None], resamples=resamples, seed=seed)
+                value, low, high = interval(values[None])
                 if images < LEAST_IMAGES:
                     low = high = np.nan
                 rows.append((method, float(place), value, low, high, images))
     return pd.DataFrame(rows, columns=["method", "at", "value", "low", "high", "images"])
 
 
-def likeness_table(
-    maps: Mapping[str, Tensor],
-    x: Tensor,
-    *,
-    margin: float = 0.1,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
+def likeness_table(maps: Mapping[str, Tensor], x: Tensor, *, margin: float = 0.1) -> pd.DataFrame:
     """How far each method's maps follow ``|x|``, read against chance: two rows a method.
 
     Columns are method, metric, the fields of ``verdict.Reading``, and words, the verdict in those
@@ -141,7 +132,7 @@ def likeness_table(
                 lambda rows, own=own, kept=kept: input_likeness(own[rows], x[rows], kept=kept),
                 len(x),
             )
-            readings[name, metric] = read(square, margin=margin, resamples=resamples, seed=seed)
+            readings[name, metric] = read(square, margin=margin)
     words = [reading.words(INPUT_WORDS) for reading in readings.values()]
     return table(readings, index=("method", "metric")).assign(words=words)
 

@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from saliency_sanity.experiments.outcome import ORIGINAL, Outcome
-from saliency_sanity.verdict.bootstrap import interval
+from saliency_sanity.verdict.interval import interval
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 
@@ -47,9 +47,7 @@ QUANTITY_TITLES = {
 STATISTICS = {"survivors": survivors, "mass": mass}
 
 
-def survival_table(
-    outcome: Outcome, bases: Mapping[str, str], *, resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def survival_table(outcome: Outcome, bases: Mapping[str, str]) -> pd.DataFrame:
     """What competition leaves at each stage; a row a method, quantity and stage.
 
     ``outcome`` of an experiment with ``STATISTICS``; ``bases`` names for each competitive method
@@ -68,7 +66,7 @@ def survival_table(
             for position, (stage, square) in enumerate(
                 zip((ORIGINAL, *outcome.stages), values, strict=True)
             ):
-                value, low, high = interval(square, resamples=resamples, seed=seed)
+                value, low, high = interval(square)
                 rows.append(
                     {
                         "method": method,

@@ -27,7 +27,7 @@ from saliency_sanity.probes.regions import area, share_inside
 from saliency_sanity.similarity.metrics import similarity_rows
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import dithered
-from saliency_sanity.verdict.bootstrap import interval
+from saliency_sanity.verdict.interval import interval
 from saliency_sanity.verdict.reading import read, table
 from saliency_sanity.verdict.wording import rounded
 
@@ -221,23 +221,20 @@ class Gap:
         return f"{rounded(self.value)} ({rounded(self.low)} to {rounded(self.high)})"
 
 
-def gap(first: np.ndarray, second: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> Gap:
+def gap(first: np.ndarray, second: np.ndarray) -> Gap:
     """How much larger ``first`` ``[N]`` is than ``second`` ``[N]``, image by image."""
     difference = np.asarray(first, float) - np.asarray(second, float)
     known = int(np.isfinite(difference).sum())
-    return Gap(*interval(difference[None], resamples=resamples, seed=seed), known)
+    return Gap(*interval(difference[None]), known)
 
 
-def region_table(
-    maps: Mapping[tuple[str, str], Tensor], mask: Tensor, *, resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def region_table(maps: Mapping[tuple[str, str], Tensor], mask: Tensor) -> pd.DataFrame:
     """Attribution inside a mask ``[N, H, W]`` for maps by method and by which colour is zero.
 
     A row a key of ``maps``: value is the share of ``|E|`` inside, density that share by the mask's
     area, each with its 95 % interval over images, low to high; area, area_low and area_high, the
     same for the mask. Raises as ``regions.share_inside``.
     """
-    settings = {"resamples": resamples, "seed": seed}
     covered = area(mask).cpu().numpy()
     rows = []
     for (method, zero), found in maps.items():
@@ -245,20 +242,13 @@ def region_table(
         row = {"method": method, "zero": zero}
         for name, values in (("value", share), ("density", share / covered), ("area", covered)):
             prefix = "" if name == "value" else f"{name}_"
-            row[name], row[f"{prefix}low"], row[f"{prefix}high"] = interval(
-                values[None], **settings
-            )
+            row[name], row[f"{prefix}low"], row[f"{prefix}high"] = interval(values[None])
         rows.append(row | {"images": int(np.isfinite(share).sum())})
     return pd.DataFrame(rows)
 
 
 def moved_table(
-    first: Mapping[str, Tensor],
-    second: Mapping[str, Tensor],
-    *,
-    margin: float = 0.1,
-    resamples: int = 2000,
-    seed: int = 0,
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor], *, margin: float = 0.1
 ) -> pd.DataFrame:
     """How alike each method's maps before and after a change are: a row a method, read as ever.
 
@@ -271,8 +261,6 @@ def moved_table(
         (name, MOVED): read(
             similarity_rows(PixelSpearman((found != 0).any(1), signed=False), found, second[name]),
             margin=margin,
-            resamples=resamples,
-            seed=seed,
         )
         for name, found in first.items()
         if name in second
@@ -287,14 +275,13 @@ def units_table(
     target: Tensor,
     *,
     margin: float = 0.1,
-    resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How alike each method's maps are with black and with white as the network's zero.
 
-    ``pixels`` ``[N, C, H, W]`` are raw, in [0, 1]; they get noise of one grey level, so that max
-    pools meet no ties. Noise controls are left out. As ``moved_table``; raises NotApplicable where
-    the network cannot be given other units. [kindermans2017unreliability]
+    ``pixels`` ``[N, C, H, W]`` are raw, in [0, 1]; they get noise of one grey level, which ``seed``
+    draws, so that max pools meet no ties. Noise controls are left out. As ``moved_table``; raises
+    NotApplicable where the network cannot be given other units. [kindermans2017unreliability]
     """
     steady = {name: method for name, method in methods.items() if name not in _DRAWN}
     uneven, channels, sides = dithered(pixels, seed), pixels.shape[1], []
@@ -302,4 +289,4 @@ def units_table(
         twin = rescaled(classifier, Scaling((zero,) * channels, (1.0,) * channels))
         x = fitted(twin, twin.scaling.to_network(uneven))
         sides.append(explain(steady, twin, x, target).maps)
-    return moved_table(*sides, margin=margin, resamples=resamples, seed=seed)
+    return moved_table(*sides, margin=margin)

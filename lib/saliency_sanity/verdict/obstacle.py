@@ -12,10 +12,10 @@ from saliency_sanity._errors import known
 class Obstacle(StrEnum):
     """What keeps a verdict open."""
 
-    FEW_IMAGES = "few_images"  # with a defined similarity, for the tails of an interval
+    FEW_IMAGES = "few_images"  # with a defined similarity
     CHANCE_UNDEFINED = "chance_undefined"  # by no two different images
     NO_ROOM = "no_room"  # between chance and 1: the metric cannot tell maps apart
-    UNDEFINED_SIMILARITIES = "undefined_similarities"  # too many resamples have no kappa
+    UNDEFINED_SIMILARITIES = "undefined_similarities"  # but for those of one network of several
     MARGIN_INSIDE = "margin_inside"  # the interval holds the margin
     LINE_INSIDE = "line_inside"  # it holds the line that a check draws instead
     NOT_MEMORIZED = "not_memorized"  # the networks did not learn their permuted labels
@@ -29,7 +29,7 @@ class Obstacle(StrEnum):
 class NoteKind(StrEnum):
     """What a note is about."""
 
-    ONE_NETWORK = "one_network"  # the interval covers images only
+    ONE_NETWORK = "one_network"  # the interval is for this network
     OF_IMAGES = "of_images"  # so many there were, not all with a defined similarity
 
 

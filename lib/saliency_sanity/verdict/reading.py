@@ -17,23 +17,33 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from saliency_sanity.verdict.bootstrap import Corrected, corrected, draws, mean, quantiles
+from saliency_sanity.verdict.interval import (
+    Corrected,
+    Estimate,
+    corrected,
+    excess,
+    mean,
+    others,
+    own_similarities,
+)
 from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, reasons, verdict_words
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, explained, reasons, verdict_words
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
-_LEAST_DEFINED = 0.95  # share of resamples that must have a kappa
+# With fewer pictures the t quantile is 3.2 or more, and nothing tells whether their tails are long.
+_LEAST_IMAGES = 5
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A similarity with its references; intervals hold `confidence` of the resamples.
+    """A similarity with its references; intervals hold what is true in `confidence` of all cases.
 
-    `similarity_low` and `similarity_high` enclose the mean similarity, `low` and `high` kappa, both
-    over the same resamples. `chance_low` and `chance_high` span the middle `confidence` of the
-    chance levels of single images, `prior_band_low` and `prior_band_high` of their prior
-    similarities: how far pictures differ, not how well the means are known. `excess` is kappa less
-    the kappa of the prior.
+    `similarity_low` and `similarity_high` enclose the mean similarity, `low` and `high` kappa, of
+    all images and networks like these; of one network, its own. `chance_low` and `chance_high` span
+    the middle `confidence` of the chance levels of single images, `prior_band_low` and
+    `prior_band_high` of their prior similarities: how far pictures differ, not how well the means
+    are known. `excess` is kappa less the kappa of the prior; with fewer than three networks its
+    interval covers images only.
     `images` counts those whose own similarity is defined. Without a prior its fields are NaN.
     `obstacle` says why the verdict is open, None where there is one.
     """
@@ -79,7 +89,7 @@ class Reading:
     @property
     def explained_by_prior(self) -> bool:
         """Whether input and architecture alone give as much, up to the margin."""
-        return self.excess_high < self.margin
+        return explained(self.row())
 
     def words(self, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
         """The verdict in words, and why if there is none; see ``wording.verdict_words``."""
@@ -97,8 +107,6 @@ def read(
     *,
     margin: float = 0.1,
     confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> Reading:
     """Read similarities [R,N,N] or [N,N] against chance, and against a prior [Q,N,N] if given.
 
@@ -106,40 +114,34 @@ def read(
     first P rows are the first group, and so on; in the last group what is missing to P is NaN.
     Chance is then a mean of fewer pairs. If a pair's similarity is a row's effect, a column's and
     a rest of variance v, its variance grows by v (1/(P - 1) - 1/(N - 1)) / N, twice that where
-    i, j is as j, i. The bootstrap draws the very pairs that there are, so this is in the interval.
+    i, j is as j, i. It is in the interval, which is made of the very pairs that there are.
 
-    Means are corrected, not single images. Intervals are percentile intervals of a bootstrap that
-    draws images and networks anew, each with replacement: image i counts w_i times on the
-    diagonal, and the pair i, j counts w_i w_j times off it, where a drawn copy of an image is no
-    other image. The prior's images are drawn together with those of the similarity. With few
-    networks the spread between them is underestimated, by the factor (R - 1) / R in variance.
-    Undefined entries (NaN) are left out and counted.
+    Means are corrected, not single images. Intervals are for pictures and networks drawn
+    independently of each other: kappa is taken to be, to first order, a sum of what each picture
+    and each network adds, and both are known from as many as there are; see ``interval``. Those of
+    the prior are of the same pictures, and of pairs of networks each of which shares one with the
+    next. Undefined entries (NaN) are left out and counted.
 
     The verdict is "below" or "above" if the interval lies on one side of the margin, else
-    "inconclusive"; also if images are too few for the interval's tails (5 are needed for 95 %), if
-    too many entries are undefined, or if chance leaves the similarity no room. `obstacle` says
-    which, and `notes` that with one network the interval covers images only.
-    Raises ValueError for other shapes, or a margin, confidence or number of resamples out of range.
+    "inconclusive"; also if fewer than five images have a defined similarity, if of several
+    networks but one has, or if chance leaves the similarity no room. `obstacle` says
+    which, and `notes` that with one network the interval is that network's.
+    Raises ValueError for other shapes, or a margin or confidence out of range.
     """
-    _check_settings(margin, confidence, resamples, seed)
+    _check_settings(margin, confidence)
     values = _square(similarity, "similarity")
     seeds, images = values.shape[:2]
-    generator = np.random.default_rng(seed)
-    image_weights = draws(generator, resamples, images)
-    drawn = corrected(values, image_weights, draws(generator, resamples, seeds))
-    point = corrected(values, np.ones((1, images)), np.ones((1, seeds)))
-    tails = (1 - confidence) / 2, (1 + confidence) / 2
-    low, high = quantiles(drawn.kappa, tails)
-    similarity_low, similarity_high = quantiles(drawn.similarity, tails)
-    diagonal = own_similarities(values)
-    chance_low, chance_high = quantiles(chance_of_images(values), tails)
+    found = corrected(values)
+    low, high = found.kappa.interval(confidence)
+    similarity_low, similarity_high = found.similarity.interval(confidence)
+    chance_low, chance_high = _middle(chance_of_images(values), confidence)
 
     before = dict.fromkeys(_PRIOR_FIELDS, math.nan) | {"prior_seeds": 0}
     if prior is not None:
-        before = _read_prior(prior, values, generator, image_weights, point, drawn, tails)
+        before = _read_prior(prior, values, found.kappa, confidence)
 
-    defined = int(np.isfinite(diagonal).any(axis=0).sum())
-    obstacle = _obstacle(defined, point.chance[0], drawn.kappa, confidence)
+    defined = found.similarity.seen
+    obstacle = _obstacle(found, low)
     verdict = "inconclusive"
     notes: list[Note] = []
     if obstacle is None:
@@ -148,16 +150,18 @@ def read(
         notes += [Note(NoteKind.ONE_NETWORK)] * (seeds == 1)
     elif obstacle is Obstacle.FEW_IMAGES and defined < images:
         notes.append(Note(NoteKind.OF_IMAGES, images))
-    undefined, undefined_diagonal = (int(np.isnan(part).sum()) for part in (values, diagonal))
+    undefined, undefined_diagonal = (
+        int(np.isnan(part).sum()) for part in (values, own_similarities(values))
+    )
     undefined -= seeds * (-images % values.shape[2]) * (images % values.shape[2])  # no such pairs
     return Reading(
-        similarity=float(point.similarity[0]),
+        similarity=found.similarity.value,
         similarity_low=similarity_low,
         similarity_high=similarity_high,
-        chance=float(point.chance[0]),
+        chance=found.chance,
         chance_low=chance_low,
         chance_high=chance_high,
-        kappa=float(point.kappa[0]),
+        kappa=found.kappa.value,
         low=low,
         high=high,
         images=defined,
@@ -213,56 +217,46 @@ _PRIOR_FIELDS = tuple(
 
 
 def _read_prior(
-    prior: ArrayLike,
-    values: np.ndarray,
-    generator: np.random.Generator,
-    image_weights: np.ndarray,
-    point: Corrected,
-    drawn: Corrected,
-    tails: tuple[float, float],
+    prior: ArrayLike, values: np.ndarray, kappa: Estimate, confidence: float
 ) -> dict[str, float]:
     prior = _square(prior, "prior")
     if prior.shape[1:] != values.shape[1:]:
         raise ValueError(
             f"prior has shape {prior.shape}, similarity {values.shape}; both need the same images"
         )
-    pairs, images = prior.shape[:2]
-    prior_drawn = corrected(prior, image_weights, draws(generator, len(image_weights), pairs))
-    prior_point = corrected(prior, np.ones((1, images)), np.ones((1, pairs)))
-    own, kappa = mean(own_similarities(prior), axis=0), prior_point.kappa[0]
+    found, images = corrected(prior), mean(own_similarities(prior), axis=0)
     values = (
-        *(prior_point.similarity[0], *quantiles(own, tails)),
-        *(prior_point.chance[0], kappa, *quantiles(prior_drawn.kappa, tails)),
-        *(point.kappa[0] - kappa, *quantiles(drawn.kappa - prior_drawn.kappa, tails)),
+        *(found.similarity.value, *_middle(images, confidence), found.chance),
+        *(found.kappa.value, *found.kappa.interval(confidence, chain=True)),
+        *(kappa.value - found.kappa.value, *excess(kappa, found.kappa, confidence)),
     )
-    return dict(zip(_PRIOR_FIELDS, [*map(float, values), pairs], strict=True))
+    return dict(zip(_PRIOR_FIELDS, [*values, len(prior)], strict=True))
 
 
-def _obstacle(defined: int, chance: float, kappa: np.ndarray, confidence: float) -> Obstacle | None:
+def _middle(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The two quantiles between which `confidence` of the defined values are; NaN for none."""
+    values = values[np.isfinite(values)]
+    tails = (1 - confidence) / 2, (1 + confidence) / 2
+    low, high = np.quantile(values, tails) if len(values) else (math.nan, math.nan)
+    return float(low), float(high)
+
+
+def _obstacle(found: Corrected, low: float) -> Obstacle | None:
     """Why no verdict is possible whatever the margin, or None."""
-    # A tail needs at least one of the distinct ways to draw images with replacement.
-    if defined < 2 or math.comb(2 * defined - 1, defined) * (1 - confidence) < 2:
+    if found.similarity.seen < _LEAST_IMAGES:
         return Obstacle.FEW_IMAGES
-    if not math.isfinite(chance):
+    if not math.isfinite(found.chance):
         return Obstacle.CHANCE_UNDEFINED
-    if 1 - chance < _LEAST_ROOM:
+    if 1 - found.chance < _LEAST_ROOM:
         return Obstacle.NO_ROOM
-    if np.isfinite(kappa).mean() < _LEAST_DEFINED:
+    if not math.isfinite(low):
         return Obstacle.UNDEFINED_SIMILARITIES
     return None
 
 
-def own_similarities(values: np.ndarray) -> np.ndarray:
-    """What values [R,N,P] say of each image beside itself, [R,N]."""
-    images, partners = values.shape[1:]
-    return values[:, np.arange(images), np.arange(images) % partners]
-
-
 def chance_of_images(values: np.ndarray) -> np.ndarray:
     """Chance level [N] of each image in values [R,N,P]: its map with those of all other images."""
-    images, partners = values.shape[1:]
-    own = np.arange(partners) == np.arange(images)[:, None] % partners
-    return mean(np.where(own, np.nan, values), axis=(0, 2))
+    return mean(others(values), axis=(0, 2))
 
 
 def by_image(similarity: ArrayLike) -> pd.DataFrame:
@@ -303,15 +297,8 @@ def _fits(array: np.ndarray) -> bool:
     return (1 < partners <= images or images == partners) and not np.isfinite(beyond).any()
 
 
-def _check_settings(margin: float, confidence: float, resamples: int, seed: int) -> None:
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; expected 0 or more")
+def _check_settings(margin: float, confidence: float) -> None:
     if not 0 < margin < 1:
         raise ValueError(f"margin is {margin}; expected a kappa between 0 and 1, such as 0.1")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; expected between 0 and 1, such as 0.95")
-    if resamples * (1 - confidence) < 2:
-        raise ValueError(
-            f"{resamples} resamples are too few for a confidence of {confidence}; "
-            f"use at least {math.ceil(2 / (1 - confidence))}"
-        )

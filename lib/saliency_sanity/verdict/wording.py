@@ -41,7 +41,7 @@ def why(row: Mapping) -> str:
 def reasons(row: Mapping) -> str:
     """Why a verdict is open, and what else is to be known of a row, as in ``why``."""
     once = Note(NoteKind.ONE_NETWORK) in notes_of(row["notes"])
-    note = "one seed: the interval covers images only" * once
+    note = "one seed: the interval is for this network" * once
     return "; ".join(filter(None, [why(row), note]))
 
 
@@ -55,9 +55,22 @@ def verdict_words(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) 
     return words[row["verdict"]] + "; input and architecture explain it" * _explained(row)
 
 
+def explained(row: Mapping) -> bool:
+    """Whether input and architecture alone give as much, up to the margin.
+
+    Never said where nothing tells how much of it is due to the networks that were drawn.
+    """
+    return bool(covers_networks(row) and row["excess_high"] < row["margin"])
+
+
+def covers_networks(row: Mapping) -> bool:
+    """Whether the interval of the excess over the prior covers networks, not pictures only."""
+    return row["seeds"] > 2 and row["prior_seeds"] > 1
+
+
 def _explained(row: Mapping) -> bool:
-    """Whether what is above the margin is so with input and architecture alone."""
-    return row["verdict"] == "above" and row["excess_high"] < row["margin"]
+    """Whether a row above the margin is so with input and architecture alone."""
+    return row["verdict"] == "above" and explained(row)
 
 
 def summary(

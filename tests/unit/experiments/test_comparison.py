@@ -30,7 +30,7 @@ METRICS = {"spearman_abs": metric("spearman_abs"), "ssim": metric("ssim")}
 
 def test_a_map_that_is_the_reference_has_kappa_one_and_noise_has_none(pictures):
     other = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    readings, table = compare({"same": pictures, "other": other}, pictures, METRICS, resamples=400)
+    readings, table = compare({"same": pictures, "other": other}, pictures, METRICS)
     rows = readings.set_index(["method", "metric"])
     for name in METRICS:
         assert rows.loc[("same", name), "kappa"] == pytest.approx(1)
@@ -41,7 +41,7 @@ def test_a_map_that_is_the_reference_has_kappa_one_and_noise_has_none(pictures):
 
 def test_measurements_average_to_the_reading(pictures):
     maps = pictures * torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    readings, table = compare({"m": maps}, pictures, METRICS, resamples=400)
+    readings, table = compare({"m": maps}, pictures, METRICS)
     for name in METRICS:
         reading = readings[readings["metric"] == name].iloc[0]
         rows = table[table["metric"] == name]
@@ -53,7 +53,7 @@ def test_draws_are_counted_as_seeds_and_measured_one_by_one(pictures):
     draws = [
         torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(3)
     ]
-    readings, table = compare({"m": draws}, pictures, METRICS, resamples=400)
+    readings, table = compare({"m": draws}, pictures, METRICS)
     assert set(readings["seeds"]) == {3}
     assert table.groupby("metric")["draw"].nunique().eq(3).all()
 
@@ -61,7 +61,7 @@ def test_draws_are_counted_as_seeds_and_measured_one_by_one(pictures):
 def test_an_undefined_map_is_counted_and_left_out(pictures):
     maps = pictures.clone()
     maps[2] = 0
-    readings, table = compare({"m": maps}, pictures, METRICS, resamples=400)
+    readings, table = compare({"m": maps}, pictures, METRICS)
     assert set(readings["undefined_diagonal"]) == {1}
     assert readings["kappa"].to_numpy() == pytest.approx(1)
     assert table[table["image"] == 2][["similarity", "chance"]].isna().to_numpy().all()
@@ -129,7 +129,7 @@ def test_where_no_method_applies_the_reasons_are_given(pictures):
 
 
 def test_the_summary_says_why_a_verdict_is_missing(pictures):
-    readings, _ = compare({"few": pictures[:3]}, pictures[:3], METRICS, resamples=400)
+    readings, _ = compare({"few": pictures[:3]}, pictures[:3], METRICS)
     assert "inconclusive: too few images" in summary(readings, "ssim", words=EDGE_WORDS).to_html()
 
 
@@ -142,7 +142,7 @@ def stages_of(levels, prior):
             square = 0.02 * rng.standard_normal((2, 8, 8))
             for image in range(8):
                 square[:, image, image] += level
-            readings[method, "hog", stage] = read(square, square * prior, resamples=200)
+            readings[method, "hog", stage] = read(square, square * prior)
     return stage_table(readings), cascades(readings)
 
 

@@ -47,10 +47,10 @@ def readings():
     for shift, metric in enumerate(METRICS):
         for method, (level, noise) in LEVELS.items():
             own = squares(rng, level - 0.2 * shift * (method == "Grad-CAM"))
-            found[method, metric] = read(own, margin=MARGIN, resamples=200)
+            found[method, metric] = read(own, margin=MARGIN)
             extra = {}
             for name, other in (("true", level + 0.1), ("permuted", level), ("noise", noise)):
-                beside = read(own, squares(rng, other, pairs=1), resamples=200)
+                beside = read(own, squares(rng, other, pairs=1))
                 extra[f"{name}_similarity"] = beside.prior_similarity
                 extra[f"{name}_excess_high"] = beside.excess_high
             more.append(extra)

@@ -120,7 +120,7 @@ def test_noise_gives_a_level_line_and_its_product_with_the_input_does_not(x, noi
         "noise": response_curve(noise, x, edges),
         "product": response_curve(noise * x, x, edges),
     }
-    table = curve_table(curves, middles(edges), resamples=400)
+    table = curve_table(curves, middles(edges))
     means = table.set_index(["method", "at"])["value"].unstack()
     assert means.loc["noise"].to_numpy() == pytest.approx(1, abs=0.05)
     assert means.loc["product"].iloc[0] < 0.4
@@ -248,7 +248,7 @@ def test_kept_coordinates_are_those_where_the_map_is_not_zero(x, channels):
 def test_a_sparse_map_follows_the_input_where_it_is_not_zero(x, noise):
     sparse = draw(IMAGES, 3, 24, 20, seed=8) > 1.3
     maps = {"product": sparse * noise * x, "noise": sparse * noise}
-    table = likeness_table(maps, x, resamples=400).set_index(["metric", "method"])
+    table = likeness_table(maps, x).set_index(["metric", "method"])
     assert table.loc[KEPT, "verdict"].tolist() == ["above", "below"]
     assert table.loc[(KEPT, "product"), "kappa"] > 0.5
     assert table.loc[(LIKENESS, "product"), "kappa"] < 0.2  # ties hide it
@@ -259,7 +259,7 @@ def test_a_sparse_map_follows_the_input_where_it_is_not_zero(x, noise):
 def test_likeness_finds_what_was_planted(x, noise):
     products = {"x": x, "x times noise": x * (1 + 0.1 * noise), "noise": noise}
     products["constant"] = torch.ones_like(x)
-    found = likeness_table(products, x, resamples=400)
+    found = likeness_table(products, x)
     for metric in (LIKENESS, KEPT):
         table = found[found["metric"] == metric].set_index("method")
         assert table.loc["x", "similarity"] == pytest.approx(1)
@@ -271,17 +271,17 @@ def test_likeness_finds_what_was_planted(x, noise):
 
 
 def test_a_row_is_the_reading(x, noise):
-    table = likeness_table({"one": noise * x}, x, margin=0.3, resamples=300, seed=4)
+    table = likeness_table({"one": noise * x}, x, margin=0.3)
     assert table["metric"].tolist() == [LIKENESS, KEPT]
     for row, kept in enumerate((False, True)):
         square = input_likeness(noise * x, x, kept=kept)
-        expected = read(square, margin=0.3, resamples=300, seed=4)
+        expected = read(square, margin=0.3)
         for name, value in expected.row().items():
             assert table.loc[row, name] == pytest.approx(value, nan_ok=True)
 
 
 def test_figures_take_the_table_and_their_legend_lies_inside(x, noise):
-    table = likeness_table({"x times noise": x * noise, "noise": noise}, x, resamples=400)
+    table = likeness_table({"x times noise": x * noise, "noise": noise}, x)
     ranking = kappa_ranking(table, [LIKENESS], margin=0.1, words=INPUT_WORDS)
     beside = similarity_beside_chance(table, [LIKENESS])
     words = {text.get_text() for text in ranking.legends[0].get_texts()}
@@ -318,7 +318,7 @@ def test_a_table_has_a_row_where_an_image_has_a_value():
 def test_an_interval_covers_the_mean_it_should():
     generator = np.random.default_rng(0)
     curves = {str(k): 5 + generator.standard_normal((40, 3)) for k in range(60)}
-    table = curve_table(curves, [0, 1, 2], resamples=500)
+    table = curve_table(curves, [0, 1, 2])
     assert 0.85 < ((table["low"] <= 5) & (table["high"] >= 5)).mean() < 1
 
 
@@ -332,5 +332,5 @@ def test_nothing_is_changed(x, noise, colours):
     before = [values.clone() for values in (x, noise, colours)]
     response_curve(noise, x, [0, 1, 2])
     value_curve(noise, colours, LEVELS)
-    likeness_table({"one": noise}, x, resamples=100)
+    likeness_table({"one": noise}, x)
     assert all(torch.equal(a, b) for a, b in zip(before, (x, noise, colours), strict=True))

@@ -160,7 +160,7 @@ def test_wide_interval_is_inconclusive_and_says_so():
 
 
 def test_interval_covers_the_true_kappa():
-    readings = [read(population(k), resamples=400, seed=k) for k in range(200)]
+    readings = [read(population(k), seed=k) for k in range(200)]
     coverage = np.mean([r.low <= 0.3 <= r.high for r in readings])
     assert 0.85 <= coverage < 1
     # The similarity itself is known likewise: 0.2 + 0.3 (1 - 0.2).
@@ -393,7 +393,7 @@ def test_what_groups_add_is_in_the_interval():
         rng = np.random.default_rng(1000 + run)
         square += np.where(np.eye(24, dtype=bool), 0, 0.4 * rng.normal(size=square.shape))
         for size in covered:
-            reading = read(in_groups(square, size), resamples=200)
+            reading = read(in_groups(square, size))
             covered[size] += reading.low <= truth <= reading.high
     assert covered[6] >= covered[24] - 0.03 * runs
     assert covered[6] >= 0.9 * runs

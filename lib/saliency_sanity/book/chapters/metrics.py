@@ -48,7 +48,6 @@ class Metrics(Page):
     seeds: int
     # Nothing on this page asks for another one.
     margin: float = field(init=False, default=0.1)
-    resamples: int = field(init=False, default=2000)
     device: str = field(init=False, default="cpu")
 
     def __post_init__(self):
@@ -103,7 +102,9 @@ class Metrics(Page):
     def examples(self) -> dict[str, Reading]:
         """The worked example, a method known to see no model, read with and without signs."""
         return {
-            name: read(product_matrix(self.x, metric(name), self.seeds, self.seed), **self.settings)
+            name: read(
+                product_matrix(self.x, metric(name), self.seeds, self.seed), margin=self.margin
+            )
             for name in ("spearman_abs", "spearman_signed")
         }
 

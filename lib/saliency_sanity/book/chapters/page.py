@@ -48,7 +48,6 @@ class Page:
     notebook: ClassVar[str]
 
     margin: float
-    resamples: int
     seed: int
     device: str
     results: str
@@ -78,11 +77,6 @@ class Page:
     def name(self) -> str:
         """What tables, claims and figures of this copy are called."""
         return "-".join(filter(None, (self.notebook, self.case)))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Margin, resamples and seed of ``verdict.read``, which say how similarities are read."""
-        return {"margin": self.margin, "resamples": self.resamples, "seed": self.seed}
 
     @cached_property
     def claims(self) -> ClaimTable:

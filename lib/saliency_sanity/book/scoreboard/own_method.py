@@ -183,7 +183,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def edge_likeness(self) -> pd.DataFrame:
         """Readings of maps against the edges."""
-        return compare(self._maps, self.edges, self.measures, **self.settings)[0]
+        return compare(self._maps, self.edges, self.measures, margin=self.margin)[0]
 
     def edge_ranking(self) -> Figure:
         """How edge-like each method is."""
@@ -220,7 +220,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def cascade(self) -> pd.DataFrame:
         """Readings of the cascade, a row a method, metric and stage."""
-        return stage_table(self.outcome.readings(**self.settings))
+        return stage_table(self.outcome.readings(margin=self.margin))
 
     def stages(self) -> Figure:
         """Maps of the first picture by method and stage."""
@@ -251,7 +251,7 @@ class OwnMethod(MethodsPage):
             return None
         # The last stage of this order is the whole network, which the cascade has had.
         single = replace(self.experiment, order="independent", stage_limit=self.blocks + 1, shown=0)
-        return stage_table(single().readings(**self.settings))
+        return stage_table(single().readings(margin=self.margin))
 
     def alone_kappas(self) -> Styler | None:
         """Kappa by single random block and method, by the first similarity; None without such."""
@@ -270,15 +270,13 @@ class OwnMethod(MethodsPage):
                 for key, found in self._maps.items()
             },
             (bins[1:] + bins[:-1]) / 2,
-            resamples=self.resamples,
-            seed=self.seed,
         )
         return response_chart(responses, across="|x|, in units of the network")
 
     @cached_property
     def likeness(self) -> pd.DataFrame:
         """Readings of maps against the size of the input."""
-        return likeness_table(self._maps, self.x, **self.settings)
+        return likeness_table(self._maps, self.x, margin=self.margin)
 
     def likeness_ranking(self) -> Figure:
         """How far each method follows the size of the input."""
@@ -295,7 +293,14 @@ class OwnMethod(MethodsPage):
     def _moved(self) -> pd.DataFrame | NotApplicable:
         methods = {key: self.chosen[key] for key in self._maps}
         try:
-            return units_table(methods, self.classifier, self.pixels, self.target, **self.settings)
+            return units_table(
+                methods,
+                self.classifier,
+                self.pixels,
+                self.target,
+                margin=self.margin,
+                seed=self.seed,
+            )
         except NotApplicable as error:
             return error
 

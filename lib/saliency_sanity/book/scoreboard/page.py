@@ -41,7 +41,6 @@ class Scoreboard(Page):
     profile: str
     # Nothing is computed on this page, so nothing is drawn at random.
     margin: float = field(init=False, default=0.1)
-    resamples: int = field(init=False, default=0)
     seed: int = field(init=False, default=0)
     device: str = field(init=False, default="cpu")
 

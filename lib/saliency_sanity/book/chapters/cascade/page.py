@@ -182,7 +182,7 @@ class Cascade(MethodsPage):
     @cached_property
     def found(self) -> dict[tuple[str, str, str], Reading]:
         """Readings by method, metric and stage."""
-        return self.outcome.readings(**self.settings)
+        return self.outcome.readings(margin=self.margin)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -295,7 +295,9 @@ class Cascade(MethodsPage):
             presets={preset: {k: metric(k, preset) for k in self.metrics} for preset in others},
         )
         parts = [
-            stage_table(variant().readings(titles=self.titles, **self.settings)).assign(choice=key)
+            stage_table(variant().readings(titles=self.titles, margin=self.margin)).assign(
+                choice=key
+            )
             for key, variant in tried.items()
         ]
         effects = pd.concat(parts)
@@ -327,7 +329,7 @@ class Cascade(MethodsPage):
             stage_limit=0,
         )
         name = "Integrated gradients without it"
-        averaged = bare().readings(titles={"averaged": name}, **self.settings)
+        averaged = bare().readings(titles={"averaged": name}, margin=self.margin)
         products = self.last[self.last["method"].isin(map(title, _MULTIPLIED))]
         return _by_metric(self._asked(pd.concat([products, stage_table(averaged)])))
 

@@ -231,7 +231,7 @@ class Competition(Page):
     @cached_property
     def readings(self) -> pd.DataFrame:
         """Every similarity by method, metric and stage, read against chance."""
-        return stage_table(self.outcome.readings(**self.settings))
+        return stage_table(self.outcome.readings(margin=self.margin))
 
     @property
     def last(self) -> pd.DataFrame:
@@ -252,9 +252,7 @@ class Competition(Page):
     @cached_property
     def survival(self) -> pd.DataFrame:
         """What competition leaves at each stage, as ``survival_table`` gives it."""
-        return survival_table(
-            self.outcome, self.competing, resamples=self.resamples, seed=self.seed
-        )
+        return survival_table(self.outcome, self.competing)
 
     @cached_property
     def quantities(self) -> pd.DataFrame:
@@ -316,7 +314,7 @@ class Competition(Page):
             self.measures | self.kept,
             store=self.store,
         )
-        readings = agreement().readings(**self.settings)
+        readings = agreement().readings(margin=self.margin)
         return readings if self.learned else undecided(readings)
 
     def label_table(self) -> Styler | None:
@@ -392,7 +390,6 @@ class Competition(Page):
             self.target,
             maps,
             self.shares,
-            resamples=self.resamples,
             seed=self.seed,
         )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.probes.deletion import removal_curve, removal_order
-from saliency_sanity.verdict.bootstrap import interval
+from saliency_sanity.verdict.interval import interval
 
 # Its key beside those of methods.
 RANDOM_ORDER = "random_order"
@@ -22,13 +22,13 @@ def removal_table(
     maps: Mapping[str, Tensor],
     shares: Sequence[float],
     *,
-    resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Mean probability of ``target``, a row a method, way and share of the pixels.
 
-    ``maps`` ``[N, C, H, W]`` by method; a random order, which any mask has by its size alone, comes
-    last. Pixels are ``deleted`` or ``inserted``; ``low`` to ``high`` is the interval over pictures.
+    ``maps`` ``[N, C, H, W]`` by method; a random order, which any mask has by its size alone and
+    which ``seed`` draws, comes last. Pixels are ``deleted`` or ``inserted``; ``low`` to ``high`` is
+    the interval over pictures.
     """
     orders = {method: removal_order(found, seed) for method, found in maps.items()}
     orders[RANDOM_ORDER] = removal_order(torch.zeros_like(x[:, :1]), seed)
@@ -37,7 +37,7 @@ def removal_table(
         for way in ("deleted", "inserted"):
             curve = removal_curve(classifier, x, target, order, shares, insertion=way == "inserted")
             for share, values in zip(shares, curve.T, strict=True):
-                value, low, high = interval(values[None], resamples=resamples, seed=seed)
+                value, low, high = interval(values[None])
                 rows.append((method, way, share, value, low, high))
     return pd.DataFrame(rows, columns=["method", "way", "share", "value", "low", "high"])
 

@@ -176,7 +176,7 @@ class EdgeDetectors(MethodsPage):
         plt.close(figure)
 
     def _compared(self, reference: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return compare(self._maps, reference, self.measures, **self.settings)
+        return compare(self._maps, reference, self.measures, margin=self.margin)
 
     @cached_property
     def _to_edges(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -245,7 +245,7 @@ class EdgeDetectors(MethodsPage):
             for marginal in _MARGINALS:
                 u, v = (self._noise(marginal, batch, side) for side in "uv")
                 maps = {f"{source} × {marginal}": batch * u}
-                parts.append(compare(maps, batch * v, self._small, **self.settings)[0])
+                parts.append(compare(maps, batch * v, self._small, margin=self.margin)[0])
         return pd.concat(parts, ignore_index=True)
 
     @property
@@ -286,7 +286,7 @@ class EdgeDetectors(MethodsPage):
 
     @cached_property
     def _one_layer_readings(self) -> pd.DataFrame:
-        return compare(self.one_layer.maps, self.edges.cpu(), self.measures, **self.settings)[0]
+        return compare(self.one_layer.maps, self.edges.cpu(), self.measures, margin=self.margin)[0]
 
     def one_layer_ranking(self) -> Figure:
         """How edge-like maps of one random convolution are."""
@@ -326,7 +326,7 @@ class EdgeDetectors(MethodsPage):
         ]
         maps = {f"{title(key)}, {name}": [draw[key] for draw in draws] for key in draws[0]}
         edges = Sobel()(first, inputs, self.target)
-        return compare(maps, edges, self.drawing, **self.settings)[0]
+        return compare(maps, edges, self.drawing, margin=self.margin)[0]
 
     def untrained_ranking(self) -> Figure | None:
         """How edge-like maps of whole untrained networks are; None without such."""

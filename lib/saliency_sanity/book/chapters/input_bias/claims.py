@@ -36,8 +36,6 @@ def dark_claims(
     densities: Mapping[tuple[str, str], np.ndarray],
     *,
     zeros: tuple[str, str] = ("black", "mid-grey"),
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> list[Claim]:
     """Add what [brocki2020input] says of dark regions, image by image.
 
@@ -46,7 +44,6 @@ def dark_claims(
     product, and the other zero; without densities all three are "not tested".
     """
     blind, other = zeros
-    settings = {"resamples": resamples, "seed": seed}
     sides = (
         (
             "dark objects are not highlighted",
@@ -76,7 +73,7 @@ def dark_claims(
         if densities:
             ours = densities[RECT, blind]
             theirs = densities[key] if key else np.ones_like(ours)
-            found = gap(theirs, ours, **settings)
+            found = gap(theirs, ours)
             measured = (
                 f"density {rounded(np.nanmean(ours))} with the product and {blind} as zero, "
                 f"{rounded(np.nanmean(theirs))} {words}; difference {found}; N = {found.images}"
@@ -275,12 +272,9 @@ def trick_claim(
     claims: ClaimTable,
     plain: np.ndarray,
     trick: np.ndarray,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> Claim:
     """Add that the padding trick clears the border: densities ``[N]`` in the outermost ring."""
-    found = gap(plain, trick, resamples=resamples, seed=seed)
+    found = gap(plain, trick)
     return claims.add(
         "padding trick",
         "Clearing the ring of each padded convolution takes attribution off the picture's border.",

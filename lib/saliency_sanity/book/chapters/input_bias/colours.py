@@ -88,7 +88,7 @@ class Colours:
     def sweep(self) -> pd.DataFrame:
         """Mean size of the map at pixels of each colour, by panel and zero."""
         tables = [
-            curve_table({line: curve}, _LEVELS, **self.page.bootstrap).assign(panel=panel)
+            curve_table({line: curve}, _LEVELS).assign(panel=panel)
             for (panel, line), curve in self._seen[0].items()
         ]
         return pd.concat(tables, ignore_index=True)

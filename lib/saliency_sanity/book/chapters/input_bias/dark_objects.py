@@ -174,12 +174,12 @@ class DarkObjects:
     @cached_property
     def shares(self) -> pd.DataFrame:
         """Attribution inside the objects, as ``region_table`` gives it."""
-        return region_table(self.explained, self.masks, **self.page.bootstrap)
+        return region_table(self.explained, self.masks)
 
     @cached_property
     def claims(self) -> list[Claim]:
         """What [brocki2020input] says of dark regions, added to the page's claims."""
-        return dark_claims(self.page.claims, self.densities, **self.page.bootstrap)
+        return dark_claims(self.page.claims, self.densities)
 
     def density_panel(self) -> Markdown | None:
         """What to remember of densities; None without dark objects."""
@@ -217,7 +217,7 @@ class DarkObjects:
                 (f"RectGrad, zero is {zero}", q): found * self.inputs[zero] for zero in self.fed
             }
             maps["RectGrad, without ⊙ input", q] = found
-        rows = region_table(maps, self.masks, **self.page.bootstrap)
+        rows = region_table(maps, self.masks)
         return percentile_chart(
             rows.assign(
                 q=rows["zero"],

@@ -52,7 +52,7 @@ def responses(page: InputBias, maps: Mapping[str, Tensor]) -> pd.DataFrame:
     """The mean size of maps ``[N, C, H, W]`` over the size of the input, by method."""
     edges = response_edges(page.x)
     curves = {key: response_curve(found, page.x, edges) for key, found in maps.items()}
-    return curve_table(curves, (edges[1:] + edges[:-1]) / 2, **page.bootstrap)
+    return curve_table(curves, (edges[1:] + edges[:-1]) / 2)
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Following:
     @cached_property
     def likeness(self) -> pd.DataFrame:
         """Rank correlation of map and input, by method, as ``likeness_table`` gives it."""
-        return likeness_table(self.explained.maps, self.page.x, **self.page.settings)
+        return likeness_table(self.explained.maps, self.page.x, margin=self.page.margin)
 
     @property
     def overall(self) -> pd.DataFrame:
@@ -91,7 +91,9 @@ class Following:
             if key in self.explained.maps
         }
         page = self.page
-        return units_table(lean, page.classifier, page.raw, page.target, **page.settings)
+        return units_table(
+            lean, page.classifier, page.raw, page.target, margin=page.margin, seed=page.seed
+        )
 
     @cached_property
     def claims(self) -> list[Claim]:
@@ -210,7 +212,7 @@ class FirstLayer:
         """That of the rules only z follows the input, added to the page's claims."""
         page, likeness = self.following.page, None
         if self.maps:
-            likeness = likeness_table(self.maps, page.x, **page.settings)
+            likeness = likeness_table(self.maps, page.x, margin=page.margin)
         refused = self.following.explained.refused.get(_LRP, "").partition(". ")[0]
         return rule_claim(page.claims, likeness, refused)
 

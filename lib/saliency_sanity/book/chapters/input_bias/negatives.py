@@ -63,7 +63,7 @@ class Negatives:
         first, second = (
             explain(paired, self.network, side[self.compared], labels).maps for side in self._inputs
         )
-        return moved_table(first, second, **self.page.settings)
+        return moved_table(first, second, margin=self.page.margin)
 
     @cached_property
     def claim(self) -> Claim:

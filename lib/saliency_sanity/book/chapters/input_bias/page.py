@@ -115,11 +115,6 @@ class InputBias(Page):
         self.raw, self.target = self.pixels[self.first], self.classes[self.first]
         self.x = scaling.to_network(self.raw)
 
-    @property
-    def bootstrap(self) -> dict[str, Any]:
-        """Resamples and seed of every interval."""
-        return {"resamples": self.resamples, "seed": self.seed}
-
     @cached_property
     def double(self) -> Classifier:
         """The network in double precision, where what is exact shows as exact."""

@@ -44,7 +44,7 @@ class Sanity:
             stage_limit=page.stage_limit,
             store=page.store,
         )
-        return stage_table(experiment().readings(**page.settings))
+        return stage_table(experiment().readings(margin=page.margin))
 
     @cached_property
     def claims(self) -> list[Claim]:

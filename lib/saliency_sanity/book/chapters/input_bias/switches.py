@@ -79,15 +79,13 @@ class Switches:
     @cached_property
     def trick(self) -> Claim:
         """That the padding trick clears the border, added to the page's claims."""
-        return trick_claim(
-            self.page.claims, self.border[_OFF], self.border[_TRICK], **self.page.bootstrap
-        )
+        return trick_claim(self.page.claims, self.border[_OFF], self.border[_TRICK])
 
     def table(self) -> Styler:
         """What each switch does to the border and to the map; adds both claims of the section."""
         _ = self.tau, self.trick
         unswitched = dict.fromkeys(self.maps, self.maps[_OFF])
-        alike = moved_table(self.maps, unswitched, **self.page.settings).set_index("method")
+        alike = moved_table(self.maps, unswitched, margin=self.page.margin).set_index("method")
         return plain_table(
             pd.DataFrame(
                 {

@@ -173,7 +173,7 @@ class Labels(MethodsPage):
         return self.agreed.refused
 
     def _read(self, agreed: Agreed) -> pd.DataFrame:
-        found = agreed.readings(**self.settings)
+        found = agreed.readings(margin=self.margin)
         return found if self.learned else undecided(found)
 
     @cached_property

@@ -10,7 +10,6 @@ GIVEN = {
     "images": "fashion_mnist",
     "pool": 20,
     "image_count": 6,
-    "resamples": 50,
 }
 
 

@@ -41,7 +41,7 @@ def measured(levels, pairs=3, images=10):
         matrices[method, metric, TRUE] = squares(true, pairs - 1)
         matrices[method, metric, BOTH] = squares(permuted, pairs - 1)
     agreed = Agreed(matrices, np.zeros((2 * pairs, images)), {}, {})
-    return agreed.readings(margin=MARGIN, resamples=400)
+    return agreed.readings(margin=MARGIN)
 
 
 def claimed(readings, *, memorized=True, published=None):

@@ -144,7 +144,7 @@ def test_readings_as_they_are_made_are_understood():
     }
     texts = {}
     for name, square in squares.items():
-        made = read(square, margin=MARGIN, resamples=200)
+        made = read(square, margin=MARGIN)
         assert made.verdict == "inconclusive"
         texts[name] = said(reading(kappa=made.kappa) | made.row())
     assert "remains is open" in texts.pop("open")

@@ -1,0 +1,1 @@
+"""What statistics of the library do where the truth is known."""
