@@ -21,7 +21,7 @@ SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
 ALONE := $(if $(shell flock --version 2>/dev/null),flock --nonblock --conflict-exit-code 75 build/.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book quick paper smoke grid test lint format bench lab serve clean distclean
+.PHONY: help install book quick paper smoke grid test lint format bench coverage lab serve clean distclean
 
 help: ## this list
 	@echo "make TARGET [PROFILE=quick|paper|smoke] [JOBS=$(JOBS)] [GRID=$(GRID)] [PYTHON=$(PYTHON)]"
@@ -80,6 +80,9 @@ format: $(READY) ## fix style and formatting, strip notebook outputs
 bench: $(READY) ## time methods, metrics and the cascade side by side
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[bench]"
 	$(BIN)/python -m benchmarks
+
+coverage: $(READY) ## simulate how often intervals hold what is true; ten minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.coverage
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[lab]"

@@ -115,9 +115,9 @@ def measured(cell: Cell, runs: int, rng: np.random.Generator) -> dict[str, float
     for _ in range(runs):
         values, prior, truth, before = drawn(cell, rng)
         found = read(values, prior)
-        below += found.high < truth
-        above += found.low > truth
-        excess += found.excess_low <= truth - before <= found.excess_high
+        below += bool(found.high < truth)
+        above += bool(found.low > truth)
+        excess += bool(found.excess_low <= truth - before <= found.excess_high)
         widths.append(found.high - found.low)
     return {
         "covered": round(1 - (below + above) / runs, 4),
@@ -128,7 +128,7 @@ def measured(cell: Cell, runs: int, rng: np.random.Generator) -> dict[str, float
     }
 
 
-def simulated(runs: int, seed: int, cells: Sequence[Cell] = CELLS) -> list[dict]:
+def simulated(runs: int, seed: int, cells: Sequence[Cell]) -> list[dict]:
     """A row for each cell; each has draws of its own, whatever the others are."""
     rows = []
     for cell in tqdm(cells, desc="coverage", unit="cell", mininterval=1):
@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.runs < 1 or options.seed < 0:
         raise InputError("runs must be 1 or more, and seed 0 or more")
-    rows = simulated(options.runs, options.seed)
+    rows = simulated(options.runs, options.seed, CELLS)
     written = write(rows, options.runs, options.seed, options.output)
     worst = min(rows, key=lambda row: row["covered"])
     print(f"written: {written}; least covered: {worst}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-_SYMMETRIC = 1e-6  # of skewness: below it, Hall's correction is 0 / 0
+_SYMMETRIC = 1e-6  # of skewness: below it, what undoes Johnson's correction is 0 / 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Estimate:
     def interval(self, confidence: float, *, chain: bool = False) -> tuple[float, float]:
         """The mean's interval, NaN of one picture; ``chain`` as in ``among_networks``."""
         parts = self.among_networks(chain=chain)
-        return around(self.value, self.pictures, self.seen, parts, confidence)
+        return around(self.value, self.pictures, self.seen, parts, confidence, chain=chain)
 
 
 class Part(NamedTuple):
@@ -80,13 +80,20 @@ class Part(NamedTuple):
 
 
 def around(
-    value: float, pictures: np.ndarray, seen: int, networks: Sequence[Part], confidence: float
+    value: float,
+    pictures: np.ndarray,
+    seen: int,
+    networks: Sequence[Part],
+    confidence: float,
+    *,
+    chain: bool = False,
 ) -> tuple[float, float]:
     """An interval from what ``seen`` pictures add, [N], and parts that are due to networks.
 
     For pictures a t interval, whose side of the longer tail is widened for skewness
-    [hall1992removal]. Networks widen both sides: squares are added, less what they are too wide.
-    NaN of one picture.
+    [johnson1978modified]. Networks widen both sides: squares are added [zou2008construction], less
+    what they are too wide; all of them where networks are a ``chain``, which says less than its
+    degrees. NaN of one picture.
     """
     if seen < 2:
         return math.nan, math.nan
@@ -97,14 +104,14 @@ def around(
     skewness *= math.sqrt(seen * (seen - 1)) / max(seen - 2, 1)
     below, above = _quantiles(skewness / math.sqrt(seen), _t(seen - 1, confidence))
     added = sum(part.square(confidence) for part in networks)
-    kept = 1 - _excess_width([own, *networks], confidence) if added else 1.0
+    kept = 1 - _too_wide([own, *networks], confidence) if added and not chain else 1.0
     return (
         value - math.sqrt((below**2 * own.variance + added) * kept),
         value + math.sqrt((above**2 * own.variance + added) * kept),
     )
 
 
-def _excess_width(parts: Sequence[Part], confidence: float) -> float:
+def _too_wide(parts: Sequence[Part], confidence: float) -> float:
     """What a sum of squares is too wide by, as a share of it; the first part is the pictures'.
 
     A sum is known from more degrees of freedom than its least known part: by Welch's approximation
@@ -126,7 +133,10 @@ def _quantiles(skewness: float, t: float) -> tuple[float, float]:
 
 
 def _straight(y: float, skewness: float) -> float:
-    """The inverse of Hall's cubic transformation, which takes skewness from a studentized mean."""
+    """What a studentized mean was before Johnson's correction y + a y² / 3 + a / 6 for skewness a.
+
+    With a² y³ / 27 added, the correction only ever grows and can be undone. [johnson1978modified]
+    """
     return 3 / skewness * (math.cbrt(1 + skewness * (y - skewness / 6)) - 1)
 
 
@@ -142,7 +152,7 @@ def excess(own: Estimate, prior: Estimate, confidence: float) -> tuple[float, fl
     covered = own.ran > 2 and prior.ran > 1
     parts = own.among_networks() + prior.among_networks(chain=True) if covered else []
     pictures, seen = own.pictures - prior.pictures, min(own.seen, prior.seen)
-    return around(own.value - prior.value, pictures, seen, parts, confidence)
+    return around(own.value - prior.value, pictures, seen, parts, confidence, chain=True)
 
 
 @dataclass(frozen=True)

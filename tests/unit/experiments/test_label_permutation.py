@@ -24,7 +24,6 @@ from saliency_sanity.similarity.metrics import metric
 from torch import nn
 
 METRICS = {"spearman_abs": metric("spearman_abs"), "ssim": metric("ssim")}
-SETTINGS = {"resamples": 200}
 IMAGES = 6
 
 
@@ -111,7 +110,7 @@ def test_known_controls_get_their_verdicts():
 
 def test_identical_networks_agree_completely():
     same = [network(0), network(1)]
-    rows = made(true=same, permuted=[network(0), network(1)])().readings(**SETTINGS)
+    rows = made(true=same, permuted=[network(0), network(1)])().readings()
     assert rows["kappa"].tolist() == pytest.approx([1] * len(rows))
     gradient = rows[rows["method"] == "gradient"]
     # Two trainings then agree less than true and permuted labels.
@@ -119,7 +118,7 @@ def test_identical_networks_agree_completely():
 
 
 def test_excess_is_the_difference_of_kappas_and_intervals_hold_it():
-    rows = made()().readings(**SETTINGS)
+    rows = made()().readings()
     for reference in ("true", "permuted", "noise"):
         difference = rows["kappa"] - rows[f"{reference}_kappa"]
         assert np.allclose(rows[f"{reference}_excess"], difference, rtol=1e-12, atol=1e-12)
@@ -129,7 +128,7 @@ def test_excess_is_the_difference_of_kappas_and_intervals_hold_it():
 def test_what_is_not_there_is_left_empty():
     alone = made(true=[network(0)], permuted=[network(2)], methods={"gradient": Gradient()})
     agreed = alone()
-    row = agreed.readings(**SETTINGS).iloc[0]
+    row = agreed.readings().iloc[0]
     for reference in ("true", "permuted", "noise"):
         assert np.isnan(row[f"{reference}_kappa"])
         assert np.isnan(row[f"{reference}_excess"])
@@ -165,7 +164,7 @@ def test_explained_classes():
 
 def test_an_interrupted_run_goes_on(tmp_path, counted):
     agreement = made(methods={"gradient": Gradient(), "own": Counted()}, store=Store(tmp_path))
-    whole = replace(agreement, store=None)().readings(**SETTINGS)
+    whole = replace(agreement, store=None)().readings()
     counted.clear()
     Counted.fuse = 3
     with pytest.raises(KeyboardInterrupt):
@@ -173,11 +172,11 @@ def test_an_interrupted_run_goes_on(tmp_path, counted):
     assert len(counted) == 3
     Counted.fuse = 0
     counted.clear()
-    first = agreement().readings(**SETTINGS)
+    first = agreement().readings()
     assert len(counted) == 2, "two of four networks were explained before"
     pd.testing.assert_frame_equal(first, whole)
     counted.clear()
-    pd.testing.assert_frame_equal(agreement().readings(**SETTINGS), whole)
+    pd.testing.assert_frame_equal(agreement().readings(), whole)
     assert not counted
 
 

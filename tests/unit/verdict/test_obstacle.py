@@ -18,7 +18,7 @@ KEY = re.compile(r"^[A-Za-z_][A-Za-z0-9_.:/-]*$")
 
 
 def alone(lost):
-    """One defined similarity of eight images in five networks, so that many resamples lack it."""
+    """Similarities of eight images, which after the first of five networks are undefined."""
     values = 0.1 * np.random.default_rng(0).standard_normal((5, 8, 8))
     values[:, *np.diag_indices(8)] = 0.5
     values[lost:, *np.diag_indices(8)] = np.nan
@@ -55,9 +55,9 @@ EXPECTED = {
     "open_once": (
         "margin_inside",
         (ONE,),
-        "the interval holds the margin 0.1; one seed: the interval covers images only",
+        "the interval holds the margin 0.1; one seed: the interval is for this network",
     ),
-    "once": (None, (ONE,), "one seed: the interval covers images only"),
+    "once": (None, (ONE,), "one seed: the interval is for this network"),
     "decided": (None, (), ""),
 }
 

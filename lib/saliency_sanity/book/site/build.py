@@ -15,6 +15,7 @@ from pathlib import Path
 from saliency_sanity.book.runs.cases import Case, read_cases
 from saliency_sanity.book.runs.stamp import METADATA_KEY
 from saliency_sanity.book.runs.yaml_file import read_yaml, write_yaml
+from saliency_sanity.book.site.coverage import write_coverage
 from saliency_sanity.book.site.pages import write_pages
 from saliency_sanity.book.site.weight import heavy_pages
 
@@ -214,6 +215,7 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
     script.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(mathjax(), script)
     write_pages(book)
+    write_coverage(book)
 
     config = read_yaml(root / "_config.yml")
     config["parse"]["myst_substitutions"]["profile"] = profile
