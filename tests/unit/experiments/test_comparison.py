@@ -139,7 +139,7 @@ def stages_of(levels, prior):
     readings = {}
     for method, own in levels.items():
         for stage, level in own.items():
-            square = 0.02 * rng.standard_normal((2, 8, 8))
+            square = 0.02 * rng.standard_normal((5, 8, 8))
             for image in range(8):
                 square[:, image, image] += level
             readings[method, "hog", stage] = read(square, square * prior)

@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -299,7 +298,7 @@ def test_a_table_has_a_row_where_an_image_has_a_value():
     curve[:, 0] = 2
     curve[:, 1] = np.arange(6)
     curve[:4, 2] = 1
-    found = curve_table({"one": curve, "none": curve * np.nan}, [0.1, 0.2, 0.3, 0.4], seed=3)
+    found = curve_table({"one": curve, "none": curve * np.nan}, [0.1, 0.2, 0.3, 0.4])
     assert found["method"].tolist() == ["one"] * 3
     assert found["at"].tolist() == [0.1, 0.2, 0.3]
     assert found["value"].tolist() == pytest.approx([2, 2.5, 1])
@@ -309,8 +308,6 @@ def test_a_table_has_a_row_where_an_image_has_a_value():
     assert 0.5 < low < 1.8
     assert 3.2 < high < 4.5
     assert found.loc[2, ["low", "high"]].isna().all()  # of 4 images no interval
-    again = curve_table({"one": curve}, [0.1, 0.2, 0.3, 0.4], seed=3)
-    pd.testing.assert_frame_equal(found, again)
     empty = curve_table({"none": curve * np.nan}, [0.1, 0.2, 0.3, 0.4])
     assert list(empty.columns) == list(found.columns)
 

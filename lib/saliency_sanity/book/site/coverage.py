@@ -29,8 +29,8 @@ def read_coverage(book: Path) -> tuple[dict, pd.DataFrame]:
 
 def coverage_figure(cells: pd.DataFrame) -> Figure:
     """The share of intervals that hold kappa: a panel a number of networks, a point a cell."""
-    networks = sorted(cells["networks"].unique())
-    counts = sorted(cells["pictures"].unique())
+    networks = sorted(set(cells["networks"].tolist()))
+    counts = sorted(set(cells["pictures"].tolist()))
     figure, grid = plt.subplots(
         *(1, len(networks)), figsize=(2.2 * len(networks), 2.9), sharey=True, layout="constrained"
     )
