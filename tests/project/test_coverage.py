@@ -101,4 +101,5 @@ def test_the_figure_has_a_point_for_each_cell_and_the_table_each_width(kept):
     for row in rows:
         pictures, *widths = (float(cell) for cell in row.strip("|").split("|"))
         mine = cells[(cells["kind"] == "normal") & (cells["pictures"] == pictures)]
+        mine = mine[mine["spread"] != 0.025]
         assert widths == pytest.approx(mine["width"].tolist(), abs=0.005)

@@ -32,7 +32,7 @@ def coverage_figure(cells: pd.DataFrame) -> Figure:
     networks = sorted(set(cells["networks"].tolist()))
     counts = sorted(set(cells["pictures"].tolist()))
     figure, grid = plt.subplots(
-        *(1, len(networks)), figsize=(2.2 * len(networks), 2.9), sharey=True, layout="constrained"
+        *(1, len(networks)), figsize=(2.2 * len(networks), 3.2), sharey=True, layout="constrained"
     )
     for axes, count in zip(grid, networks, strict=True):
         axes.axhline(SAID, color="#555555", lw=1)
@@ -43,10 +43,9 @@ def coverage_figure(cells: pd.DataFrame) -> Figure:
             rows = cells[(cells["networks"] == count) & (cells["kind"] == kind)]
             at = rows["pictures"].map(counts.index) + shift
             axes.plot(at, rows["covered"], marker, color=colour, ms=4, alpha=0.8, label=words)
-        axes.set_title(f"{count} network{'s' * (count > 1)}")
+        axes.set(title=f"{count} network{'s' * (count > 1)}", xlabel="pictures")
         axes.set(xticks=range(len(counts)), xticklabels=counts, ylim=(0.895, 1.0))
         axes.grid(visible=False, axis="x")
-    figure.supxlabel("pictures", fontsize="medium")
     grid[0].set_ylabel("share that holds kappa")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
@@ -55,7 +54,8 @@ def coverage_figure(cells: pd.DataFrame) -> Figure:
 
 def width_table(about: dict, cells: pd.DataFrame) -> str:
     """Median widths for symmetric pictures, a MyST table: pictures by networks and their spread."""
-    rows = cells[cells["kind"] == "normal"]
+    ends = cells["spread"].isin([cells["spread"].min(), cells["spread"].max()])
+    rows = cells[(cells["kind"] == "normal") & ends]
     wide = rows.pivot_table(index="pictures", columns=["networks", "spread"], values="width")
     heads = [f"{count}, {spread:g}" for count, spread in wide.columns]
     lines = [f"| pictures | {' | '.join(heads)} |", f"| --: |{' --: |' * len(heads)}"]
@@ -64,8 +64,9 @@ def width_table(about: dict, cells: pd.DataFrame) -> str:
         for pictures, row in zip(wide.index, wide.to_numpy(), strict=True)
     ]
     caption = (
-        f"Median width of the interval of kappa, a column a number of networks and their standard "
-        f"deviation. {about['runs']} runs of each cell, seed {about['seed']}, {about['date']}."
+        "Median width of the interval of kappa for symmetric pictures, a column a number of "
+        "networks and their standard deviation. "
+        f"{about['runs']} runs of each cell, seed {about['seed']}, {about['date']}."
     )
     return f"```{{table}} {caption}\n:name: coverage-widths\n\n" + "\n".join(lines) + "\n```\n"
 
