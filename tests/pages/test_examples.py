@@ -63,7 +63,7 @@ def test_one_is_driven_by_the_picture_and_the_other_responds(garments):
     model, x = garments
     methods = {name: resolve(path) for name, path in PATHS.items()}
     metrics = {name: metric(name) for name in ("spearman_abs", "ssim")}
-    outcome = Experiment(model, x, model.predict(x), methods, metrics, seeds=2, stage_limit=2)()
+    outcome = Experiment(model, x, model.predict(x), methods, metrics, seeds=5, stage_limit=2)()
     for (method, _, stage), reading in outcome.readings().items():
         if stage != outcome.stages[-1]:
             continue

@@ -185,8 +185,8 @@ class Agreed:
         reference, named ``true`` (two networks with true labels: the ceiling), ``permuted`` (two
         with permuted ones) and ``noise`` (the control ``input_x_noise`` across the same pairs),
         ``REF_similarity``, ``REF_kappa`` and so on, and ``REF_excess``: kappa less the
-        reference's, of the same images. NaN for a reference that there is not, and for the interval
-        of an excess over fewer than three networks of a kind, which could not cover networks.
+        reference's, of the same images. NaN for a reference that there is not, and for limits of
+        the excess over others where there are fewer than three networks of a kind.
         """
         rows = []
         for method, metric in dict.fromkeys(key[:2] for key in self.matrices):
@@ -199,8 +199,11 @@ class Agreed:
                 "noise": self.matrices.get((CONTROL, metric, ACROSS), ()),
             }
             for reference, prior in references.items():
-                beside = (read(across, prior, margin=margin) if len(prior) else own).row()
-                if not covers_networks(beside):
+                # The control is read across the networks themselves, not across others.
+                same = reference == "noise"
+                found = read(across, prior, margin=margin, paired=same) if len(prior) else own
+                beside = found.row()
+                if not same and not covers_networks(beside):
                     beside |= {"excess_low": np.nan, "excess_high": np.nan}
                 row |= {f"{reference}_{short}": beside[it] for short, it in _REFERENCE.items()}
             rows.append(row)

@@ -20,15 +20,15 @@ _SYMMETRIC = 1e-6  # of skewness: below it, what undoes Johnson's correction is 
 class Estimate:
     """A mean, and what it owes to each picture, [N], and to each network, [R].
 
-    Both sum to 0: a picture counted once more moves the mean by what it adds, to first order.
-    ``seen`` and ``ran`` count the pictures and the networks with a defined similarity. ``rest`` is
-    the mean's variance from what belongs to a picture and a network together.
+    Both sum to 0: a picture counted once more moves the mean by what it adds, to first order. What
+    belongs to a picture and a network together is ``left``, [R,N]. ``seen`` and ``ran`` count the
+    pictures and the networks with a defined similarity.
     """
 
     value: float
     pictures: np.ndarray
     networks: np.ndarray
-    rest: float
+    left: np.ndarray
     seen: int
     ran: int
 
@@ -38,11 +38,26 @@ class Estimate:
         ran, seen = known.any(axis=1), known.any(axis=0)
         r, n = int(ran.sum()), int(seen.sum())
         pictures, networks = adds.sum(axis=0), adds.sum(axis=1)
-        rest = 0.0
-        if min(r, n) > 1:
-            left = adds - pictures / r - networks[:, None] / n
-            rest = float((left[np.ix_(ran, seen)] ** 2).sum()) * n / (n - 1) * r / (r - 1)
-        return cls(float(value), pictures, networks, rest, n, r)
+        left = adds - pictures / max(r, 1) - networks[:, None] / max(n, 1)
+        left = np.where(ran[:, None] & seen, left, 0.0)
+        return cls(float(value), pictures, networks, left, n, r)
+
+    def less(self, other: "Estimate") -> "Estimate":
+        """The difference to another estimate from the same pictures and networks."""
+        return Estimate(
+            self.value - other.value,
+            self.pictures - other.pictures,
+            self.networks - other.networks,
+            self.left - other.left,
+            min(self.seen, other.seen),
+            min(self.ran, other.ran),
+        )
+
+    @property
+    def rest(self) -> float:
+        """The mean's variance from what belongs to a picture and a network together."""
+        square = float((self.left**2).sum())
+        return square * self.seen / max(self.seen - 1, 1) * self.ran / max(self.ran - 1, 1)
 
     def among_networks(self, *, chain: bool = False) -> list["Part"]:
         """The mean's variance from networks, none of one; NaN where but one of them is defined.
@@ -149,7 +164,7 @@ def excess(own: Estimate, prior: Estimate, confidence: float) -> tuple[float, fl
 
     It covers pictures only with fewer than three networks or two pairs.
     """
-    covered = own.ran > 2 and prior.ran > 1
+    covered = len(own.networks) > 2 and len(prior.networks) > 1
     parts = own.among_networks() + prior.among_networks(chain=True) if covered else []
     pictures, seen = own.pictures - prior.pictures, min(own.seen, prior.seen)
     return around(own.value - prior.value, pictures, seen, parts, confidence, chain=True)

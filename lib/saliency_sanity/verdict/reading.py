@@ -107,6 +107,7 @@ def read(
     *,
     margin: float = 0.1,
     confidence: float = 0.95,
+    paired: bool = False,
 ) -> Reading:
     """Read similarities [R,N,N] or [N,N] against chance, and against a prior [Q,N,N] if given.
 
@@ -120,13 +121,14 @@ def read(
     independently of each other: kappa is taken to be, to first order, a sum of what each picture
     and each network adds, and both are known from as many as there are; see ``interval``. Those of
     the prior are of the same pictures, and of pairs of networks each of which shares one with the
-    next. Undefined entries (NaN) are left out and counted.
+    next; `paired` if they are the very networks of the similarity. Undefined entries (NaN) are left
+    out and counted.
 
     The verdict is "below" or "above" if the interval lies on one side of the margin, else
     "inconclusive"; also if fewer than five images have a defined similarity, if of several
     networks but one has, or if chance leaves the similarity no room. `obstacle` says
     which, and `notes` that with one network the interval is that network's.
-    Raises ValueError for other shapes, or a margin or confidence out of range.
+    Raises ValueError for other shapes or numbers, or a margin or confidence out of range.
     """
     _check_settings(margin, confidence)
     values = _square(similarity, "similarity")
@@ -138,7 +140,7 @@ def read(
 
     before = dict.fromkeys(_PRIOR_FIELDS, math.nan) | {"prior_seeds": 0}
     if prior is not None:
-        before = _read_prior(prior, values, found.kappa, confidence)
+        before = _read_prior(prior, values, found.kappa, confidence, paired)
 
     defined = found.similarity.seen
     obstacle = _obstacle(found, low)
@@ -217,18 +219,24 @@ _PRIOR_FIELDS = tuple(
 
 
 def _read_prior(
-    prior: ArrayLike, values: np.ndarray, kappa: Estimate, confidence: float
+    prior: ArrayLike, values: np.ndarray, kappa: Estimate, confidence: float, paired: bool
 ) -> dict[str, float]:
     prior = _square(prior, "prior")
     if prior.shape[1:] != values.shape[1:]:
         raise ValueError(
             f"prior has shape {prior.shape}, similarity {values.shape}; both need the same images"
         )
+    if paired and len(prior) != len(values):
+        raise ValueError(f"{len(prior)} networks in the prior cannot be the {len(values)} read")
     found, images = corrected(prior), mean(own_similarities(prior), axis=0)
+    if paired:
+        limits = kappa.less(found.kappa).interval(confidence)
+    else:
+        limits = excess(kappa, found.kappa, confidence)
     values = (
         *(found.similarity.value, *_middle(images, confidence), found.chance),
-        *(found.kappa.value, *found.kappa.interval(confidence, chain=True)),
-        *(kappa.value - found.kappa.value, *excess(kappa, found.kappa, confidence)),
+        *(found.kappa.value, *found.kappa.interval(confidence, chain=not paired)),
+        *(kappa.value - found.kappa.value, *limits),
     )
     return dict(zip(_PRIOR_FIELDS, [*values, len(prior)], strict=True))
 

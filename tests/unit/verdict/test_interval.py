@@ -159,6 +159,17 @@ def test_of_few_networks_an_excess_covers_pictures_only():
     np.testing.assert_allclose(ends, middle + np.array(lone.interval(0.95)))
 
 
+def test_where_networks_are_the_same_the_excess_is_read_as_one_mean():
+    values, prior = table(9, networks=3, pictures=8), table(10, networks=3, pictures=8)
+    # What all pictures of a network have in common is in both, and so it is gone.
+    shared = 5 * np.arange(3.0)
+    own, other = (
+        averaged(np.diagonal(some, axis1=1, axis2=2) + shared[:, None]) for some in (values, prior)
+    )
+    difference = np.diagonal(values - prior, axis1=1, axis2=2)
+    np.testing.assert_allclose(own.less(other).interval(0.95), interval(difference)[1:])
+
+
 def test_the_variance_of_a_chain_is_that_of_its_pairs():
     """Independent networks, each beside the next: neighbouring pairs correlate by 1/2."""
     networks = np.random.default_rng(0).normal(size=(20_000, 6))

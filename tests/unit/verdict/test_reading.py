@@ -192,6 +192,17 @@ def test_nothing_is_drawn_and_the_prior_does_not_disturb_a_reading():
     assert np.random.random() == expected  # noqa: NPY002
 
 
+def test_a_prior_of_the_same_networks_is_the_closer_known():
+    values = population(0, seeds=5, kappa=0.9, between_seeds=0.1)
+    prior = values - 0.3 * np.eye(20)
+    apart, same = read(values, prior), read(values, prior, paired=True)
+    assert same.excess == apart.excess
+    assert same.excess_high - same.excess_low < 0.3 * (apart.excess_high - apart.excess_low)
+    assert same.prior_high - same.prior_low < apart.prior_high - apart.prior_low
+    with pytest.raises(ValueError, match="4 networks in the prior cannot be the 5 read"):
+        read(values, prior[:4], paired=True)
+
+
 @pytest.mark.parametrize(("seeds", "pairs", "said"), [(3, 2, True), (2, 2, False), (3, 1, False)])
 def test_of_few_networks_it_is_not_said_that_the_prior_explains(seeds, pairs, said):
     own, prior = population(0, seeds=2, kappa=0.9)
