@@ -50,6 +50,7 @@ SCALE = {
     "metrics": ["spearman_abs"],
     "top": 0,
     "pairs": 1,
+    "seeds": 5,
 }
 
 
