@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import wrapped
+from saliency_sanity.networks.folding import folding, trusting
 from saliency_sanity.networks.forward import (
     held,
     laid_out,
@@ -180,7 +181,7 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
     check(model, x, target)
     token = _scope.set(_Scope(model, None))
     try:
-        with _uncompiled(model), held(model):
+        with _uncompiled(model), held(model), trusting():
             yield
     finally:
         _scope.reset(token)
@@ -274,7 +275,7 @@ def differentiable(model: nn.Module, part: Tensor) -> tuple[Tensor, Tensor, bool
     if shorter is not None and shorter.covers(model, part):
         return shorter.forward(part)
     leaf = leaf_of(model, part)
-    return leaf, logits_of(model, leaf), False
+    return leaf, folding(model, leaf, lambda: logits_of(model, leaf)), False
 
 
 def require_gradient(model: nn.Module, x: Tensor) -> None:

@@ -76,6 +76,11 @@ class Threshold:
         """Whether what passes hangs on an image's other units."""
         return self.q is not None
 
+    @property
+    def convolutions(self) -> bool:
+        """Whether something is done at convolutions."""
+        return self.padding_trick
+
     def overlooked(self, node: Node) -> bool:
         """Whether a node is one of the calls that the two switches are about."""
         name = node.name()

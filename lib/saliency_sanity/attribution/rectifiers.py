@@ -23,6 +23,7 @@ from saliency_sanity.attribution.base import chunk_size, leaf_of, recording
 from saliency_sanity.attribution.graph import mark, marked, nodes, strangers, tensors
 from saliency_sanity.attribution.spellings import READERS, follow
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.folding import allowed
 from saliency_sanity.networks.forward import logits_of, name_of, out_of_memory
 
 
@@ -33,7 +34,8 @@ class Rule(Protocol):
     6 for a ReLU6. A rule may have ``elsewhere(func, args, kwargs)`` as well, which gives what
     another call of the pass is to give, or None where it is to run as it is; and
     ``overlooked(node)``, which says of a node of the graph that it stands for such a call. One with
-    ``per_image`` takes what it is given to be ``[N, ...]``.
+    ``per_image`` takes what it is given to be ``[N, ...]``; one with ``convolutions`` has to see
+    all convolutions as the network calls them.
     """
 
     def __call__(self, gradient: Tensor, output: Tensor, ceiling: float) -> Tensor: ...  # noqa: D102
@@ -119,9 +121,12 @@ class Interception(TorchFunctionMode):
 
     def __enter__(self):
         self._token = _current.set(self)
+        watched = getattr(self.rule, "convolutions", False)
+        self._folding = allowed.set(allowed.get() and not watched)
         return super().__enter__()
 
     def __exit__(self, *exception):
+        allowed.reset(self._folding)
         _current.reset(self._token)
         return super().__exit__(*exception)
 

@@ -8,7 +8,7 @@ backward rule, and every later pass over that batch starts from them.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,11 @@ from saliency_sanity.experiments.tracing import (
     mapped,
 )
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.folding import folding
 from saliency_sanity.networks.forward import logits_of
 from saliency_sanity.randomization.blocks import Block
+
+T = TypeVar("T")
 
 # Activations kept at most. What does not fit is computed anew each time.
 _CPU_BYTES, _GPU_BYTES = 2 * 2**30, 8 * 2**30
@@ -118,7 +121,7 @@ class Replay:
         tape = self._tapes.get(key)
         start = max(tape.starts & set(self._ends), default=None) if tape is not None else None
         if start is not None:
-            logits = self._again(tape, start)
+            logits = self._folding(leaf, lambda: self._again(tape, start))
             if logits is None:
                 return self._plain(leaf)
             if current is not None:
@@ -129,11 +132,15 @@ class Replay:
                 self._logits[key] = logits
             return tape.leaf, logits, True
         self._tapes.pop(key, None)
-        return self._recorded(key, leaf)
+        return self._folding(leaf, lambda: self._recorded(key, leaf))
+
+    def _folding(self, leaf: Tensor, run: Callable[[], T]) -> T:
+        """Run a pass with batch norms folded, but those in another unit than what they follow."""
+        return folding(self.model, leaf, run, self._units)
 
     def _plain(self, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
         self.whole += 1
-        return leaf, logits_of(self.model, leaf), False
+        return leaf, self._folding(leaf, lambda: logits_of(self.model, leaf)), False
 
     def _recorded(self, key: tuple, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
         """A whole pass, of which is kept what others may start from."""

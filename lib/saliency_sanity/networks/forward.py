@@ -244,7 +244,7 @@ def manner(model: nn.Module, x: Tensor) -> Manner:
     key = (x.shape[1:], x.dtype, x.device, cast, several, modules)
     found = _known.setdefault(model, {})
     if key not in found:
-        with held(model), torch.inference_mode(False), torch.enable_grad(), _own_draws(x):
+        with held(model), torch.inference_mode(False), torch.enable_grad(), own_draws(x):
             found[key] = _tried(model, x.detach())
     return found[key]
 
@@ -276,7 +276,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
             # One that fits by itself is all that is known; it is for chunks to grow smaller.
             return out_of_memory(error)
         apart, scale = (found - own).abs().amax(), own.abs().amax()
-        return bool(apart <= _rounding(model, own) * scale) or bool(own.isnan().any())
+        return bool(apart <= rounding(model, own) * scale) or bool(own.isnan().any())
 
     found = Manner(fast, cut=cut, writes=writes)
     if agrees(batch, fast):
@@ -358,7 +358,7 @@ def _nodes(logits: Tensor) -> Iterator[torch.autograd.graph.Node]:
         todo += [before for before, _ in node.next_functions]
 
 
-def _rounding(model: nn.Module, logits: Tensor) -> float:
+def rounding(model: nn.Module, logits: Tensor) -> float:
     """How far logits may be apart by rounding, in units of the largest: far above what is seen."""
     types = {t.dtype for t in (logits, *model.parameters()) if t.is_floating_point()}
     place = logits.device.type
@@ -379,7 +379,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def _own_draws(x: Tensor) -> Iterator[None]:
+def own_draws(x: Tensor) -> Iterator[None]:
     """Leave the generators that all code shares as they are."""
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         yield
