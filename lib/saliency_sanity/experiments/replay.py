@@ -71,7 +71,8 @@ class Replay:
     whole: int = 0
     reason: str = ""
     _tapes: dict[tuple, _Tape] = field(default_factory=dict)
-    _logits: dict[tuple, Tensor] = field(default_factory=dict)  # since blocks last changed
+    # Leaf and logits of passes since blocks last changed.
+    _made: dict[tuple, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _hollow: bool = True  # tensors without memory may stand where nothing is used
     _ends: tuple[int, ...] = ()  # units that end a block which is trained, as all before it are
 
@@ -86,7 +87,7 @@ class Replay:
 
     def random(self, names: Collection[str]) -> None:
         """Start passes behind a block before the first of the named ones."""
-        self._logits.clear()
+        self._made.clear()
         ends, last = [], -1
         # Nothing is gained behind the last block, which gives the logits.
         for block in self.blocks[:-1]:
@@ -112,13 +113,16 @@ class Replay:
     def forward(self, part: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Leaf, logits, and whether the graph must be retained, for a slice of the images."""
         leaf = leaf_of(self.model, part)
-        if self.reason or not self._ends or not leaf.requires_grad:
+        if self.reason or not leaf.requires_grad:
             return self._plain(leaf)
         current = interception()
         key = (current and repr(current.rule), part.storage_offset(), part.shape, part.stride())
-        if key in self._logits:
-            return self._tapes[key].leaf, self._logits[key], True
+        if key in self._made:
+            return *self._made[key], True
         tape = self._tapes.get(key)
+        if not self._ends:
+            leaf, logits, _ = self._plain(leaf)
+            return leaf, logits, tape is not None and self._keeps(key, leaf, logits)
         start = max(tape.starts & set(self._ends), default=None) if tape is not None else None
         if start is not None:
             logits = self._folding(leaf, lambda: self._again(tape, start))
@@ -126,13 +130,17 @@ class Replay:
                 return self._plain(leaf)
             if current is not None:
                 current.hits += tape.hits
-            # A second method that asks for the same pass gets it, if there is room for all of it.
-            whole = sum(kept.whole for kept in self._tapes.values())
-            if current is None and whole <= self._budget:
-                self._logits[key] = logits
+            self._keeps(key, tape.leaf, logits)
             return tape.leaf, logits, True
         self._tapes.pop(key, None)
         return self._folding(leaf, lambda: self._recorded(key, leaf))
+
+    def _keeps(self, key: tuple, leaf: Tensor, logits: Tensor) -> bool:
+        """Let who asks for the same pass next have it, if there is room for all of it."""
+        room = sum(kept.whole for kept in self._tapes.values()) <= self._budget
+        if room and interception() is None:
+            self._made[key] = leaf, logits
+        return key in self._made
 
     def _folding(self, leaf: Tensor, run: Callable[[], T]) -> T:
         """Run a pass with batch norms folded, but those in another unit than what they follow."""
@@ -202,7 +210,7 @@ class Replay:
     def _stray(self, reason: str) -> None:
         self.reason = reason
         self._tapes.clear()
-        self._logits.clear()
+        self._made.clear()
 
     @contextmanager
     def _weighing(self, tape: _Tape) -> Iterator[None]:

@@ -35,6 +35,7 @@ class Packed:
     turned: Tensor
     options: Options
     margin: tuple[int, int]  # padding of the backward pass
+    last: bool  # whether weights had channels last, as then outputs have
 
     def __call__(self, x: Tensor) -> Tensor:
         """Convolve ``x``."""
@@ -60,7 +61,12 @@ def kernel(weight: Tensor, bias: Tensor, options: Options, size: torch.Size) -> 
         for n, m, p, k in zip(place, padding, padding, weight.shape[2:], strict=True)
     ]
     packed = _packed(weight, padding, (1, channels, *place))
-    return Packed(packed, bias, _packed(turned, margin, (1, len(weight), *after)), options, margin)
+    backward = _packed(turned, margin, (1, len(weight), *after))
+    return Packed(packed, bias, backward, options, margin, _is_last(weight))
+
+
+def _is_last(tensor: Tensor) -> bool:
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 def _packed(weight: Tensor, padding: tuple[int, int], size: tuple[int, ...]) -> Tensor:
@@ -79,7 +85,8 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, kernel):
         ctx.kernel = kernel
-        return _convolved(x, kernel.weight, kernel.bias, kernel.options[1])
+        output = _convolved(x, kernel.weight, kernel.bias, kernel.options[1])
+        return output if kernel.last or _is_last(x) else output.contiguous()
 
     @staticmethod
     @once_differentiable
