@@ -79,6 +79,11 @@ class Replay:
     def __post_init__(self):
         self._network = network_of(self.model)
         self._units = [path for block in self.blocks for path in block.modules]
+        self._homes = {
+            inner: path
+            for path in sorted(self._units, key=len)  # those inside of others come later
+            for inner in self._network.get_submodule(path).modules()
+        }
         if path := hooked(self._network):
             self.reason = f"there are hooks on {path}"
         if any(isinstance(module, torch.jit.ScriptModule) for module in self._network.modules()):
@@ -144,7 +149,7 @@ class Replay:
 
     def _folding(self, leaf: Tensor, run: Callable[[], T]) -> T:
         """Run a pass with batch norms folded, but those in another unit than what they follow."""
-        return folding(self.model, leaf, run, self._units)
+        return folding(self.model, leaf, run, self._homes)
 
     def _plain(self, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
         self.whole += 1

@@ -6,13 +6,11 @@ are intercepted. The convolution gives a stand-in without memory, the batch norm
 pass in which anything else gets hold of a stand-in is run again as it is written.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import ref
 
 import torch
@@ -26,25 +24,31 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._attributes import HOOKS
-from saliency_sanity.networks.classifier import network_of
-from saliency_sanity.networks.convolution import Dense, Options, Packed, kernel
-from saliency_sanity.networks.forward import logits_of, out_of_memory, own_draws, rounding
+from saliency_sanity.networks.convolution import Dense, Packed, kernel
+from saliency_sanity.networks.forward import (
+    logits_of,
+    manner,
+    out_of_memory,
+    own_draws,
+    rounding,
+)
+from saliency_sanity.networks.pairs import (
+    HARMLESS,
+    Convolving,
+    Normalising,
+    Pair,
+    Tensors,
+    among,
+)
 
 T = TypeVar("T")
 _LIBRARY = __name__.partition(".")[0]
-
-# Weight and bias of the convolution; running mean and variance, weight and bias of the norm.
-Tensors = tuple[Tensor | None, ...]
-
-# What may be asked of a tensor without looking at its values.
-_HARMLESS = {torch.Tensor.dim, torch.Tensor.size, torch.Tensor.numel}
-_HARMLESS |= {getattr(torch.Tensor, key).__get__ for key in ("shape", "ndim", "dtype", "nbytes")}
 
 # False where a pass is to make every call that the network is written to make.
 allowed: ContextVar[bool] = ContextVar("allowed", default=True)
 
 # What each pair was folded of, with versions; within a block in which nothing else writes to it.
-_trusted: ContextVar[dict["_Pair", list] | None] = ContextVar("trusted", default=None)
+_trusted: ContextVar[dict[Pair, list] | None] = ContextVar("trusted", default=None)
 
 # From where on it pays on a CPU, for one picture, whatever the batch: places in the output at which
 # each weight is used, since to see that weights are what they were all are looked at; and numbers
@@ -68,13 +72,18 @@ def trusting() -> Iterator[None]:
         _trusted.reset(token)
 
 
-def folding(model: nn.Module, x: Tensor, run: Callable[[], T], units: Sequence[str] = ()) -> T:
+def folding(
+    model: nn.Module,
+    x: Tensor,
+    run: Callable[[], T],
+    homes: Mapping[nn.Module, object] | None = None,
+) -> T:
     """What ``run()`` gives, a pass of ``model`` over inputs like ``x``, with batch norms folded.
 
     The same as without, up to rounding. Nothing is folded where hooks or modes of somebody else
     look on, where parts are scripted, types are cast or parameters have gradients, and where a pass
-    went another way; and no pair whose two lie in different ``units``, paths of modules. Which
-    pairs there are is found out by two passes of one picture, once for each network and size.
+    went another way; and no pair whose two have different ``homes``. Whether all goes well is found
+    out by two passes of one picture, once for each network and size.
     """
     modules = list(model.modules())
     if not (allowed.get() and _unseen(modules, x)):
@@ -83,7 +92,7 @@ def folding(model: nn.Module, x: Tensor, run: Callable[[], T], units: Sequence[s
     if not plan.pairs:
         return run()
     try:
-        with plan.folded(modules, units):
+        with plan.folded(modules, homes):
             return run()
     except Exception as error:
         if out_of_memory(error):
@@ -119,56 +128,33 @@ def _plan(model: nn.Module, modules: list[nn.Module], x: Tensor) -> "_Plan":
     key = (x.shape[1:], x.dtype, x.device, *map(id, modules))
     plans = _known.setdefault(model, {})
     if key not in plans:
+        pairs = manner(model, x).pairs if x.dtype in (torch.float32, torch.float64) else ()
+        if not x.is_cuda:
+            pairs = tuple(pair for pair in pairs if pair.output[1:].numel() >= _PLACES)
+            if sum(pair.output.numel() for pair in pairs) < _NUMBERS:
+                pairs = ()
+        plan = _Plan(pairs)
         with torch.inference_mode(False), torch.enable_grad(), own_draws(x):
-            plans[key] = _Plan(())
-            if x.dtype in (torch.float32, torch.float64):
-                plans[key] = _found(model, x.detach()[:1])
+            if pairs and not _agrees(plan, model, modules, x.detach()[:1]):
+                plan = _Plan(())
+        plans[key] = plan
     for other in plans.values():
         if other is not plans[key]:
             other.kernels.clear()  # as large as the network, each
     return plans[key]
 
 
-def _found(model: nn.Module, x: Tensor) -> "_Plan":
+def _agrees(plan: "_Plan", model: nn.Module, modules: list[nn.Module], x: Tensor) -> bool:
+    """Whether a network gives the same logits when it is folded."""
     try:
-        with _Watching(model) as watching:
-            own = logits_of(model, x.clone().requires_grad_()).detach()
-        plan = _Plan(tuple(watching.pairs()))
-        if not x.is_cuda and sum(pair.numbers for pair in plan.pairs) < _NUMBERS:
-            return _Plan(())
-        if plan.pairs:
-            with plan.folded(list(model.modules())):
-                found = logits_of(model, x.clone().requires_grad_()).detach()
-            apart = (found - own).abs().amax()
-            if not bool(apart <= rounding(model, own) * own.abs().amax()):
-                return _Plan(())
-        return plan
-    except Exception:
-        return _Plan(())  # the pass itself will say why
-
-
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """A convolution and its batch norm, as a pass has called them."""
-
-    places: tuple[tuple[int, str] | None, ...]  # of its tensors: number of a module, and name
-    paths: tuple[str, str]  # of the two modules in the network
-    options: Options
-    eps: float
-    size: torch.Size  # of inputs, [C, H, W]
-    numbers: int  # in the output for a picture
-
-    def tensors(self, modules: list[nn.Module]) -> Tensors:
-        """What it is made of now."""
-        return tuple(place and getattr(modules[place[0]], place[1]) for place in self.places)
-
-    def together(self, units: Sequence[str]) -> bool:
-        """Whether both lie in one unit, or outside of all."""
-        first, second = (
-            next((unit for unit in units if f"{path}.".startswith(f"{unit}.")), "")
-            for path in self.paths
-        )
-        return first == second
+        own = logits_of(model, x.clone().requires_grad_()).detach()
+        with plan.folded(modules):
+            found = logits_of(model, x.clone().requires_grad_()).detach()
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        return False
+    return bool((found - own).abs().amax() <= rounding(model, own) * own.abs().amax())
 
 
 @dataclass
@@ -194,17 +180,19 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 @dataclass
 class _Plan:
-    pairs: tuple[_Pair, ...]
-    kernels: dict[_Pair, _Kernel] = field(default_factory=dict)
+    pairs: tuple[Pair, ...]
+    kernels: dict[Pair, _Kernel] = field(default_factory=dict)
 
     @contextmanager
-    def folded(self, modules: list[nn.Module], units: Sequence[str] = ()) -> Iterator[None]:
+    def folded(
+        self, modules: list[nn.Module], homes: Mapping[nn.Module, object] | None = None
+    ) -> Iterator[None]:
         """Fold every pass within the block; raises StrayedError where one cannot be."""
-        found: dict[_Pair, Tensors] = {}
+        found: dict[Pair, Tensors] = {}
         for pair in self.pairs:
             tensors = pair.tensors(modules)
             fixed = not any(t is not None and t.requires_grad for t in tensors)
-            if fixed and (not units or pair.together(units)):
+            if fixed and not (homes and pair.parted(modules, homes)):
                 found[pair] = tensors
         with torch.no_grad():
             self._fold({pair: t for pair, t in found.items() if not self._is_fresh(pair, t)})
@@ -213,7 +201,7 @@ class _Plan:
             yield
         mode.finish()
 
-    def _is_fresh(self, pair: _Pair, found: Tensors) -> bool:
+    def _is_fresh(self, pair: Pair, found: Tensors) -> bool:
         """Whether what was folded is what the network has now."""
         # Versions alone do not tell: neither .data nor a batch norm in training changes any.
         now = [(one, one._version) for one in found if one is not None]
@@ -229,7 +217,7 @@ class _Plan:
         )
         return same or kernel.made_of(found)
 
-    def _fold(self, stale: dict[_Pair, Tensors]) -> None:
+    def _fold(self, stale: dict[Pair, Tensors]) -> None:
         if not stale:
             return
         sizes = [len(weight) for weight, *_ in stale.values()]
@@ -257,132 +245,10 @@ class _Plan:
             self.kernels[pair] = _Kernel(run, copies)
 
 
-@dataclass(slots=True)
-class _Convolving:
-    """A call of a convolution in two dimensions."""
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    options: Options | None  # None where they are none that can be folded
-
-    @classmethod
-    def read(cls, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        options = None
-        if not isinstance(padding, str) and input.ndim == 4:
-            options = (*map(_twice, (stride, padding, dilation)), groups)
-        return cls(input, weight, bias, options)
-
-
-def _twice(value: int | Sequence[int]) -> tuple[int, int]:
-    both = (value,) if isinstance(value, int) else tuple(value)
-    return both * 2 if len(both) == 1 else both
-
-
-@dataclass(slots=True)
-class _Normalising:
-    """A call of a batch norm; the tensors in the order of ``Tensors``."""
-
-    x: Tensor
-    tensors: Tensors
-    eps: float
-
-    @classmethod
-    def read(
-        cls,
-        input,
-        running_mean,
-        running_var,
-        weight=None,
-        bias=None,
-        training=False,
-        momentum=0.1,  # noqa: ARG003
-        eps=1e-5,
-    ):
-        fixed = not training and running_mean is not None and running_var is not None
-        return cls(input, (running_mean, running_var, weight, bias), eps) if fixed else None
-
-
-def _among(values: Iterable[Any], known: dict[int, Any]) -> Iterator[int]:
-    """Which of the tensors in arguments are known."""
-    for value in values:
-        if id(value) in known:
-            yield id(value)
-        elif isinstance(value, list | tuple):
-            yield from _among(value, known)
-        elif isinstance(value, dict):
-            yield from _among(value.values(), known)
-
-
-class _Watching(TorchFunctionMode):
-    """See in one pass which convolutions a batch norm follows, and nothing else."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self._paths = {module: path for path, module in network_of(model).named_modules()}
-        self._modules = list(model.modules())
-        self._places = {
-            id(tensor): (number, name)
-            for number, module in enumerate(self._modules)
-            for name, tensor in chain(module._parameters.items(), module._buffers.items())
-        }
-        self._saving = _saving_hooks()
-        self._made: dict[int, tuple[Tensor, _Convolving, bool]] = {}
-        self._followed: dict[int, _Normalising] = {}
-        self._else: set[int] = set()  # outputs that went elsewhere, too
-        self._calls: Counter[int] = Counter()
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        if func in _HARMLESS:
-            return output
-        norm = None
-        if func is F.batch_norm:
-            norm = _Normalising.read(*args, **kwargs)
-        for key in _among((args, kwargs), self._made):
-            if norm is None or key != id(norm.x) or key in self._followed:
-                self._else.add(key)
-            else:
-                self._followed[key] = norm
-        if func is torch.conv2d:
-            call = _Convolving.read(*args, **kwargs)
-            self._calls[id(call.weight)] += 1
-            # Parts that are computed again in the backward pass must be as they are.
-            plain = torch.is_grad_enabled() and _saving_hooks() == self._saving
-            self._made[id(output)] = output, call, plain
-        return output
-
-    def pairs(self) -> Iterator[_Pair]:
-        """The pairs that can be folded."""
-        for key, norm in self._followed.items():
-            output, call, plain = self._made[key]
-            found = (call.weight, call.bias, *norm.tensors)
-            own = [t for t in found if t is not None]
-            if (
-                plain
-                and key not in self._else
-                and call.options is not None
-                and (output.is_cuda or output[0, 0].numel() >= _PLACES)
-                and self._calls[id(call.weight)] == 1
-                and all(id(t) in self._places for t in own)
-                and {(t.dtype, t.device) for t in own} == {(output.dtype, output.device)}
-            ):
-                places = tuple(t if t is None else self._places[id(t)] for t in found)
-                paths = tuple(self._paths.get(self._modules[places[n][0]], "") for n in (0, 2))
-                yield _Pair(
-                    places, paths, call.options, norm.eps, call.x.shape[1:], output[0].numel()
-                )
-
-
-def _saving_hooks() -> object:
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
-
-
 class _Folding(TorchFunctionMode):
     """Give a stand-in for each convolution, and for its batch norm what both give."""
 
-    def __init__(self, pairs: dict[int, tuple[_Pair, Tensors, Dense | Packed]]):
+    def __init__(self, pairs: dict[int, tuple[Pair, Tensors, Dense | Packed]]):
         super().__init__()
         self._pairs = pairs  # by the convolution's weight
         self._stands: dict[int, Tensor] = {}
@@ -391,18 +257,18 @@ class _Folding(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is torch.conv2d:
-            call = _Convolving.read(*args, **kwargs)
+            call = Convolving.read(*args, **kwargs)
             if id(call.weight) in self._pairs:
                 return self._stand(call)
         elif func is F.batch_norm:
-            norm = _Normalising.read(*args, **kwargs)
+            norm = Normalising.read(*args, **kwargs)
             if norm is not None and id(norm.x) in self._waiting:
                 return self._both(norm)
-        if func not in _HARMLESS and next(_among((args, kwargs), self._stands), None) is not None:
+        if func not in HARMLESS and next(among((args, kwargs), self._stands), None) is not None:
             raise StrayedError
         return func(*args, **kwargs)
 
-    def _stand(self, call: _Convolving) -> Tensor:
+    def _stand(self, call: Convolving) -> Tensor:
         pair, own, _ = self._pairs[id(call.weight)]
         if call.options != pair.options or call.bias is not own[1]:
             raise StrayedError
@@ -414,7 +280,7 @@ class _Folding(TorchFunctionMode):
         self._waiting[id(stand)] = call, call.x._version, self._pairs.pop(id(call.weight))
         return stand
 
-    def _both(self, norm: _Normalising) -> Tensor:
+    def _both(self, norm: Normalising) -> Tensor:
         call, version, (pair, own, run) = self._waiting.pop(id(norm.x))
         same = all(one is other for one, other in zip(norm.tensors, own[2:], strict=True))
         if not same or norm.eps != pair.eps or call.x._version != version:

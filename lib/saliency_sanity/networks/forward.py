@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity.networks.pairs import Pair, Watching
 
 # Modules between a caller and a pass.
 _BETWEEN = ("saliency_sanity", "torch", "contextlib", "functools")
@@ -37,7 +38,7 @@ class Manner:
     fast, where it gives the same logits. ``alone``: a picture has other logits in a batch than by
     itself, so that each goes through by itself; ``refusal`` says why it cannot, None where it can.
     ``cut`` says why no gradient reaches the pictures, None where one does. ``writes``: it works in
-    place on its input.
+    place on its input. ``pairs``: convolutions of whose output nothing but a batch norm is made.
     """
 
     layout: torch.memory_format
@@ -45,6 +46,7 @@ class Manner:
     refusal: str | None = None
     cut: str | None = None
     writes: bool = False
+    pairs: tuple[Pair, ...] = ()
 
 
 # How many pictures a pass may take at most; None for any number.
@@ -255,7 +257,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
     batch = torch.cat([first, 1 - first.flip(2, 3) / 2])[: most.get()]
     plain, fast = torch.contiguous_format, torch.channels_last
     try:
-        own, writes, cut = _alone(model, first)
+        own, writes, cut, pairs = _alone(model, first)
     except Exception as error:
         try:
             _run(model, batch, plain)
@@ -278,7 +280,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
         apart, scale = (found - own).abs().amax(), own.abs().amax()
         return bool(apart <= rounding(model, own) * scale) or bool(own.isnan().any())
 
-    found = Manner(fast, cut=cut, writes=writes)
+    found = Manner(fast, cut=cut, writes=writes, pairs=pairs)
     if agrees(batch, fast):
         return found
     if agrees(batch, plain):
@@ -295,12 +297,14 @@ def _run(model: nn.Module, x: Tensor, layout: torch.memory_format) -> Tensor:
     return logits.detach()
 
 
-def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
-    """Logits of one picture, whether the network wrote on it, and what cuts its graph."""
+def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None, tuple[Pair, ...]]:
+    """Logits of one picture, whether the network wrote on it, what cuts its graph, and pairs."""
     leaf = x.clone().requires_grad_()
     given = leaf.clone()
+    watching = Watching(model)
     try:
-        output = quietly(model, given)
+        with watching:
+            output = quietly(model, given)
     except RuntimeError as error:
         # Without a graph it may run.
         with torch.no_grad():
@@ -318,7 +322,8 @@ def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
             "a part of it runs without a graph (no_grad, inference_mode, detach, quantized or "
             "compiled layers), or is a step, whose derivative is zero"
         )
-    return logits.detach(), not torch.equal(given.detach(), x), cut
+    wrote = not torch.equal(given.detach(), x)
+    return logits.detach(), wrote, cut, tuple(watching.pairs())
 
 
 def _say(model: nn.Module, output: object, logits: Tensor) -> None:

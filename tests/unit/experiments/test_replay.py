@@ -207,7 +207,6 @@ def test_what_is_trained_runs_once_and_what_is_random_every_time():
     model = network(InPlace)
     x, target = images()
     blocks = find_blocks(model, x)
-    Gradient()(model, x, target)  # finds out how the network is to be run
     counting = Counting(model, "one.0", "two", "three", "head")
     with (
         Randomizer(model, blocks, Randomization("moments")) as randomizer,
