@@ -43,8 +43,9 @@ class Rule(Protocol):
 
 def through(gradient: Tensor, output: Tensor, ceiling: float) -> Tensor:
     """The rectifier's true derivative: pass where the unit is neither off nor saturated."""
-    passed = torch.ops.aten.threshold_backward(gradient, output, 0)
-    return passed if ceiling == inf else passed * (output < ceiling)
+    if ceiling < inf:
+        return torch.ops.aten.hardtanh_backward(gradient, output, 0, ceiling)
+    return torch.ops.aten.threshold_backward(gradient, output, 0)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ are intercepted. The convolution gives a stand-in without memory, the batch norm
 pass in which anything else gets hold of a stand-in is run again as it is written.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from operator import eq, is_
 from typing import TypeVar
 from weakref import ref
 
@@ -24,24 +25,12 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._attributes import HOOKS
-from saliency_sanity.networks.convolution import Dense, Packed, kernel
-from saliency_sanity.networks.forward import (
-    logits_of,
-    manner,
-    out_of_memory,
-    own_draws,
-    rounding,
-)
-from saliency_sanity.networks.pairs import (
-    HARMLESS,
-    Convolving,
-    Normalising,
-    Pair,
-    Tensors,
-    among,
-)
+from saliency_sanity.networks import forward
+from saliency_sanity.networks.convolution import Options, convolution
+from saliency_sanity.networks.pairs import HARMLESS, Pair, Tensors, among, convolving, normalising
 
 T = TypeVar("T")
+Kernel = Callable[[Tensor], Tensor]
 _LIBRARY = __name__.partition(".")[0]
 
 # False where a pass is to make every call that the network is written to make.
@@ -73,10 +62,7 @@ def trusting() -> Iterator[None]:
 
 
 def folding(
-    model: nn.Module,
-    x: Tensor,
-    run: Callable[[], T],
-    homes: Mapping[nn.Module, object] | None = None,
+    model: nn.Module, x: Tensor, run: Callable[[], T], homes: dict[nn.Module, str] | None = None
 ) -> T:
     """What ``run()`` gives, a pass of ``model`` over inputs like ``x``, with batch norms folded.
 
@@ -95,7 +81,7 @@ def folding(
         with plan.folded(modules, homes):
             return run()
     except Exception as error:
-        if out_of_memory(error):
+        if forward.out_of_memory(error):
             raise
     # Outside the handler, so that the failed pass's frames no longer hold its tensors.
     found = run()
@@ -113,14 +99,9 @@ def _unseen(modules: list[nn.Module], x: Tensor) -> bool:
     )
     if foreign or _has_any_global_hook() or torch.is_autocast_enabled(x.device.type):
         return False
-    norms = False
-    for module in modules:
-        norms = norms or isinstance(module, _BatchNorm)
-        if isinstance(module, torch.jit.ScriptModule) or any(
-            getattr(module, kind) for kind in HOOKS
-        ):
-            return False
-    return norms
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in modules)
+    hooked = any(getattr(module, kind) for module in modules for kind in HOOKS)
+    return not (scripted or hooked) and any(isinstance(m, _BatchNorm) for m in modules)
 
 
 def _plan(model: nn.Module, modules: list[nn.Module], x: Tensor) -> "_Plan":
@@ -128,13 +109,13 @@ def _plan(model: nn.Module, modules: list[nn.Module], x: Tensor) -> "_Plan":
     key = (x.shape[1:], x.dtype, x.device, *map(id, modules))
     plans = _known.setdefault(model, {})
     if key not in plans:
-        pairs = manner(model, x).pairs if x.dtype in (torch.float32, torch.float64) else ()
+        pairs = forward.manner(model, x).pairs if x.dtype in (torch.float32, torch.float64) else ()
         if not x.is_cuda:
             pairs = tuple(pair for pair in pairs if pair.output[1:].numel() >= _PLACES)
             if sum(pair.output.numel() for pair in pairs) < _NUMBERS:
                 pairs = ()
         plan = _Plan(pairs)
-        with torch.inference_mode(False), torch.enable_grad(), own_draws(x):
+        with torch.inference_mode(False), torch.enable_grad(), forward.own_draws(x):
             if pairs and not _agrees(plan, model, modules, x.detach()[:1]):
                 plan = _Plan(())
         plans[key] = plan
@@ -147,32 +128,20 @@ def _plan(model: nn.Module, modules: list[nn.Module], x: Tensor) -> "_Plan":
 def _agrees(plan: "_Plan", model: nn.Module, modules: list[nn.Module], x: Tensor) -> bool:
     """Whether a network gives the same logits when it is folded."""
     try:
-        own = logits_of(model, x.clone().requires_grad_()).detach()
+        own = forward.logits_of(model, x.clone().requires_grad_()).detach()
         with plan.folded(modules):
-            found = logits_of(model, x.clone().requires_grad_()).detach()
+            found = forward.logits_of(model, x.clone().requires_grad_()).detach()
     except Exception as error:
-        if out_of_memory(error):
+        if forward.out_of_memory(error):
             raise
         return False
-    return bool((found - own).abs().amax() <= rounding(model, own) * own.abs().amax())
+    return bool((found - own).abs().amax() <= forward.rounding(model, own) * own.abs().amax())
 
 
-@dataclass
-class _Kernel:
-    run: Dense | Packed
-    of: list[bytearray | None] | None  # what it was made of, to the last bit; None on a GPU
-
-    def made_of(self, found: Tensors) -> bool:
-        if self.of is None:
-            return False  # to fold again takes no longer than to compare
-        return all(
-            before is None if own is None else before == _bytes(own)
-            for own, before in zip(found, self.of, strict=True)
-        )
-
-
-def _bytes(tensor: Tensor) -> memoryview:
+def _bytes(tensor: Tensor | None) -> memoryview:
     """A tensor's memory; its dimensions in another order where that saves a copy."""
+    if tensor is None:
+        return memoryview(b"")
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.movedim(1, -1)
     return memoryview(tensor.contiguous().numpy())
@@ -181,74 +150,69 @@ def _bytes(tensor: Tensor) -> memoryview:
 @dataclass
 class _Plan:
     pairs: tuple[Pair, ...]
-    kernels: dict[Pair, _Kernel] = field(default_factory=dict)
+    # What each was folded into, and what it was made of, to the last bit; None on a GPU, where to
+    # fold again takes no longer than to compare.
+    kernels: dict[Pair, tuple[Kernel, list[bytearray] | None]] = field(default_factory=dict)
 
     @contextmanager
     def folded(
-        self, modules: list[nn.Module], homes: Mapping[nn.Module, object] | None = None
+        self, modules: Sequence[nn.Module], homes: Mapping[nn.Module, object] | None = None
     ) -> Iterator[None]:
         """Fold every pass within the block; raises StrayedError where one cannot be."""
         found: dict[Pair, Tensors] = {}
         for pair in self.pairs:
             tensors = pair.tensors(modules)
-            fixed = not any(t is not None and t.requires_grad for t in tensors)
-            if fixed and not (homes and pair.parted(modules, homes)):
+            wanted = any(t is not None and t.requires_grad for t in tensors)
+            if not wanted and not (homes and pair.is_parted(modules, homes)):
                 found[pair] = tensors
         with torch.no_grad():
             self._fold({pair: t for pair, t in found.items() if not self._is_fresh(pair, t)})
-        mode = _Folding({id(t[0]): (pair, t, self.kernels[pair].run) for pair, t in found.items()})
+        mode = _Folding({id(t[0]): (pair, t, self.kernels[pair][0]) for pair, t in found.items()})
         with mode:
             yield
         mode.finish()
 
     def _is_fresh(self, pair: Pair, found: Tensors) -> bool:
         """Whether what was folded is what the network has now."""
-        # Versions alone do not tell: neither .data nor a batch norm in training changes any.
-        now = [(one, one._version) for one in found if one is not None]
-        trusted, kernel = _trusted.get(), self.kernels.get(pair)
-        before = trusted.get(pair) if trusted is not None else None
-        if trusted is not None:
-            trusted[pair] = now
+        kernel, before = self.kernels.get(pair), ((), ())
+        versions = [tensor is not None and tensor._version for tensor in found]
+        if (trusted := _trusted.get()) is not None:
+            before = trusted.get(pair, before)
+            trusted[pair] = found, versions
         if kernel is None:
             return False
-        same = before is not None and all(
-            one is other and version == was
-            for (one, version), (other, was) in zip(now, before, strict=True)
-        )
-        return same or kernel.made_of(found)
+        # Versions alone do not tell: neither .data nor a batch norm in training changes any.
+        if before[1] == versions and all(map(is_, before[0], found)):
+            return True
+        return kernel[1] is not None and all(map(eq, kernel[1], map(_bytes, found)))
 
     def _fold(self, stale: dict[Pair, Tensors]) -> None:
         if not stale:
             return
-        sizes = [len(weight) for weight, *_ in stale.values()]
+        first = next(iter(stale.values()))[0]
+        counts = [len(own[0]) for own in stale.values()]
 
         # Vectors of all pairs in a row: on a GPU few calls are what counts.
         def row(place: int, otherwise: float) -> Tensor:
-            parts = (
-                weight.new_full((count,), otherwise) if own[place] is None else own[place]
-                for count, own in zip(sizes, stale.values(), strict=True)
-                for weight in own[:1]
-            )
-            return torch.cat(list(parts)).double()
+            of = [first.new_full((len(own[0]),), otherwise) for own in stale.values()]
+            own = [own[place] for own in stale.values()]
+            return torch.cat([a if b is None else b for a, b in zip(of, own, strict=True)]).double()
 
-        eps = [pair.eps for pair, count in zip(stale, sizes, strict=True) for _ in range(count)]
         bias, mean, variance, factor, term = (row(n, float(n == 4)) for n in range(1, 6))
-        scale = factor / (variance + torch.tensor(eps, dtype=torch.float64).to(mean)).sqrt()
+        eps = [pair.eps for pair, count in zip(stale, counts, strict=True) for _ in range(count)]
+        scale = factor / (variance + mean.new_tensor(eps)).sqrt()
         shift = term + (bias - mean) * scale
-        dtype = next(iter(stale.values()))[0].dtype
-        parts = zip(scale.to(dtype).split(sizes), shift.to(dtype).split(sizes), strict=True)
-        for (pair, own), (by, plus) in zip(stale.items(), parts, strict=True):
-            run = kernel(own[0] * by.view(-1, 1, 1, 1), plus, pair.options, pair.size)
-            copies = None
-            if own[0].device.type == "cpu":
-                copies = [None if t is None else bytearray(_bytes(t)) for t in own]
-            self.kernels[pair] = _Kernel(run, copies)
+        parts = (whole.to(first.dtype).split(counts) for whole in (scale, shift))
+        for (pair, own), by, plus in zip(stale.items(), *parts, strict=True):
+            kernel = convolution(own[0] * by.view(-1, 1, 1, 1), plus, pair.options, pair.size)
+            of = [bytearray(_bytes(t)) for t in own] if first.device.type == "cpu" else None
+            self.kernels[pair] = kernel, of
 
 
 class _Folding(TorchFunctionMode):
     """Give a stand-in for each convolution, and for its batch norm what both give."""
 
-    def __init__(self, pairs: dict[int, tuple[Pair, Tensors, Dense | Packed]]):
+    def __init__(self, pairs: dict[int, tuple[Pair, Tensors, Kernel]]):
         super().__init__()
         self._pairs = pairs  # by the convolution's weight
         self._stands: dict[int, Tensor] = {}
@@ -257,35 +221,34 @@ class _Folding(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is torch.conv2d:
-            call = Convolving.read(*args, **kwargs)
-            if id(call.weight) in self._pairs:
-                return self._stand(call)
+            call = convolving(*args, **kwargs)
+            if id(call[1]) in self._pairs:
+                return self._stand(*call)
         elif func is F.batch_norm:
-            norm = Normalising.read(*args, **kwargs)
-            if norm is not None and id(norm.x) in self._waiting:
-                return self._both(norm)
+            call = normalising(*args, **kwargs)
+            if id(call[0]) in self._waiting:
+                return self._both(*call)
         if func not in HARMLESS and next(among((args, kwargs), self._stands), None) is not None:
             raise StrayedError
         return func(*args, **kwargs)
 
-    def _stand(self, call: Convolving) -> Tensor:
-        pair, own, _ = self._pairs[id(call.weight)]
-        if call.options != pair.options or call.bias is not own[1]:
-            raise StrayedError
-        places = zip(call.x.shape[2:], own[0].shape[2:], *call.options[:3], strict=True)
-        shape = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in places]
-        stand = call.x.new_empty((len(call.x), len(own[0]), *shape), device="meta")
-        self._stands[id(stand)] = stand
+    def _stand(self, x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
         # Later calls with these weights, if there are any, are as they are written.
-        self._waiting[id(stand)] = call, call.x._version, self._pairs.pop(id(call.weight))
+        pair, own, kernel = self._pairs.pop(id(weight))
+        if options != pair.options or bias is not own[1]:
+            raise StrayedError
+        places = zip(x.shape[2:], weight.shape[2:], *options[:3], strict=True)
+        shape = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in places]
+        stand = x.new_empty((len(x), len(weight), *shape), device="meta")
+        self._stands[id(stand)] = stand
+        self._waiting[id(stand)] = x, x._version, own[2:], pair.eps, kernel
         return stand
 
-    def _both(self, norm: Normalising) -> Tensor:
-        call, version, (pair, own, run) = self._waiting.pop(id(norm.x))
-        same = all(one is other for one, other in zip(norm.tensors, own[2:], strict=True))
-        if not same or norm.eps != pair.eps or call.x._version != version:
+    def _both(self, stand: Tensor, tensors: Tensors, eps: float | None) -> Tensor:
+        x, version, own, expected, kernel = self._waiting.pop(id(stand))
+        if eps != expected or x._version != version or not all(map(is_, tensors, own)):
             raise StrayedError
-        return run(call.x)
+        return kernel(x)
 
     def finish(self) -> None:
         """Raise StrayedError where a stand-in is left over, or somebody has kept one."""

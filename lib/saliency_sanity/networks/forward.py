@@ -24,6 +24,8 @@ from saliency_sanity.networks.pairs import Pair, Watching
 _BETWEEN = ("saliency_sanity", "torch", "contextlib", "functools")
 
 _INNER = "_modules"
+# Most of what a module has, passed over for speed.
+_PLAIN = {bool, int, float, str, type(None)}
 
 # Their derivative is zero wherever there is one; the last stand for operators without any, such as
 # those of dynamic quantization, which hand down nothing or zeros.
@@ -213,9 +215,12 @@ def _at(home: dict | list, key: object) -> object:
 def _inferred(module: nn.Module) -> Iterator[tuple[dict | list, object]]:
     """Where a module keeps inference tensors: a dictionary or list, and the key."""
     own = vars(module)
-    homes = [own, *(v for k, v in own.items() if isinstance(v, dict | list) and v and k != _INNER)]
+    homes = [own]
+    homes += [v for k, v in own.items() if type(v) not in _PLAIN and _holds(v) and k != _INNER]
     for home in homes:
         for key, value in home.items() if isinstance(home, dict) else enumerate(home):
+            if type(value) in _PLAIN:
+                continue
             if isinstance(value, Tensor):
                 if value.is_inference():
                     yield home, key
@@ -223,6 +228,10 @@ def _inferred(module: nn.Module) -> Iterator[tuple[dict | list, object]]:
                 isinstance(one, Tensor) and one.is_inference() for one in value
             ):
                 yield home, key
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, (dict, list)) and bool(value)
 
 
 def _ordinary(value: Tensor | tuple) -> Tensor | tuple:

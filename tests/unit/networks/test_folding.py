@@ -11,7 +11,7 @@ from saliency_sanity.attribution.compose import NoiseAverage, Rectified
 from saliency_sanity.attribution.rectgrad import Threshold
 from saliency_sanity.attribution.rectifiers import Guided
 from saliency_sanity.networks import folding as module
-from saliency_sanity.networks.convolution import Dense, Packed, kernel
+from saliency_sanity.networks.convolution import Packed, convolution
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models.convnext import CNBlockConfig
@@ -374,7 +374,7 @@ def test_weights_that_changed_are_folded_anew(change):
 
 def test_only_what_changed_is_folded_anew(monkeypatch):
     made = []
-    monkeypatch.setattr(module, "kernel", lambda *args: made.append(args) or kernel(*args))
+    monkeypatch.setattr(module, "convolution", lambda *a: made.append(a) or convolution(*a))
     network, x, target = with_statistics(models.resnet18(num_classes=5)), None, torch.tensor([0])
     x = draw(1, 3, 32, 32, dtype=torch.float64)
     for method in (Gradient(), NoiseAverage(Gradient(), samples=2)):
@@ -426,8 +426,8 @@ def test_packed_weights_convolve_as_others(size, padding, channels_last):
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     options = ((1, 1), padding, (1, 1), 1)
-    made = kernel(weight, bias, options, x.shape[1:])
-    assert isinstance(made, Packed if torch.backends.mkldnn.is_available() else Dense)
+    made = convolution(weight, bias, options, x.shape[1:])
+    assert isinstance(made, Packed) == torch.backends.mkldnn.is_available()
     leaf, other = x.clone().requires_grad_(), x.clone().requires_grad_()
     found, expected = made(leaf), torch.conv2d(other, weight, bias, *options)
     assert found.stride() == expected.stride()
@@ -438,7 +438,7 @@ def test_packed_weights_convolve_as_others(size, padding, channels_last):
         (theirs,) = torch.autograd.grad(expected, other, gradient, retain_graph=True)
         assert relative(ours, theirs) < 1e-5
     # Nor do the last bits hang on what the weights were packed for.
-    assert torch.equal(kernel(weight, bias, options, (5, 9, 10))(x), found)
+    assert torch.equal(convolution(weight, bias, options, (5, 9, 10))(x), found)
 
 
 def test_a_pass_that_is_kept_outlives_new_weights():
@@ -449,3 +449,17 @@ def test_a_pass_that_is_kept_outlives_new_weights():
     write(network.network)
     Gradient()(network, x, target)
     assert torch.equal(torch.autograd.grad(logits.sum(), leaf)[0], before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
+def test_a_gpu_gives_the_same_maps(name):
+    build, count = NETWORKS[name]
+    network = with_statistics(build()).cuda()
+    x, target = draw(2, 3, 40, 40, dtype=torch.float64).cuda(), torch.tensor([0, 3]).cuda()
+    found = Gradient()(network, x, target)
+    assert pairs(network) == count
+    assert relative(found, bare(network, x, target)) < ROUNDING[torch.float64]
+    network.conv1.weight.data.mul_(2) if name == "resnet18" else None
+    again = Gradient()(network, x, target)
+    assert relative(again, bare(network, x, target)) < ROUNDING[torch.float64]
