@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from saliency_sanity._attributes import HOOKS
 from saliency_sanity.networks.branching import (
     Branching,
+    given,
     kind_of,
     place,
     tensors,
@@ -146,8 +147,8 @@ class Trace(_Quiet, Branching):
             self._own_reason = "it draws random numbers"
         if _saving_hooks() != self._before:
             self._own_reason = "it computes parts of itself again for the backward pass"
-        given = list(tensors([*args, *kwargs.values()]))
-        for memory in filter(None, map(self._memory, given)):
+        before = given(args, kwargs)
+        for memory in filter(None, map(self._memory, before)):
             garbage |= memory.garbage
             if memory.owner is not None and memory.owner != unit:
                 # What is hidden inside a unit is seen from outside: by a later unit, or by all.
@@ -159,9 +160,9 @@ class Trace(_Quiet, Branching):
             else:
                 memory.garbage |= garbage
                 memory.owner = memory.owner if unit is None else unit
-        before = {place(tensor) for tensor in given}
+        places = {place(tensor) for tensor in before}
         for tensor in tensors(output):
-            if self._memory(tensor) is None and place(tensor) not in before:
+            if self._memory(tensor) is None and place(tensor) not in places:
                 self._known[place(tensor)] = _Memory(weakly(tensor), unit, garbage)
 
     def _entering(self, number: int) -> Callable:

@@ -64,7 +64,7 @@ class Branching(TorchDispatchMode):
 
     def see(self, func: Any, args: Sequence, kwargs: dict[str, Any], output: Any) -> None:
         """Follow values from what a call was given to what it gave."""
-        if not any(map(self.is_derived, tensors([*args, *kwargs.values()]))):
+        if not any(map(self.is_derived, given(args, kwargs))):
             return
         kind = kind_of(func)
         self.branches |= kind.reads or (kind.indexes and _masked(args))
@@ -113,6 +113,11 @@ def kind_of(func: Any) -> Kind:
     # Attention has the tag for its dropout, which is not there in evaluation.
     draws = torch.Tag.nondeterministic_seeded in func.tags and "dot_product" not in name
     return Kind(tuple(changed), bool(reads) and not indexes, indexes, draws)
+
+
+def given(args: Sequence, kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors among arguments; not packed weights, whose place in memory nobody is told."""
+    return [tensor for tensor in tensors([*args, *kwargs.values()]) if not tensor.is_mkldnn]
 
 
 def written(kind: Kind, args: Sequence, kwargs: dict[str, Any]) -> list[Tensor]:
