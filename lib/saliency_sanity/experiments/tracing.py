@@ -21,6 +21,7 @@ from saliency_sanity.networks.branching import (
     given,
     kind_of,
     place,
+    saving_hooks,
     tensors,
     weakly,
     written,
@@ -83,7 +84,7 @@ class Trace(_Quiet, Branching):
 
     def __enter__(self):
         self._stack = ExitStack()
-        self._before = _saving_hooks()
+        self._before = saving_hooks()
         for number, path in enumerate(self.units):
             module = self.network.get_submodule(path)
             for handle in (
@@ -145,7 +146,7 @@ class Trace(_Quiet, Branching):
         kind, garbage = kind_of(func), 0
         if kind.draws:
             self._own_reason = "it draws random numbers"
-        if _saving_hooks() != self._before:
+        if saving_hooks() != self._before:
             self._own_reason = "it computes parts of itself again for the backward pass"
         before = given(args, kwargs)
         for memory in filter(None, map(self._memory, before)):
@@ -246,11 +247,6 @@ def _shape(value: Any) -> Any:
 
 def _bits(first: int, end: int) -> int:
     return ((1 << end) - 1) & ~((1 << first) - 1) if end > first else 0
-
-
-def _saving_hooks() -> object:
-    """Hooks on what the graph keeps, by which checkpointing keeps nothing and computes it again."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 
 def _hollow(tensor: Tensor) -> Tensor:

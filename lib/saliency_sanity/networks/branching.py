@@ -126,6 +126,11 @@ def written(kind: Kind, args: Sequence, kwargs: dict[str, Any]) -> list[Tensor]:
     return list(tensors(given))
 
 
+def saving_hooks() -> object:
+    """Hooks on what the graph keeps, by which checkpointing keeps nothing and computes it again."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
 def place(tensor: Tensor) -> int:
     """Where a tensor lies in memory, the same for all views of it."""
     return tensor.untyped_storage()._cdata

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from saliency_sanity.networks.branching import saving_hooks
 from saliency_sanity.networks.convolution import Options
 
 # Weight and bias of the convolution; running mean and variance, weight and bias of the norm.
@@ -82,7 +83,7 @@ class Watching(TorchFunctionMode):
             for number, module in enumerate(model.modules())
             for name, tensor in (*module._parameters.items(), *module._buffers.items())
         }
-        self._saving = _saving_hooks()
+        self._saving = saving_hooks()
         self._made: dict[int, tuple] = {}  # outputs of convolutions, and how they were made
         self._norms: dict[int, tuple] = {}  # what comes after them
         self._else: set[int] = set()  # those that went elsewhere, too
@@ -102,7 +103,7 @@ class Watching(TorchFunctionMode):
             call = convolving(*args, **kwargs)
             self._calls[id(call[1])] += 1
             # Parts that are computed again in the backward pass must be as they are.
-            if call[3] and torch.is_grad_enabled() and _saving_hooks() == self._saving:
+            if call[3] and torch.is_grad_enabled() and saving_hooks() == self._saving:
                 self._made[id(output)] = output, *call
         return output
 
@@ -117,7 +118,3 @@ class Watching(TorchFunctionMode):
             if once and known and kinds == {(output.dtype, output.device)}:
                 places = tuple(t if t is None else self._places[id(t)] for t in found)
                 yield Pair(places, options, eps, x.shape[1:], output.shape[1:])
-
-
-def _saving_hooks() -> object:
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)

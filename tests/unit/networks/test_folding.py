@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from made.networks import draw, relative, small
+from made.networks import Doubled, draw, relative, small
 from saliency_sanity._hashing import weights_hash
 from saliency_sanity.attribution.base import Gradient, attributing, differentiable, recording
 from saliency_sanity.attribution.compose import NoiseAverage, Rectified
@@ -162,16 +162,6 @@ class ScriptedToo(Net):
     def features(self, x):
         before = self.first(x)
         return self.norm(before) + scripted(before)
-
-
-class Doubled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return 2 * x
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return 2 * gradient
 
 
 class Custom(Net):
