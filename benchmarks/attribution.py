@@ -102,8 +102,7 @@ def run(
     # As a user would hand it to Captum: default memory format, parameters as they are.
     plain = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
     modules = with_relu_modules(plain)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(False)
     x = pictures(images or IMAGES[device], size, device)
     target = torch.arange(len(x), device=device) % model(x[:1]).shape[1]
     many, targets = x.repeat(samples, 1, 1, 1), target.repeat(samples)

@@ -128,8 +128,7 @@ def run(
     model = build(device)
     x = pictures(images or IMAGES[device], size, device)
     ours = experiment(model, x)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(False)
     stages = len(find_stages(find_blocks(model, x), "top_down"))
     sides = {"ours": ours, "bare": partial(passes, model.network, x, ours.target, stages)}
     warm_up = partial(_warm_up, model, x) if short else None

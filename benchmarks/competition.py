@@ -66,8 +66,7 @@ def run(
 ) -> pd.DataFrame:
     """Time competition between ``labels`` labels."""
     model = build(device)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(False)
     x = pictures(IMAGES[device], size, device)
     target = torch.zeros(len(x), dtype=torch.int64, device=device)
     leaf = x.clone(memory_format=torch.channels_last).requires_grad_()

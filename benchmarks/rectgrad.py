@@ -32,8 +32,7 @@ def run(
 ) -> pd.DataFrame:
     """Time RectGrad, with and without its switches."""
     model = build(device)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(False)
     x = pictures(images or IMAGES[device], size, device)
     target = torch.arange(len(x), device=device) % model(x[:1]).shape[1]
     named = {

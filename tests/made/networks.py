@@ -73,3 +73,15 @@ def small(
 
 def random_classifier(name: str, size: int) -> Classifier:
     return calibrate(load_model(name, "none", device="cpu"), size)
+
+
+class Doubled(torch.autograd.Function):
+    """A function whose backward pass is its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import wrapped
+from saliency_sanity.networks.folding import folding, trusting
 from saliency_sanity.networks.forward import (
     Ordered,
     held,
@@ -182,7 +183,8 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
     token = _scope.set(_Scope(model, None))
     try:
         plain = manner(model, x).layout is torch.contiguous_format
-        with _uncompiled(model), held(model), Ordered() if plain else nullcontext():
+        mending = Ordered() if plain else nullcontext()
+        with _uncompiled(model), held(model), trusting(), mending:
             yield
     finally:
         _scope.reset(token)
@@ -276,7 +278,7 @@ def differentiable(model: nn.Module, part: Tensor) -> tuple[Tensor, Tensor, bool
     if shorter is not None and shorter.covers(model, part):
         return shorter.forward(part)
     leaf = leaf_of(model, part)
-    return leaf, logits_of(model, leaf), False
+    return leaf, folding(model, leaf, lambda: logits_of(model, leaf)), False
 
 
 def require_gradient(model: nn.Module, x: Tensor) -> None:

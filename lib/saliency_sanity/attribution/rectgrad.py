@@ -51,9 +51,14 @@ class Threshold:
             gradient = gradient * (output < ceiling)
         product = gradient * output
         if self.q is None:
-            return gradient * (product > self.tau)
-        above = percentile(product, self.q).reshape(-1, *[1] * (product.ndim - 1))
-        return gradient * (product > above)
+            return torch.ops.aten.threshold_backward(gradient, product, self.tau)
+        above = percentile(product, self.q)
+        if product.is_cuda:  # a number for each picture would have to come back first
+            return gradient * (product > above.reshape(-1, *[1] * (product.ndim - 1)))
+        passed = torch.empty_like(product)
+        for parts in zip(gradient, product, above.tolist(), passed, strict=True):
+            torch.ops.aten.threshold_backward.grad_input(*parts[:3], grad_input=parts[3])
+        return passed
 
     def elsewhere(self, func: Callable, args: Sequence, kwargs: Mapping[str, Any]) -> Tensor | None:
         """Take the calls that the two switches are about; None for all others."""
@@ -76,6 +81,11 @@ class Threshold:
         """Whether what passes hangs on an image's other units."""
         return self.q is not None
 
+    @property
+    def convolutions(self) -> bool:
+        """Whether something is done at convolutions."""
+        return self.padding_trick
+
     def overlooked(self, node: Node) -> bool:
         """Whether a node is one of the calls that the two switches are about."""
         name = node.name()
@@ -97,6 +107,10 @@ def percentile(values: Tensor, q: float) -> Tensor:
     rows = values.reshape(len(values), -1)
     rank = rows.shape[1] - 1 - round((rows.shape[1] - 1) * (1 - q / 100))
     if rows.is_cuda:
+        # Where few are above it, to take those is many times as fast as to look for it among all.
+        above = rows.shape[1] - rank
+        if above <= rows.shape[1] // 8:
+            return rows.topk(above, dim=1, sorted=False).values.amin(1)
         return rows.kthvalue(rank + 1, dim=1).values
     if rows.dtype == torch.bfloat16:  # NumPy has no such type
         rows = rows.float()

@@ -24,6 +24,7 @@ from saliency_sanity.attribution.graph import mark, marked, nodes, strangers
 from saliency_sanity.attribution.spellings import READERS, follow
 from saliency_sanity.networks.branching import tensors
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.folding import allowed
 from saliency_sanity.networks.forward import logits_of, name_of, out_of_memory
 
 
@@ -34,7 +35,8 @@ class Rule(Protocol):
     6 for a ReLU6. A rule may have ``elsewhere(func, args, kwargs)`` as well, which gives what
     another call of the pass is to give, or None where it is to run as it is; and
     ``overlooked(node)``, which says of a node of the graph that it stands for such a call. One with
-    ``per_image`` takes what it is given to be ``[N, ...]``.
+    ``per_image`` takes what it is given to be ``[N, ...]``; one with ``convolutions`` has to see
+    all convolutions as the network calls them.
     """
 
     def __call__(self, gradient: Tensor, output: Tensor, ceiling: float) -> Tensor: ...  # noqa: D102
@@ -42,8 +44,9 @@ class Rule(Protocol):
 
 def through(gradient: Tensor, output: Tensor, ceiling: float) -> Tensor:
     """The rectifier's true derivative: pass where the unit is neither off nor saturated."""
-    passed = torch.ops.aten.threshold_backward(gradient, output, 0)
-    return passed if ceiling == inf else passed * (output < ceiling)
+    if ceiling < inf:
+        return torch.ops.aten.hardtanh_backward(gradient, output, 0, ceiling)
+    return torch.ops.aten.threshold_backward(gradient, output, 0)
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,12 @@ class Interception(TorchFunctionMode):
 
     def __enter__(self):
         self._token = _current.set(self)
+        watched = getattr(self.rule, "convolutions", False)
+        self._folding = allowed.set(allowed.get() and not watched)
         return super().__enter__()
 
     def __exit__(self, *exception):
+        allowed.reset(self._folding)
         _current.reset(self._token)
         return super().__exit__(*exception)
 

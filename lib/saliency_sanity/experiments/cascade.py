@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity._errors import NotApplicable, unknown
-from saliency_sanity._groups import GROUP, groups, joined
+from saliency_sanity._groups import GROUP, groups
 from saliency_sanity._hashing import describe, digest, named
 from saliency_sanity.attribution.base import (
     Attribution,
@@ -242,7 +242,7 @@ class Run:
             with attributing(model, x, target), recording():
                 largest = in_chunks(x, target, found).argmax(1).cpu().numpy()
             self.journal.keep({"largest": largest}, *name)
-        return self.journal.known[name_of(*name)]["largest"]
+        return self.journal.tables[*name[:-1], "largest"][rows]
 
     def _randomize(self, stage: Stage, seed: int) -> None:
         """Make the network what it is at a stage."""
@@ -331,7 +331,7 @@ class Run:
             images = len(self.of.x)
             if not which:
                 return np.empty((0, images, min(images, self.of.group or images)))
-            found = journal.rows(which, pair[1], pair[0], joined)
+            found = journal.rows(which, pair[1], pair[0])
             return found.reshape(*shape, *found.shape[1:])
 
         def pictures(method: str, kind: str) -> np.ndarray:
@@ -366,7 +366,9 @@ class Journal:
         self.of, self.stages = experiment, stages
         self.seeds = range(experiment.seed, experiment.seed + experiment.seeds)
         self.groups = groups(len(experiment.x), experiment.group)
-        self.known: MutableMapping[tuple, Arrays] = {}
+        self.known: set[tuple] = set()
+        # What is known, all groups in one array, by a result's name without them and by key.
+        self.tables: dict[tuple, np.ndarray] = {}
         self.refused: dict[str, str] = {}
         self.made = self.bytes = 0
         self._bases: dict[int, dict[str, Any]] = {}
@@ -382,30 +384,41 @@ class Journal:
         if at not in self.known and self.of.store is not None:
             found = self.of.store.get(self._key(*name))
             if found is not None:
-                self.known[at] = found
+                self._note(found, *name)
         return at in self.known
 
     def keep(self, arrays: Arrays, *name: Any) -> None:
         """Note a result, and store it."""
-        self.known[name_of(*name)] = arrays
+        self._note(arrays, *name)
         if self.of.store is not None:
             self.of.store.put(self._key(*name), arrays)
         self.made += 1
         self.bytes += sum(array.nbytes for array in arrays.values())
 
-    def rows(
-        self,
-        which: Sequence[tuple],
-        key: str,
-        method: str,
-        join: Callable[[list[np.ndarray]], np.ndarray] = np.concatenate,
-    ) -> np.ndarray:
-        """One array of each of some results, ``[len(which), N, …]``; it is not kept here longer."""
-        found = []
-        for one in which:
-            parts = [self.known[name_of(*one, method, rows)].pop(key, None) for rows in self.groups]
-            found.append(join([part for part in parts if part is not None]))
-        return np.array(found)
+    def _note(self, arrays: Arrays, *name: Any) -> None:
+        *which, rows = name
+        self.known.add(name_of(*name))
+        for key, array in arrays.items():
+            at = (*which, key)
+            if at not in self.tables:
+                self.tables[at] = self._empty(key, array)
+            place = slice(rows.start, rows.start + len(array))
+            if key in self.of.metrics:  # the last group may be smaller
+                self.tables[at][place, : array.shape[1]] = array
+            else:
+                self.tables[at][place] = array
+
+    def _empty(self, key: str, array: np.ndarray) -> np.ndarray:
+        """Room for an array of every group; pictures are those of the first ones only."""
+        count = len(self.of.x)
+        if key in self.of.metrics:
+            return np.full((count, self.groups[0].stop), np.nan)
+        shown = key in ("absolute", "signed")
+        return np.empty((self.of.shown if shown else count, *array.shape[1:]), array.dtype)
+
+    def rows(self, which: Sequence[tuple], key: str, method: str) -> np.ndarray:
+        """An array of each of some results, ``[len(which), N, …]``; it is not kept here longer."""
+        return np.stack([self.tables.pop((*one, method, key)) for one in which])
 
     # What is missing.
 

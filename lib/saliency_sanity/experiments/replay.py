@@ -8,7 +8,7 @@ backward rule, and every later pass over that batch starts from them.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,11 @@ from saliency_sanity.experiments.tracing import (
     mapped,
 )
 from saliency_sanity.networks.classifier import network_of
+from saliency_sanity.networks.folding import UnfoldedError, folding
 from saliency_sanity.networks.forward import logits_of
 from saliency_sanity.randomization.blocks import Block
+
+T = TypeVar("T")
 
 # Activations kept at most. What does not fit is computed anew each time.
 _CPU_BYTES, _GPU_BYTES = 2 * 2**30, 8 * 2**30
@@ -69,7 +72,8 @@ class Replay:
     whole: int = 0
     reason: str = ""
     _tapes: dict[tuple, _Tape] = field(default_factory=dict)
-    _logits: dict[tuple, Tensor] = field(default_factory=dict)  # since blocks last changed
+    # Leaf and logits of passes since blocks last changed.
+    _made: dict[tuple, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _hollow: bool = True  # tensors without memory may stand where nothing is used
     _proved: bool = False  # a pass of which parts are kept gives what another one does
     _ends: tuple[int, ...] = ()  # units that end a block which is trained, as all before it are
@@ -77,6 +81,11 @@ class Replay:
     def __post_init__(self):
         self._network = network_of(self.model)
         self._units = [path for block in self.blocks for path in block.modules]
+        self._homes = {
+            inner: path
+            for path in sorted(self._units, key=len)  # those inside of others come later
+            for inner in self._network.get_submodule(path).modules()
+        }
         if path := hooked(self._network):
             self.reason = f"there are hooks on {path}"
         if any(isinstance(module, torch.jit.ScriptModule) for module in self._network.modules()):
@@ -85,7 +94,7 @@ class Replay:
 
     def random(self, names: Collection[str]) -> None:
         """Start passes behind a block before the first of the named ones."""
-        self._logits.clear()
+        self._made.clear()
         ends, last = [], -1
         # Nothing is gained behind the last block, which gives the logits.
         for block in self.blocks[:-1]:
@@ -103,7 +112,7 @@ class Replay:
     def forget(self) -> None:
         """Let go of what is kept: other pictures follow."""
         self._tapes.clear()
-        self._logits.clear()
+        self._made.clear()
 
     def covers(self, model: nn.Module, part: Tensor) -> bool:
         """Whether ``part`` is a slice of the images, and there is a block to start behind."""
@@ -116,31 +125,42 @@ class Replay:
     def forward(self, part: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Leaf, logits, and whether the graph must be retained, for a slice of the images."""
         leaf = leaf_of(self.model, part)
-        if self.reason or not self._ends or not leaf.requires_grad:
+        if self.reason or not leaf.requires_grad:
             return self._plain(leaf)
         current = interception()
         key = (current and repr(current.rule), part.storage_offset(), part.shape, part.stride())
-        if key in self._logits:
-            return self._tapes[key].leaf, self._logits[key], True
+        if key in self._made:
+            return *self._made[key], True
         tape = self._tapes.get(key)
+        if not self._ends:
+            leaf, logits, _ = self._plain(leaf)
+            return leaf, logits, tape is not None and self._keeps(key, leaf, logits)
         start = max(tape.starts & set(self._ends), default=None) if tape is not None else None
         if start is not None:
-            logits = self._again(tape, start)
+            logits = self._folding(leaf, lambda: self._again(tape, start))
             if logits is None:
                 return self._plain(leaf)
             if current is not None:
                 current.hits += tape.hits
-            # A second method that asks for the same pass gets it, if there is room for all of it.
-            whole = sum(kept.whole for kept in self._tapes.values())
-            if current is None and whole <= self._budget:
-                self._logits[key] = logits
+            self._keeps(key, tape.leaf, logits)
             return tape.leaf, logits, True
         self._tapes.pop(key, None)
-        return self._recorded(key, leaf)
+        return self._folding(leaf, lambda: self._recorded(key, leaf))
+
+    def _keeps(self, key: tuple, leaf: Tensor, logits: Tensor) -> bool:
+        """Let who asks for the same pass next have it, if there is room for all of it."""
+        room = sum(kept.whole for kept in self._tapes.values()) <= self._budget
+        if room and interception() is None:
+            self._made[key] = leaf, logits
+        return key in self._made
+
+    def _folding(self, leaf: Tensor, run: Callable[[], T]) -> T:
+        """Run a pass with batch norms folded, but those in another unit than what they follow."""
+        return folding(self.model, leaf, run, self._homes)
 
     def _plain(self, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
         self.whole += 1
-        return leaf, logits_of(self.model, leaf), False
+        return leaf, self._folding(leaf, lambda: logits_of(self.model, leaf)), False
 
     def _recorded(self, key: tuple, leaf: Tensor) -> tuple[Tensor, Tensor, bool]:
         """A whole pass, of which is kept what others may start from."""
@@ -154,7 +174,8 @@ class Replay:
             if not self._proved:
                 self._proved = self._agrees(logits, leaf)
         except Exception as error:
-            if isinstance(error, NotApplicable) or out_of_memory(error):
+            # Where folding strays, the pass is run again as it is written.
+            if isinstance(error, NotApplicable | UnfoldedError) or out_of_memory(error):
                 raise
             self._proved = False
         if not self._proved:
@@ -202,7 +223,7 @@ class Replay:
             except StrayedError:
                 self._stray("it makes other calls when it starts in the middle")
             except Exception as error:
-                if out_of_memory(error):
+                if isinstance(error, UnfoldedError) or out_of_memory(error):
                     raise
                 if not hollow:
                     self._stray(f"it cannot start in the middle: {type(error).__name__}")

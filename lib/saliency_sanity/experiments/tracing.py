@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from saliency_sanity._attributes import HOOKS
 from saliency_sanity.networks.branching import (
     Branching,
+    given,
     kind_of,
     place,
+    saving_hooks,
     tensors,
     weakly,
     written,
@@ -82,7 +84,7 @@ class Trace(_Quiet, Branching):
 
     def __enter__(self):
         self._stack = ExitStack()
-        self._before = _saving_hooks()
+        self._before = saving_hooks()
         for number, path in enumerate(self.units):
             module = self.network.get_submodule(path)
             for handle in (
@@ -144,10 +146,10 @@ class Trace(_Quiet, Branching):
         kind, garbage = kind_of(func), 0
         if kind.draws:
             self._own_reason = "it draws random numbers"
-        if _saving_hooks() != self._before:
+        if saving_hooks() != self._before:
             self._own_reason = "it computes parts of itself again for the backward pass"
-        given = list(tensors([*args, *kwargs.values()]))
-        for memory in filter(None, map(self._memory, given)):
+        before = given(args, kwargs)
+        for memory in filter(None, map(self._memory, before)):
             garbage |= memory.garbage
             if memory.owner is not None and memory.owner != unit:
                 # What is hidden inside a unit is seen from outside: by a later unit, or by all.
@@ -159,9 +161,9 @@ class Trace(_Quiet, Branching):
             else:
                 memory.garbage |= garbage
                 memory.owner = memory.owner if unit is None else unit
-        before = {place(tensor) for tensor in given}
+        places = {place(tensor) for tensor in before}
         for tensor in tensors(output):
-            if self._memory(tensor) is None and place(tensor) not in before:
+            if self._memory(tensor) is None and place(tensor) not in places:
                 self._known[place(tensor)] = _Memory(weakly(tensor), unit, garbage)
 
     def _entering(self, number: int) -> Callable:
@@ -245,11 +247,6 @@ def _shape(value: Any) -> Any:
 
 def _bits(first: int, end: int) -> int:
     return ((1 << end) - 1) & ~((1 << first) - 1) if end > first else 0
-
-
-def _saving_hooks() -> object:
-    """Hooks on what the graph keeps, by which checkpointing keeps nothing and computes it again."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 
 def _hollow(tensor: Tensor) -> Tensor:

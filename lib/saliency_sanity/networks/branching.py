@@ -64,7 +64,7 @@ class Branching(TorchDispatchMode):
 
     def see(self, func: Any, args: Sequence, kwargs: dict[str, Any], output: Any) -> None:
         """Follow values from what a call was given to what it gave."""
-        if not any(map(self.is_derived, tensors([*args, *kwargs.values()]))):
+        if not any(map(self.is_derived, given(args, kwargs))):
             return
         kind = kind_of(func)
         self.branches |= kind.reads or (kind.indexes and _masked(args))
@@ -115,10 +115,20 @@ def kind_of(func: Any) -> Kind:
     return Kind(tuple(changed), bool(reads) and not indexes, indexes, draws)
 
 
+def given(args: Sequence, kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors among arguments; not packed weights, whose place in memory nobody is told."""
+    return [tensor for tensor in tensors([*args, *kwargs.values()]) if not tensor.is_mkldnn]
+
+
 def written(kind: Kind, args: Sequence, kwargs: dict[str, Any]) -> list[Tensor]:
     """The tensors that a call changes in place."""
     given = [kwargs.get(key) if isinstance(key, str) else args[key] for key in kind.writes]
     return list(tensors(given))
+
+
+def saving_hooks() -> object:
+    """Hooks on what the graph keeps, by which checkpointing keeps nothing and computes it again."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 
 def place(tensor: Tensor) -> int:

@@ -20,11 +20,14 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.networks.branching import Branching
+from saliency_sanity.networks.pairs import Pair, Watching
 
 # Modules between a caller and a pass.
 _BETWEEN = ("saliency_sanity", "torch", "contextlib", "functools")
 
 _INNER = "_modules"
+# Most of what a module has, passed over for speed.
+_PLAIN = {bool, int, float, str, type(None)}
 
 # Brightness of pictures that take a gate which looks at a whole batch to either side.
 _EXTREME = 100.0
@@ -42,7 +45,8 @@ class Manner:
     fast, where it gives the same logits. ``alone``: a picture has other logits in a batch than by
     itself, or the way through the network hangs on values, so that each goes through by itself;
     ``refusal`` says why it cannot, None where it can. ``cut`` says why no gradient reaches the
-    pictures, None where one does. ``writes``: it works in place on its input.
+    pictures, None where one does. ``writes``: it works in place on its input. ``pairs``:
+    convolutions of whose output nothing but a batch norm is made.
     """
 
     layout: torch.memory_format
@@ -50,6 +54,7 @@ class Manner:
     refusal: str | None = None
     cut: str | None = None
     writes: bool = False
+    pairs: tuple[Pair, ...] = ()
 
 
 # How many pictures a pass may take at most; None for any number.
@@ -220,9 +225,12 @@ def _at(home: dict | list, key: object) -> object:
 def _inferred(module: nn.Module) -> Iterator[tuple[dict | list, object]]:
     """Where a module keeps inference tensors: a dictionary or list, and the key."""
     own = vars(module)
-    homes = [own, *(v for k, v in own.items() if isinstance(v, dict | list) and v and k != _INNER)]
+    homes = [own]
+    homes += [v for k, v in own.items() if type(v) not in _PLAIN and _holds(v) and k != _INNER]
     for home in homes:
         for key, value in home.items() if isinstance(home, dict) else enumerate(home):
+            if type(value) in _PLAIN:
+                continue
             if isinstance(value, Tensor):
                 if value.is_inference():
                     yield home, key
@@ -230,6 +238,10 @@ def _inferred(module: nn.Module) -> Iterator[tuple[dict | list, object]]:
                 isinstance(one, Tensor) and one.is_inference() for one in value
             ):
                 yield home, key
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, (dict, list)) and bool(value)
 
 
 def _ordinary(value: Tensor | tuple) -> Tensor | tuple:
@@ -274,7 +286,7 @@ def manner(model: nn.Module, x: Tensor) -> Manner:
     key = (x.shape[1:], x.dtype, x.device, cast, several, modules)
     found = _known.setdefault(model, {})
     if key not in found:
-        with held(model), torch.inference_mode(False), torch.enable_grad(), _own_draws(x):
+        with held(model), torch.inference_mode(False), torch.enable_grad(), own_draws(x):
             found[key] = _tried(model, x.detach())
     return found[key]
 
@@ -288,7 +300,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
     )
     plain, fast = torch.contiguous_format, torch.channels_last
     try:
-        own, writes, cut = _alone(model, first)
+        own, writes, cut, pairs = _alone(model, first)
     except Exception as error:
         try:
             _run(model, batch, plain)
@@ -309,9 +321,9 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
             # One that fits by itself is all that is known; it is for chunks to grow smaller.
             return out_of_memory(error)
         apart, scale = (found - own).abs().amax(), own.abs().amax()
-        return bool(apart <= _rounding(model, own) * scale) or bool(own.isnan().any())
+        return bool(apart <= rounding(model, own) * scale) or bool(own.isnan().any())
 
-    found = Manner(fast, cut=cut, writes=writes)
+    found = Manner(fast, cut=cut, writes=writes, pairs=pairs)
     if len(batch) == 1 or not _branches(model, first):
         for layout in (fast, plain):
             if agrees(batch, layout) and all(agrees(each, layout) for each in extremes):
@@ -339,12 +351,14 @@ def _run(model: nn.Module, x: Tensor, layout: torch.memory_format) -> Tensor:
     return logits.detach()
 
 
-def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
-    """Logits of one picture, whether the network wrote on it, and what cuts its graph."""
+def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None, tuple[Pair, ...]]:
+    """Logits of one picture, whether the network wrote on it, what cuts its graph, and pairs."""
     leaf = x.clone().requires_grad_()
     given = leaf.clone()
+    watching = Watching(model)
     try:
-        output = quietly(model, given)
+        with watching:
+            output = quietly(model, given)
     except RuntimeError as error:
         # Without a graph it may run.
         with torch.no_grad():
@@ -362,7 +376,8 @@ def _alone(model: nn.Module, x: Tensor) -> tuple[Tensor, bool, str | None]:
             "a part of it runs without a graph (no_grad, inference_mode, detach, quantized or "
             "compiled layers), or is a step, whose derivative is zero"
         )
-    return logits.detach(), not torch.equal(given.detach(), x), cut
+    wrote = not torch.equal(given.detach(), x)
+    return logits.detach(), wrote, cut, tuple(watching.pairs())
 
 
 def _say(model: nn.Module, output: object, logits: Tensor) -> None:
@@ -402,7 +417,7 @@ def _nodes(logits: Tensor) -> Iterator[torch.autograd.graph.Node]:
         todo += [before for before, _ in node.next_functions]
 
 
-def _rounding(model: nn.Module, logits: Tensor) -> float:
+def rounding(model: nn.Module, logits: Tensor) -> float:
     """How far logits may be apart by rounding, in units of the largest: far above what is seen."""
     types = {t.dtype for t in (logits, *model.parameters()) if t.is_floating_point()}
     place = logits.device.type
@@ -423,7 +438,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def _own_draws(x: Tensor) -> Iterator[None]:
+def own_draws(x: Tensor) -> Iterator[None]:
     """Leave the generators that all code shares as they are."""
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         yield

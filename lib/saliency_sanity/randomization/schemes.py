@@ -348,8 +348,8 @@ class Randomizer:
 
     @torch.no_grad()
     def _copy(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self._tensors[name].copy_(value)
+        if values:
+            torch._foreach_copy_([self._tensors[name] for name in values], [*values.values()])
 
     def _recalibrate(self) -> None:
         """Give batch norms of random blocks the statistics of the calibration images."""

@@ -8,7 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr._utils.lrp_rules import EpsilonRule
-from made.networks import SCALING, ModularNet, SmallNet, calibrate, draw, relative, seeded, small
+from made.networks import (
+    SCALING,
+    Doubled,
+    ModularNet,
+    SmallNet,
+    calibrate,
+    draw,
+    relative,
+    seeded,
+    small,
+)
 from saliency_sanity import CATALOGUE, Classifier, chunk_limit, load_model, resolve
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import Gradient
@@ -506,16 +516,6 @@ def test_what_another_hook_does_to_a_layers_output_is_seen():
     network[3].register_forward_hook(lambda _module, _inputs, output: output * 2)
     with pytest.raises(NotApplicable, match="calls 'mul'"):
         Lrp()(network, x, TARGET)
-
-
-class Doubled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return 2 * x
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return 2 * gradient
 
 
 class Apart(nn.Module):

@@ -1,5 +1,7 @@
 """RectGrad against the rule written down layer by layer, and what must hold for any network."""
 
+from math import inf
+
 import numpy as np
 import pytest
 import torch
@@ -268,6 +270,22 @@ def test_padding_trick_knows_tensorflows_padding():
     # the first pixel column is out of reach.
     assert maps[0][..., 0].any()
     assert not maps[1][..., 0].any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+@pytest.mark.parametrize("q", [0, 50, 90, 98, 99.9])
+def test_percentile_is_the_same_on_a_gpu(q):
+    values = draw(3, 4, 40, 50).clamp_min(-0.1) + 0.1  # with many ties
+    assert torch.equal(percentile(values.cuda(), q).cpu(), percentile(values, q))
+
+
+def test_numbers_that_are_none_are_not_hidden():
+    gradient, output = draw(2, 4, 5, 5), draw(2, 4, 5, 5, seed=1).relu()
+    gradient[1, 0, 0, 0], output[1, 0, 0, 0] = torch.nan, 1
+    for rule in (Threshold(None), Threshold(None, tau=0.5)):
+        found = rule(gradient, output, inf)
+        assert found.isnan().sum() == 1
+        assert not found[0].isnan().any()
 
 
 @pytest.mark.parametrize("q", [100, -1, 130.5, float("nan")])
