@@ -22,7 +22,7 @@ from saliency_sanity.attribution.base import (
 )
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
-from saliency_sanity.attribution.relevance import Passing
+from saliency_sanity.attribution.relevance import Ledger, Passing
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.forward import logits_of, name_of
 
@@ -132,9 +132,25 @@ class Lrp:
             with self._passing(model, x, keep=True) as maps:
                 yield maps
 
+    def absorbed(self, model: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """What never reaches the pixels: relevance ``[N]`` by the layer and function that keep it.
+
+        That is what biases, denominators, constants and softmax take; with the sum of the map it is
+        the logit. Each picture goes through the network by itself.
+        """
+        found: dict[str, list[Tensor]] = {}
+        with attributing(model, x, target):
+            for one, wanted in zip(x.split(1), target.split(1), strict=True):
+                ledger = Ledger()
+                with self._passing(model, one, keep=False, ledger=ledger) as maps:
+                    maps(wanted)
+                for name, value in ledger.kept.items():
+                    found.setdefault(name, []).append(value)
+        return {name: torch.stack(values) for name, values in found.items()}
+
     @contextmanager
     def _passing(
-        self, model: nn.Module, x: Tensor, keep: bool
+        self, model: nn.Module, x: Tensor, keep: bool, ledger: Ledger | None = None
     ) -> Iterator[Callable[[Tensor], Tensor]]:
         if (other := interception()) is not None:
             raise NotApplicable(f"LRP has its own rule for rectifiers and cannot take {other.rule}")
@@ -147,7 +163,7 @@ class Lrp:
         rules = self._rules()
         with recording():
             leaf = leaf_of(model, x)
-            passing = Passing(model, leaf, rules, self._bounds(model, leaf), keep)
+            passing = Passing(model, leaf, rules, self._bounds(model, leaf), keep, ledger)
             with passing:
                 logits = logits_of(model, leaf)
                 passing.vet(logits)
@@ -157,6 +173,8 @@ class Lrp:
             with recording():
                 score = select(logits, labels)
                 found = gradient_of(model, score, leaf, retain_graph=keep)
+            if ledger is not None:
+                ledger.close(logits, score.detach().sum())
             by_size = rules[2] is not None and rules[2].by_size
             return found if by_size else found * leaf.detach()
 

@@ -10,6 +10,7 @@ no rule is refused, and so is a node of the graph that no call accounts for.
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from types import FunctionType
 from typing import Any
@@ -21,12 +22,14 @@ from torch.overrides import TorchFunctionMode
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.affine import Affine, Elementwise, Output, Rule, Ruled
-from saliency_sanity.attribution.graph import mark, marked, nodes
+from saliency_sanity.attribution.graph import Node, mark, marked, nodes
 from saliency_sanity.attribution.spellings import READERS
 from saliency_sanity.networks.branching import place, saving_hooks, tensors
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import name_of
 from saliency_sanity.networks.pairs import normalising
+
+Edge = tuple[Node, int]
 
 _MIXED = "mixed"  # of hidden units, too, or of several pixels
 
@@ -46,9 +49,10 @@ class Passing(TorchFunctionMode):
         rules: tuple[Rule, Rule, Rule | None],
         bounds: Sequence[Tensor],
         keep: bool,
+        ledger: "Ledger | None" = None,
     ):
         super().__init__()
-        self.model, self.rules, self.keep = model, rules, keep
+        self.model, self.rules, self.keep, self.ledger = model, rules, keep, ledger
         self._saving = saving_hooks()
         self._outputs: dict[int, list[Output]] = defaultdict(list)  # by place in memory
         self._names = {id(module): name for name, module in network_of(model).named_modules()}
@@ -80,12 +84,20 @@ class Passing(TorchFunctionMode):
         for one in inputs:
             if hasattr(one, "_made_by"):
                 one._made_by[0].output.uses += 1
+        known = self._edges(inputs) if self.ledger is not None else {}
         rule, carried = self._carried(rule, func, args, kwargs, inputs)
         output = rule(self, func, args, kwargs)
         made = args[0] if output is None else output
+        if (layer := getattr(made, "_made_by", None)) is not None:
+            # A batch norm's graph starts at what the layer before it was given.
+            before.append(layer[0].x.grad_fn)
+            known |= self._edges([layer[0].x]) if known else {}
         for number, one in enumerate(tensors(made) if carried else ()):
             one._pixels = carried if carried == _MIXED else tuple(each[number] for each in carried)
-        mark(nodes(made, before))
+        inside = list(nodes(made, before))
+        mark(inside)
+        if known:
+            self.ledger.enter(f"{self._where()} {_name(func)}".strip(), made, inside, known)
         return output
 
     def vet(self, logits: Tensor) -> None:
@@ -99,8 +111,10 @@ class Passing(TorchFunctionMode):
 
     def refusal(self, why: str) -> NotApplicable:
         """What says that the network has a part without a rule, and where."""
+        where = self._where()
+        where = where and f" in layer {where}"
         return NotApplicable(
-            f"LRP cannot explain {name_of(self.model)}: {why}{self._where()}. There is no rule for "
+            f"LRP cannot explain {name_of(self.model)}: {why}{where}. There is no rule for "
             "that, so relevance would be handed down by the plain gradient there. Use "
             "gradient_x_input for this network, or write that part with functions that have a rule"
         )
@@ -117,7 +131,7 @@ class Passing(TorchFunctionMode):
         while frame is not None:
             module = frame.f_locals.get("self")
             if isinstance(module, nn.Module) and self._names.get(id(module)):
-                return f" in layer {self._names[id(module)]!r} ({type(module).__name__})"
+                return f"{self._names[id(module)]!r} ({type(module).__name__})"
             frame = frame.f_back
         return ""
 
@@ -151,6 +165,16 @@ class Passing(TorchFunctionMode):
         bounds = [torch.minimum(*bounds), torch.maximum(*bounds)] if bounds else []
         rule = Passing._whole if self.rules[2].by_size else rule
         return rule, [[one] for one in (known[0][0], *bounds)]
+
+    def _edges(self, inputs: Sequence[Tensor]) -> dict[Edge, Tensor]:
+        """Where tensors are in the graph, and what a gradient there is to be multiplied by."""
+        whole = self.rules[2] is not None and self.rules[2].by_size
+        return {
+            edge_of(one): torch.ones_like(one, requires_grad=False)
+            if whole and hasattr(one, "_pixels")
+            else one.detach().clone()
+            for one in inputs
+        }
 
     # Rules, each given a call
 
@@ -306,6 +330,49 @@ class Passing(TorchFunctionMode):
         self._outputs[place(output)].append(made)
         output.register_hook(lambda gradient: made.damped(gradient, epsilon, keep))
         return output
+
+
+class Ledger:
+    """What each call of a pass is handed of relevance and does not hand on, summed up."""
+
+    def __init__(self):
+        self._received: dict[Edge, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._entries: list[tuple[str, set[Edge], list[Tensor]]] = []
+        self._handles = []
+
+    def enter(
+        self, name: str, made: object, inside: Sequence[Node], known: dict[Edge, Tensor]
+    ) -> None:
+        """Watch the nodes of a call that takes ``known`` values."""
+        given = []
+
+        def note(edges: list[Edge], gradients: Sequence[Tensor | None], _: object) -> None:
+            for edge, gradient in zip(edges, gradients, strict=True):
+                if gradient is not None and edge in known:
+                    given.append((known[edge] * gradient).sum())
+                    self._received[edge] = self._received[edge] + given[-1]
+
+        outputs = {edge_of(one) for one in tensors(made) if one.requires_grad} - known.keys()
+        self._entries.append((name, outputs, given))
+        for node in inside:
+            edges = [*node.next_functions]
+            if any(edge in known for edge in edges):
+                self._handles.append(node.register_hook(partial(note, edges)))
+
+    def close(self, logits: Tensor, score: Tensor) -> None:
+        """Find what was ``kept`` where, after a backward pass from one of the logits."""
+        self._received[edge_of(logits)] = score
+        self.kept: dict[str, Tensor] = defaultdict(lambda: torch.zeros_like(score))
+        for name, outputs, given in self._entries:
+            received = sum(self._received[one] for one in outputs)
+            self.kept[name] = self.kept[name] + received - sum(given)
+        for handle in self._handles:
+            handle.remove()
+
+
+def edge_of(x: Tensor) -> Edge:
+    """Where a tensor is in the graph."""
+    return tuple(torch.autograd.graph.get_gradient_edge(x))[:2]
 
 
 def _layer_of(x: Tensor) -> Affine | None:

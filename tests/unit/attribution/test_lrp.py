@@ -22,7 +22,6 @@ from made.networks import (
 from saliency_sanity import CATALOGUE, Classifier, chunk_limit, load_model, resolve
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import Gradient
-from saliency_sanity.attribution.canonization import canonical
 from saliency_sanity.attribution.compose import (
     NoiseAverage,
     PathAverage,
