@@ -60,10 +60,11 @@ class Experiment:
     the trained network. ``explained`` says which are explained in a randomized one: its own
     ``argmax`` (the reference code), or ``fixed``, the same. ``seeds`` random networks are drawn,
     from ``seed`` on; two of them are needed for a prior. ``stage_limit`` keeps at most so many
-    stages, evenly spread and with both ends, 0 all. ``shown`` images have their maps kept as
-    pictures, for the first random network. ``store`` makes the run resumable. ``statistics`` are
-    functions of maps ``[N, C, H, W]`` that give one number a map, ``[N]``. ``originals`` may be
-    shared by experiments on one network and batch: maps of the trained network, made once.
+    stages, evenly spread and with both ends and, of three or more, the middle; 0 all. ``shown``
+    images have their maps kept as pictures, for the first random network. ``store`` makes the run
+    resumable. ``statistics`` are functions of maps ``[N, C, H, W]`` that give one number a map,
+    ``[N]``. ``originals`` may be shared by experiments on one network and batch: maps of the
+    trained network, made once.
     ``group`` pictures are explained together and compared with each other, 0 all: so the cost
     grows with the pictures, not with their square, and several jobs can share them, see ``share``.
 
@@ -341,6 +342,7 @@ class Run:
         shown = kept if self.of.shown else []
         return Outcome(
             stages=tuple(stage.name for stage in stages),
+            random={stage.name: len(stage.blocks) / len(self.blocks) for stage in stages},
             matrices={pair: similarities(grid, shape, *pair) for pair in pairs},
             priors={pair: similarities(chain, (len(chain),), *pair) for pair in pairs},
             classes=journal.rows(classes, "largest", "").reshape(*shape, -1),

@@ -519,8 +519,13 @@ def test_stages_are_spread_with_both_ends(count):
         assert len(set(places)) == len(places) == min(limit, count)
         assert places == sorted(places)
         assert (places[0], places[-1]) == (0, count - 1)
-        steps = np.diff(places)
-        assert not len(steps) or steps.max() - steps.min() <= 1
+        # The first with half of the blocks random, and even steps on both sides of it.
+        middle = min(place for place in range(count) if 2 * (place + 1) >= count)
+        assert limit == 2 or middle in places
+        upper = places if limit == 2 else [place for place in places if place <= middle]
+        for part in (upper, places[len(upper) - 1 :]):
+            steps = np.diff(part)
+            assert not len(steps) or steps.max() - steps.min() <= 1
 
 
 def test_a_stage_limit_leaves_stages_out(whole):

@@ -43,7 +43,7 @@ from saliency_sanity.book.chapters.page import (
 from saliency_sanity.book.chapters.published import Published, published
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
-from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
+from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import variants
 from saliency_sanity.plots.maps import stage_grid
@@ -55,7 +55,7 @@ from saliency_sanity.randomization.schemes import EXPLAINED, Randomization
 from saliency_sanity.similarity.metrics import PRESETS, metric
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.reading import Reading
-from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, verdict_table
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, kappa_text, verdict_table
 
 # The gradient, and what multiplies it by the input.
 _MULTIPLIED = ("gradient", "gradient_x_input", "integrated_gradients")
@@ -187,7 +187,7 @@ class Cascade(MethodsPage):
     @cached_property
     def table(self) -> pd.DataFrame:
         """Readings with the catalogue's names of methods."""
-        return stage_table(self.found)
+        return stage_table(self.found, self.outcome.random)
 
     @cached_property
     def readings(self) -> pd.DataFrame:
@@ -276,6 +276,11 @@ class Cascade(MethodsPage):
         curves = None
         if self.order in ("top_down", "bottom_up") and len(self.outcome.stages) > 1:
             curves = self._titled(cascades(self.found))
+            half = self.readings[self.readings["stage"] == halfway(self.table)]
+            if self.order == "top_down" and len(half):
+                half = half.assign(upper=[kappa_text(row) for row in half.to_dict("records")])
+                keys = ["method", "metric"]
+                curves = curves.merge(half[[*keys, "upper"]], on=keys)
         return verdict_table(self.readings, self.metrics[0], curves)
 
     def by_metric(self) -> Styler:

@@ -44,7 +44,8 @@ class Sanity:
             stage_limit=page.stage_limit,
             store=page.store,
         )
-        return stage_table(experiment().readings(margin=page.margin))
+        outcome = experiment()
+        return stage_table(outcome.readings(margin=page.margin), outcome.random)
 
     @cached_property
     def claims(self) -> list[Claim]:
