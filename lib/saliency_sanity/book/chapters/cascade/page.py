@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -380,7 +381,9 @@ class Cascade(MethodsPage):
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""
-        stage = self.outcome.stages[-1]
+        stages = {"kappa": self.outcome.stages[-1]}
+        if self.order == "top_down" and (half := halfway(self.table)):
+            stages["upper"] = half
         numbers = {
             "pictures": len(self.photographs),
             "stages": len(self.outcome.stages),
@@ -391,10 +394,10 @@ class Cascade(MethodsPage):
             numbers["test_accuracy"] = trained["test_accuracy"]
         for key in self.metrics:
             numbers |= verdict_counts(self._methods_last, key)
-            for method in self.outcome.pictures:
+            for method, (name, stage) in product(self.outcome.pictures, stages.items()):
                 # As it is printed, without a minus before a zero.
                 kappa = self.found[method, key, stage].kappa
-                numbers[f"kappa_{method}_{key}"] = round(kappa, 2) + 0.0
+                numbers[f"{name}_{method}_{key}"] = round(kappa, 2) + 0.0
         return numbers
 
     def box(self) -> ProvenanceBox:
