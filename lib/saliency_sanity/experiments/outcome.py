@@ -119,13 +119,15 @@ def stage_table(
 
 
 def halfway(readings: pd.DataFrame) -> str | None:
-    """The first stage of a cascade with half of its blocks random or more; None if it is the last.
+    """The stage of a cascade with half of its blocks random, of an odd number one fewer.
 
     From the logits down the upper half of the network is random there, the lower one as it was
-    learned. ``readings`` as ``stage_table`` makes them, with a column ``random``.
+    learned. ``readings`` as ``stage_table`` makes them, with a column ``random``. None where there
+    is no such stage: of a single block, or where a limit of two stages left it out.
     """
-    stages = readings[readings["random"].between(0.5, 1, inclusive="left")]
-    return None if stages.empty else stages.loc[stages["position"].idxmin(), "stage"]
+    # Of three blocks one; of more the share is larger.
+    stages = readings[readings["random"].between(1 / 3, 1 / 2)]
+    return None if stages.empty else stages.loc[stages["position"].idxmax(), "stage"]
 
 
 def cascades(readings: Mapping[tuple[str, str, str], Reading]) -> pd.DataFrame:

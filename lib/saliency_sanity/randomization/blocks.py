@@ -130,15 +130,16 @@ def find_stages(blocks: Sequence[Block], order: str) -> tuple[Stage, ...]:
 def spread(stages: tuple[Stage, ...], limit: int) -> tuple[Stage, ...]:
     """At most ``limit`` of the stages, evenly spread, first and last among them; 0 for all.
 
-    Of three or more the middle one, too: the first of a cascade with half of the blocks random.
+    Of three or more the middle one, too: the last of a cascade with at most half of the blocks
+    random.
     """
     if not limit or limit >= len(stages):
         return stages
     if limit == 2:
         return stages[0], stages[-1]
-    steps, last = limit - 1, len(stages) - 1
-    upper = min(max(round(steps * (last // 2) / last), 1), steps - 1)
-    chosen = np.interp(range(limit), [0, upper, steps], [0, last // 2, last]).round()
+    steps, middle, last = limit - 1, len(stages) // 2 - 1, len(stages) - 1
+    upper = min(max(round(steps * middle / last), 1), steps - 1)
+    chosen = np.interp(range(limit), [0, upper, steps], [0, middle, last]).round()
     return tuple(stages[int(i)] for i in chosen)
 
 

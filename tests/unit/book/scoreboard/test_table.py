@@ -96,7 +96,7 @@ HALF = replace(CASCADE, stage=HALFWAY, words=HALF_WORDS, line=0.5)
         ((0.4, 0.6), "inconclusive: the interval holds 0.5", "open"),
     ],
 )
-def test_the_upper_half_is_the_first_stage_with_half_of_the_blocks_random(
+def test_the_upper_half_is_the_stage_with_half_of_the_blocks_random(
     tmp_path, half, words, standing
 ):
     """What an all-random network leaves says nothing of it, nor what one random block leaves."""

@@ -103,7 +103,7 @@ def cascade_claims(
     """
     found = Readings(readings, published)
     first, last = found.stages[0], found.stages[-1]
-    # At least one: where stages are few, none may have half of the network random.
+    # At least one: where stages are few, the one halfway may be left out.
     upper = found.stages[: found.stages.index(halfway(readings) or first) + 1]
     ends = list(dict.fromkeys((first, last)))
     line = f"kappa {margin:g}"
