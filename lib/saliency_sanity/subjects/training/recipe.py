@@ -110,9 +110,10 @@ class Recipe:
     [adebayo2018code] for ``cnn`` and ``mlp``. ``images`` is the number of training pictures, 0 for
     all. ``labels`` are ``true`` or ``permuted`` (once, among the training pictures). With
     ``negatives`` a picture comes as its negative, under the same label, in half of the epochs, by
-    chance; permuted labels have none. ``epochs`` may be a fraction; training ends sooner after an epoch that leaves ``target_accuracy`` of all
-    training pictures classified right, 0 for never. ``optimizer`` ``adam`` adds ``weight_decay``/2
-    times the squared weights to the loss, ``adamw`` and ``sgd`` (Nesterov, 0.9) do theirs; biases
+    chance; permuted labels have none. ``epochs`` may be a fraction; training ends sooner after an
+    epoch that leaves ``target_accuracy`` of all training pictures classified right, 0 for never.
+    ``optimizer`` ``adam`` adds ``weight_decay``/2 times the squared weights to the loss, ``adamw``
+    and ``sgd`` (Nesterov, 0.9) do theirs; biases
     and norms never decay. ``schedule`` is ``constant`` or ``one-cycle``. ``augmentation``
     ``flip-shift`` mirrors half of the pictures and moves them by up to 2 pixels. ``size`` is in
     pixels. Raises ValueError for unknown names and impossible numbers.
