@@ -55,7 +55,7 @@ def on_bright_ground(
     least: float = 0.01,
     most: float = 0.6,
 ) -> Tensor:
-    """Which pictures show a dark object on bright ground: booleans ``[N]``.
+    """Which pictures show a dark object on lighter ground: booleans ``[N]``.
 
     Those whose ``mask`` covers ``least`` to ``most`` of the picture and whose mean luminance
     outside is at least ``brightest``; an empty mask is none. The defaults are ours: a ground of 0.4

@@ -1,4 +1,4 @@
-"""Dark objects on bright ground: how much of a map lies on them, by which colour is zero."""
+"""Dark objects on lighter ground: how much of a map lies on them, by which colour is zero."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -14,6 +14,7 @@ GIVEN = {
     "images": "fashion_mnist",
     "pool": 20,
     "image_count": 6,
+    "steps": 5,
 }
 
 
