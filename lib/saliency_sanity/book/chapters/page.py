@@ -31,6 +31,9 @@ from saliency_sanity.verdict.wording import METRIC_TITLES
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
 _DENSE = 0.95
 
+# What a composition that multiplies by the input has in its description.
+_PRODUCTS = ("TimesInput", "Lrp(")
+
 _VERDICTS = {"above": "picture-driven", "below": "responds", "inconclusive": "open"}
 
 
@@ -168,6 +171,15 @@ def described(
 def methods_at_scale(names: Iterable[str], **scale: Mapping[str, Any]) -> dict[str, Attribution]:
     """Methods by name, each with the parameters that ``scale`` has under its name."""
     return {name: resolve(name, **scale.get(name, {})) for name in names}
+
+
+def is_product(key: str, method: Attribution | None = None) -> bool:
+    """Whether a method of the catalogue is multiplied by the input, so that it is 0 where that is.
+
+    ``method`` is the one of this name at a page's scale.
+    """
+    text = describe(resolve(key) if method is None else method)
+    return key == "input" or any(part in text for part in _PRODUCTS)
 
 
 def plain_table(rows: pd.DataFrame, precision: int | None = None) -> Styler:
