@@ -157,10 +157,13 @@ class DarkObjects:
     @cached_property
     def explained(self) -> dict[tuple[str, str], Tensor]:
         """Maps by method and by which colour is zero."""
-        compared = {key: self.page.methods[key] for key in _COMPARED}
+        page = self.page
+        compared = {key: page.methods[key] for key in _COMPARED}
         found = {}
         for zero in self.fed if len(self) else ():
-            maps = explain(compared, self.fed[zero], self.inputs[zero], self.labels).maps
+            maps = explain(
+                compared, self.fed[zero], self.inputs[zero], self.labels, page.precision
+            ).maps
             found |= {(key, zero): maps[key] for key in maps}
         return found
 

@@ -43,6 +43,7 @@ class Sanity:
             seed=page.seed,
             stage_limit=page.stage_limit,
             store=page.store,
+            precision=page.precision,
         )
         return stage_table(experiment().readings(margin=page.margin))
 
