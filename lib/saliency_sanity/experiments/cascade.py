@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from saliency_sanity._arithmetic import arithmetic, check_precision
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._groups import GROUP, groups
 from saliency_sanity._hashing import describe, digest, named
@@ -67,6 +68,8 @@ class Experiment:
     trained network, made once.
     ``group`` pictures are explained together and compared with each other, 0 all: so the cost
     grows with the pictures, not with their square, and several jobs can share them, see ``share``.
+    ``precision`` is the ``arithmetic`` in which networks are run: ``exact``, ``tf32`` or
+    ``bfloat16``. Maps are compared in float32 in any case.
 
     Raises ValueError for values out of range, and what the parts raise.
     """
@@ -87,8 +90,10 @@ class Experiment:
     statistics: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     originals: MutableMapping[tuple, Tensor] | None = field(default=None, repr=False)
     group: int = GROUP
+    precision: str = "exact"
 
     def __post_init__(self):
+        check_precision(self.precision, self.x)
         if self.explained not in EXPLAINED[:2]:
             raise ValueError(unknown("explained class", self.explained, EXPLAINED[:2]))
         if self.seeds < 1:
@@ -134,6 +139,7 @@ class Run:
         self.now: tuple[Stage, int] | None = None
         total = len(windows) * (1 + len(journal.seeds) * len(journal.stages))
         with (
+            arithmetic(of.precision, of.x.device),
             Randomizer(of.model, self.blocks, of.randomization, of.x) as self.randomizer,
             replaying(of.model, self.blocks, of.x) as self.replay,
             tqdm(total=total, unit="stage", mininterval=1) as bar,
@@ -197,7 +203,7 @@ class Run:
         """Maps of the trained network, where something has still to be compared with them."""
         for name in self.journal.unexplained(rows):
             shared = self.of.originals if self.of.originals is not None else {}
-            method = describe(self.of.methods[name])
+            method = describe(self.of.methods[name]), self.of.precision
             known = (name, method, tuple(self.of.target[rows].tolist()), rows.start, rows.stop)
             try:
                 if known not in shared:
@@ -263,7 +269,8 @@ class Run:
 
     def _compare(self, rows: slice, stage: Stage, seed: int, name: str, found: Tensor) -> None:
         """Compare maps with the trained network's."""
-        arrays = {key: self._similarities(rows, name, key, found) for key in self.of.metrics}
+        with arithmetic("exact", found.device):
+            arrays = {key: self._similarities(rows, name, key, found) for key in self.of.metrics}
         arrays |= self._measured(found)
         if seed == self.of.seed:
             arrays |= self._as_pictures(rows, found)
@@ -293,19 +300,21 @@ class Run:
         for name in self.of.methods:
             at, result = (name, rows.start), ("prior", None, seed - 1, name, rows)
             if at in before and at in whole and not self.journal.have(*result):
-                arrays = {
-                    key: similarity_matrix(of_rows(metric, rows), before[at], whole[at])
-                    for key, metric in self.of.metrics.items()
-                }
+                with arithmetic("exact", whole[at].device):
+                    arrays = {
+                        key: similarity_matrix(of_rows(metric, rows), before[at], whole[at])
+                        for key, metric in self.of.metrics.items()
+                    }
                 self.journal.keep(
                     {key: value.cpu().numpy() for key, value in arrays.items()}, *result
                 )
 
     def _measured(self, found: Tensor) -> Arrays:
-        return {
-            f"statistic {name}": statistic(found).double().cpu().numpy()
-            for name, statistic in self.of.statistics.items()
-        }
+        with arithmetic("exact", found.device):
+            return {
+                f"statistic {name}": statistic(found).double().cpu().numpy()
+                for name, statistic in self.of.statistics.items()
+            }
 
     def _as_pictures(self, rows: slice, found: Tensor) -> Arrays:
         shown = found[: max(self.of.shown - rows.start, 0)]

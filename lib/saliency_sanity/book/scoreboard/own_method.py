@@ -144,7 +144,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def explained(self) -> Explained:
         """Maps by method."""
-        return explain(self.chosen, self.classifier, self.x, self.target)
+        return explain(self.chosen, self.classifier, self.x, self.target, self.precision)
 
     @property
     def _maps(self) -> dict[str, Tensor]:
@@ -211,6 +211,7 @@ class OwnMethod(MethodsPage):
             stage_limit=self.stage_limit,
             shown=1,
             store=self.store,
+            precision=self.precision,
         )
 
     @cached_property

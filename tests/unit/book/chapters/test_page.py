@@ -1,7 +1,17 @@
 """What all pages share."""
 
+import subprocess
+import sys
+
 import pandas as pd
-from saliency_sanity.book.chapters.page import pictures_used, verdict_counts, verdict_lists
+import pytest
+from made.pages import parameters
+from saliency_sanity.book.chapters.page import (
+    Page,
+    pictures_used,
+    verdict_counts,
+    verdict_lists,
+)
 
 READINGS = pd.DataFrame(
     [
@@ -35,3 +45,51 @@ def test_pages_say_in_what_groups_many_pictures_are_compared():
     assert pictures_used("mnist", 33) == "mnist, 33 pictures, compared in groups of 32"
     assert "9 test pictures, compared in groups of 4" in pictures_used("x", 9, 4, "test pictures")
     assert pictures_used("mnist", 33, 0) == "mnist, 33 pictures"
+
+
+# Pages whose maps are compared with others, and which say in what arithmetic.
+COMPARED = (
+    "01_edge_detectors",
+    "02_cascading_randomization",
+    "03_label_randomization",
+    "04_cgi_sanity",
+    "05_input_bias",
+    "07_your_own_method",
+)
+
+
+@pytest.mark.parametrize("notebook", COMPARED)
+def test_pages_that_compare_maps_take_a_precision_which_is_exact(notebook):
+    assert parameters(notebook)["precision"] == "exact"
+
+
+def test_a_page_says_in_what_arithmetic_it_was_made(tmp_path):
+    common = {"margin": 0.1, "seed": 0, "device": "cpu", "results": str(tmp_path)}
+    page = Page.of(common | {"precision": "bfloat16"})
+    assert ("Arithmetic", "bfloat16") in page.provenance({}, (), "cpu").rows()
+    assert "Arithmetic" not in dict(Page.of(common).provenance({}, (), None).rows())
+    with pytest.raises(ValueError, match=r"precision 'half'.*Valid: exact, tf32, bfloat16"):
+        Page.of(common | {"precision": "half"})
+
+
+KERNEL = """
+import sys, torch
+from IPython.core.interactiveshell import InteractiveShell
+from saliency_sanity._arithmetic import in_force
+from saliency_sanity.book.chapters.page import Page
+common = {"margin": 0.1, "seed": 0, "device": "cpu", "results": sys.argv[1]}
+cuda = torch.device("cuda")
+Page.of(common)
+print(in_force(cuda)["conv"])
+shell = InteractiveShell.instance()
+Page.of(common), Page.of(common)
+print(in_force(cuda)["conv"])
+"""
+
+
+def test_in_a_notebook_all_is_exact_until_it_ends(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", KERNEL, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["tf32", "ieee"]
+    assert "Error" not in ran.stderr

@@ -139,6 +139,7 @@ class Cascade(MethodsPage):
             stage_limit=self.stage_limit,
             shown=self.shown,
             store=self.store,
+            precision=self.precision,
             group=self.group,
         )
 

@@ -116,7 +116,7 @@ class EdgeDetectors(MethodsPage):
     @cached_property
     def explained(self) -> Explained:
         """Maps by method."""
-        return explain(self.chosen, self.classifier, self.x, self.target)
+        return explain(self.chosen, self.classifier, self.x, self.target, self.precision)
 
     @property
     def _maps(self) -> dict[str, Tensor]:
@@ -322,7 +322,8 @@ class EdgeDetectors(MethodsPage):
             if not is_control(key) and passes(method) <= _PASSES
         }
         draws = [
-            explain(methods, network, inputs, network.predict(inputs)).maps for network in networks
+            explain(methods, network, inputs, network.predict(inputs), self.precision).maps
+            for network in networks
         ]
         maps = {f"{title(key)}, {name}": [draw[key] for draw in draws] for key in draws[0]}
         edges = Sobel()(first, inputs, self.target)

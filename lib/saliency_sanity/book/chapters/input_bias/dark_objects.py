@@ -165,10 +165,13 @@ class DarkObjects:
     @cached_property
     def explained(self) -> dict[tuple[str, str], Tensor]:
         """Maps by method and by which colour is zero."""
-        compared = {key: self.page.methods[key] for key in _COMPARED if key != RECT}
+        page = self.page
+        compared = {key: page.methods[key] for key in _COMPARED if key != RECT}
         found = {}
         for zero in self.fed if len(self) else ():
-            maps = explain(compared, self.fed[zero], self.inputs[zero], self.labels).maps
+            maps = explain(
+                compared, self.fed[zero], self.inputs[zero], self.labels, page.precision
+            ).maps
             # The slowest of all, and but for its last step the same.
             maps[RECT] = maps[MODIFIED] * self.inputs[zero]
             found |= {(key, zero): maps[key] for key in _COMPARED if key in maps}

@@ -61,7 +61,8 @@ class Following:
     @cached_property
     def explained(self) -> Explained:
         """Every method's maps, and which methods do not apply."""
-        return explain(self.page.methods, self.page.classifier, self.page.x, self.page.target)
+        page = self.page
+        return explain(page.methods, page.classifier, page.x, page.target, page.precision)
 
     @cached_property
     def responses(self) -> pd.DataFrame:
@@ -193,7 +194,7 @@ class FirstLayer:
             return {}
         page = self.following.page
         rules = {text: Lrp("epsilon", rule) for text, rule in _RULES.items()}
-        return dict(explain(rules, page.classifier, page.x, page.target).maps)
+        return dict(explain(rules, page.classifier, page.x, page.target, page.precision).maps)
 
     def responses(self) -> Figure | None:
         """The size of relevance over that of the input, by rule."""

@@ -68,7 +68,8 @@ class Negatives:
         paired = {key: self.page.methods[key] for key in _PAIRED}
         labels = self._classes[0][self.compared]
         first, second = (
-            explain(paired, self.network, side[self.compared], labels).maps for side in self._inputs
+            explain(paired, self.network, side[self.compared], labels, self.page.precision).maps
+            for side in self._inputs
         )
         return moved_table(first, second, margin=self.page.margin)
 

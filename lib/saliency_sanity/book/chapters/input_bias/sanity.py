@@ -43,6 +43,7 @@ class Sanity:
             seed=page.seed,
             stage_limit=page.stage_limit,
             store=page.store,
+            precision=page.precision,
         )
         outcome = experiment()
         return stage_table(outcome.readings(margin=page.margin), outcome.random)
