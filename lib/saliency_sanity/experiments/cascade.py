@@ -257,14 +257,18 @@ class Run:
     def _other_trainings(self, rows: slice, maps: Mapping[str, Tensor]) -> None:
         """Compare maps of the first group with those of the same network trained again."""
         x, target = self.of.x[rows], self.of.target[rows]
+        shared = self.of.originals if self.of.originals is not None else {}
         for number, other in enumerate(self.of.trainings):
             wanted = [n for n in maps if not self.journal.have("training", None, number, n, rows)]
             if wanted and self.of.explained == "argmax":
                 target = logits(other, x).argmax(1)
             for name in wanted:
+                method = self.of.methods[name]
+                at = (id(other), name, describe(method), *target.tolist())
                 try:
-                    found = check_map(name, mapped(self.of.methods[name], other, x, target), x)
-                    arrays = self._between(rows, maps[name], found)
+                    if at not in shared:
+                        shared[at] = check_map(name, mapped(method, other, x, target), x)
+                    arrays = self._between(rows, maps[name], shared[at])
                 except NotApplicable as error:
                     arrays = _as_array(str(error))
                 self.journal.keep(arrays, "training", None, number, name, rows)
