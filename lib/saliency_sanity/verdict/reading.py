@@ -1,4 +1,4 @@
-"""What a similarity means: read against chance and prior, with an interval and a verdict.
+"""What a similarity means: read against chance, prior and ceiling, with interval and verdict.
 
 Input is a matrix S[r, i, j]: how alike the map of image i from the first network and the map of
 image j from the second are, for random networks r. The diagonal is the similarity s. Off the
