@@ -153,7 +153,7 @@ def test_the_first_metric_orders_the_rows_of_all_panels(readings):
 
 def test_colour_and_marker_give_the_verdict(readings):
     readings = readings.copy()
-    readings.loc[readings["verdict"].eq("below").idxmax(), "verdict"] = "cannot tell"
+    readings.loc[readings["verdict"].eq("above").idxmax(), "verdict"] = "cannot tell"
     assert set(readings["verdict"]) == set(VERDICTS)
     figure = agreement_bars(readings, METRICS, margin=MARGIN)
     for axes, metric in zip(figure.axes, METRICS, strict=False):
