@@ -1,7 +1,7 @@
 """What a randomization experiment measured, and how it is read."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from saliency_sanity.similarity import prepare as of
+from saliency_sanity.verdict.obstacle import CeilingKind
 from saliency_sanity.verdict.reading import (
     Reading,
     by_image,
@@ -32,6 +33,9 @@ class Outcome:
     absolute ``[S + 1, shown, h, w]`` in [0, 1] and signed ones in [-1, 1], the trained network's
     first. ``statistics[method, name]`` ``[S + 1, R, N]``: a number of each
     map, the trained network's first. ``refused``: methods that do not apply, with the reason.
+    ``ceilings[method, metric]`` ``[C, N', N']`` or ``[N', N']`` by ``CeilingKind``: similarity of
+    maps of the first pictures between which nothing changed that should matter; ``no_ceiling`` says
+    of methods why one is missing.
     ``shortened`` passes of this run started at the first random block, ``whole`` ones at the input;
     ``reason`` says why none of the former were made, where the network does not allow it.
     """
@@ -44,6 +48,8 @@ class Outcome:
     pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
     refused: Mapping[str, str]
     statistics: Mapping[tuple[str, str], np.ndarray]
+    ceilings: Mapping[tuple[str, str], Mapping[str, np.ndarray]] = field(default_factory=dict)
+    no_ceiling: Mapping[str, str] = field(default_factory=dict)
     shortened: int = 0
     whole: int = 0
     reason: str = ""
@@ -54,17 +60,22 @@ class Outcome:
         titles: Mapping[str, str] | None = None,
         margin: float = 0.1,
     ) -> dict[tuple[str, str, str], Reading]:
-        """Every similarity read against chance and prior, by method, metric and stage.
+        """Every similarity read against chance, prior and ceiling, by method, metric and stage.
 
-        ``titles`` replaces the names of methods. Stages follow each other in their order.
+        ``titles`` replaces the names of methods. Stages follow each other in their order. At all
+        of them the trained network's maps are compared, so its ceiling holds for all. The wholly
+        random network's holds for the last one, which it is; stages between have none of their own.
         """
         found: dict[tuple[str, str, str], Reading] = {}
         for (method, metric), matrices in self.matrices.items():
             prior = self.priors[method, metric]
+            last = self.ceilings.get((method, metric), {})
+            before = {k: m for k, m in last.items() if k != CeilingKind.RANDOM_ARITHMETIC}
             for stage, square in zip(self.stages, matrices, strict=True):
                 found[(titles or {}).get(method, method), metric, stage] = read(
                     square,
                     prior if len(prior) else None,
+                    last if stage == self.stages[-1] else before,
                     margin=margin,
                 )
         return found

@@ -31,6 +31,7 @@ from saliency_sanity.networks.forward import fitted
 from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import Photographs, load_photographs
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
@@ -42,7 +43,12 @@ _PRODUCTS = ("TimesInput", "Lrp(")
 _process = ExitStack()
 atexit.register(_process.close)
 
-_VERDICTS = {"above": "picture-driven", "below": "responds", "inconclusive": "open"}
+_VERDICTS = {
+    "above": "picture-driven",
+    "below": "responds",
+    "inconclusive": "open",
+    "cannot tell": "cannot tell",
+}
 
 
 @dataclass(kw_only=True)
@@ -252,9 +258,11 @@ def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
     ``readings`` has a row a method and metric.
     """
     rows = readings[readings["metric"] == metric]
+    found = {verdict: rows["method"][rows["verdict"] == verdict] for verdict in _VERDICTS}
     parts = [
-        f"{word}: {' · '.join(rows['method'][rows['verdict'] == verdict]) or 'none'}"
+        f"{word}: {' · '.join(found[verdict]) or 'none'}"
         for verdict, word in _VERDICTS.items()
+        if verdict != CANNOT_TELL or len(found[verdict])
     ]
     return Markdown(f"By {METRIC_TITLES[metric]}: **{'; '.join(parts)}**.")
 
@@ -262,4 +270,7 @@ def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
 def verdict_counts(readings: pd.DataFrame, metric: str) -> dict[str, int]:
     """How many of the readings by one metric have each verdict: ``above_ssim`` and the like."""
     verdicts = readings["verdict"][readings["metric"] == metric]
-    return {f"{verdict}_{metric}": int((verdicts == verdict).sum()) for verdict in _VERDICTS}
+    return {
+        f"{verdict.replace(' ', '_')}_{metric}": int((verdicts == verdict).sum())
+        for verdict in _VERDICTS
+    }

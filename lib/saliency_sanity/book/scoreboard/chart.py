@@ -25,6 +25,7 @@ STANDINGS = {
     "wanted": (*VERDICTS["below"], "as a map that sees the model should"),
     "unwanted": (*VERDICTS["above"], "as it should not"),
     "open": (*VERDICTS["inconclusive"], "inconclusive"),
+    "cannot": (*VERDICTS["cannot tell"], "cannot tell"),
     "above": ("#333333", "^", "edge-like"),
     "below": ("#333333", "v", "not edge-like"),
 }
@@ -176,6 +177,8 @@ def _tile(axes: Axes, x: float, y: float, cell: pd.Series | None, narrow: bool) 
     tint = [1 - 0.15 * (1 - part) for part in to_rgb(colour)]
     face, edge = ("white", "#c9c9c9") if neutral else (tint, "none")
     tile = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, edgecolor=edge, lw=0.7)
+    if cell["standing"] == "cannot":  # to be told without its colour, too
+        tile.set(hatch="////", edgecolor=[1 - 0.3 * (1 - part) for part in to_rgb(colour)], lw=0)
     axes.add_patch(tile)
     at = (x, y) if narrow else (x - 0.36, y - 0.27)
     axes.plot(*at, marker, color=colour, ms=6 if narrow else 5)

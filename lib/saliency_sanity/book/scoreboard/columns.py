@@ -8,6 +8,7 @@ from saliency_sanity.book.chapters.cascade.claims import MOST
 from saliency_sanity.book.runs.cases import Case
 from saliency_sanity.probes.input_size import INPUT_WORDS, KEPT
 from saliency_sanity.probes.units import MOVED, UNCHANGED
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import EDGE_WORDS, RANDOMIZATION_WORDS
 
 UNIT_WORDS = {"below": "another map", "above": "the same map"}
@@ -103,7 +104,12 @@ class Check:
     kept: str = ""
 
     def standing(self, verdict: str) -> str:
-        """``wanted``, ``unwanted``, ``neutral`` where neither is, or ``open`` without verdict."""
+        """``wanted``, ``unwanted``, ``neutral`` where neither is; without verdict ``open``.
+
+        ``cannot`` where no verdict can be had.
+        """
+        if verdict == CANNOT_TELL:
+            return "cannot"
         if verdict == "inconclusive":
             return "open"
         return ("wanted" if verdict == self.wanted else "unwanted") if self.wanted else "neutral"

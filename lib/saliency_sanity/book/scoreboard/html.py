@@ -12,7 +12,7 @@ from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
 from saliency_sanity.verdict.wording import kappa_text, rounded
 
-_MARKS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼"}
+_MARKS = {"o": "●", "s": "■", "D": "◆", "X": "✖", "^": "▲", "v": "▼"}
 
 
 @dataclass(frozen=True)

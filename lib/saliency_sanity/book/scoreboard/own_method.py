@@ -49,7 +49,12 @@ from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.verdict.wording import EDGE_WORDS, kappa_text, verdict_table
 
 _UNTRAINED = "its weights are random, so its verdicts say nothing about a method"
-_STANDINGS = {"unwanted": "as it should not", "wanted": "as it should", "open": "inconclusive"}
+_STANDINGS = {
+    "unwanted": "as it should not",
+    "wanted": "as it should",
+    "open": "inconclusive",
+    "cannot": "cannot tell",
+}
 
 
 @dataclass(kw_only=True)
@@ -388,6 +393,8 @@ class OwnMethod(MethodsPage):
         undecided = self.said["open"]
         head = f"{self.titles[self.method]} fails {len(wrong)} of {total} checks"
         head += f", and leaves {len(undecided)} open" if undecided else ""
+        untold = self.said["cannot"]
+        head += f"; of {len(untold)} nobody can tell" if untold else ""
         head += "" if self.learned else f". But this network has learned nothing: {_UNTRAINED}"
         lines = [
             f"* *{_STANDINGS[standing]}*: {' · '.join(texts)}"

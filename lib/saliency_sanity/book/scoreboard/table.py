@@ -27,7 +27,7 @@ COLUMNS = (
     *("obstacle", "stage", "page", "link"),
 )
 # Of several blocks that one counts which is noticed least.
-_SEVERITY = {"below": 0, "inconclusive": 1, "above": 2}
+_SEVERITY = {"below": 0, "inconclusive": 1, "cannot tell": 2, "above": 3}
 
 
 class MissingTablesError(FileNotFoundError):
@@ -51,10 +51,9 @@ def read_scoreboard(
     Returns
     -------
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
-    is below, above or inconclusive, ``obstacle`` why it is open, ``words`` what that means,
-    ``standing`` as
-    ``Check.standing`` says; ``page`` and ``link`` lead to what shows why. What was not measured
-    has no row.
+    is below, above, inconclusive or "cannot tell", ``obstacle`` why it is open, ``words`` what that
+    means, ``standing`` as ``Check.standing`` says; ``page`` and ``link`` lead to what shows why.
+    What was not measured has no row.
 
     Raises
     ------
@@ -196,7 +195,7 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
         **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "obstacle")},
         "check": check.key,
         "standing": check.standing(verdict),
-        "words": check.words.get(verdict) or f"inconclusive: {why(row)}",
+        "words": check.words.get(verdict) or f"{verdict}: {why(row)}",
         "stage": "" if check.stage == LAST else row.get("stage", ""),
         "page": source.copy,
         "link": source.link,

@@ -23,6 +23,7 @@ from saliency_sanity.book.chapters.cascade.claims import (
     independent_claims,
 )
 from saliency_sanity.book.chapters.cascade.wording import (
+    ceiling_text,
     network_facts,
     random_networks,
     stage_words,
@@ -54,6 +55,7 @@ from saliency_sanity.plots.style import save
 from saliency_sanity.randomization.blocks import ORDERS
 from saliency_sanity.randomization.schemes import EXPLAINED, Randomization
 from saliency_sanity.similarity.metrics import PRESETS, metric
+from saliency_sanity.subjects.models import trained_again
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.reading import Reading
 from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, kappa_text, verdict_table
@@ -95,6 +97,7 @@ class Cascade(MethodsPage):
     batch_norm: str
     explained_class: str
     seeds: int
+    trainings: int
     methods: list[str]
     choices: list[str]
     metrics: list[str]
@@ -141,6 +144,7 @@ class Cascade(MethodsPage):
             store=self.store,
             precision=self.precision,
             group=self.group,
+            trainings=trained_again(self.classifier, self.trainings, self.device),
         )
 
     def _load(self) -> None:
@@ -160,8 +164,14 @@ class Cascade(MethodsPage):
         pictures = f"{len(self.photographs)} of {self.images}"
         facts = network_facts(self.classifier, pictures, self.predicted, self.labels)
         facts["random networks"] = random_networks(self.seeds)
+        facts["ceiling"] = ceiling_text(self.experiment)
         shown = pd.Series(facts, name="").to_frame()
         return shown.style.set_table_attributes('class="dataframe"')
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply, and those that have no ceiling, with the reason."""
+        without = [f"no ceiling: {title(k)}: {why}" for k, why in self.outcome.no_ceiling.items()]
+        return super().left_out() + without
 
     def share(self) -> Share:
         """Leave this shard's similarities in the store for the run that follows."""
@@ -412,6 +422,7 @@ class Cascade(MethodsPage):
                 "randomization": str(self.experiment.randomization),
                 "explained class": self.explained_class,
                 "random networks": self.seeds,
+                "trainings": self.trainings,
                 "preset": self.preset,
                 "samples": self.samples,
                 "steps": self.steps,
