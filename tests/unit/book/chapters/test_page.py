@@ -1,11 +1,11 @@
 """What all pages share."""
 
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
+import torch
 from made.pages import parameters
+from saliency_sanity._arithmetic import in_force, settings
+from saliency_sanity.book.chapters import page
 from saliency_sanity.book.chapters.page import (
     Page,
     pictures_used,
@@ -66,31 +66,25 @@ def test_pages_that_compare_maps_take_a_precision_which_is_exact(notebook):
 
 def test_a_page_says_in_what_arithmetic_it_was_made(tmp_path):
     common = {"margin": 0.1, "seed": 0, "device": "cpu", "results": str(tmp_path)}
-    page = Page.of(common | {"precision": "bfloat16"})
-    assert ("Arithmetic", "bfloat16") in page.provenance({}, (), "cpu").rows()
+    short = Page.of(common | {"precision": "bfloat16"})
+    assert ("Arithmetic", "bfloat16") in short.provenance({}, (), "cpu").rows()
     assert "Arithmetic" not in dict(Page.of(common).provenance({}, (), None).rows())
     with pytest.raises(ValueError, match=r"precision 'half'.*Valid: exact, tf32, bfloat16"):
         Page.of(common | {"precision": "half"})
 
 
-KERNEL = """
-import sys, torch
-from IPython.core.interactiveshell import InteractiveShell
-from saliency_sanity._arithmetic import in_force
-from saliency_sanity.book.chapters.page import Page
-common = {"margin": 0.1, "seed": 0, "device": "cpu", "results": sys.argv[1]}
-cuda = torch.device("cuda")
-Page.of(common)
-print(in_force(cuda)["conv"])
-shell = InteractiveShell.instance()
-Page.of(common), Page.of(common)
-print(in_force(cuda)["conv"])
-"""
-
-
-def test_in_a_notebook_all_is_exact_until_it_ends(tmp_path):
-    ran = subprocess.run(
-        [sys.executable, "-c", KERNEL, tmp_path], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.split() == ["tf32", "ieee"]
-    assert "Error" not in ran.stderr
+def test_in_a_notebook_all_is_exact_until_it_ends(tmp_path, monkeypatch):
+    common = {"margin": 0.1, "seed": 0, "device": "cpu", "results": str(tmp_path)}
+    cuda = torch.device("cuda")
+    before = settings()
+    Page.of(common)
+    assert settings() == before
+    monkeypatch.setattr(page, "get_ipython", object)
+    page._in_this_process.cache_clear()
+    try:
+        Page.of(common), Page.of(common)
+        assert (in_force(cuda)["conv"], in_force(cuda)["matmul"]) == ("ieee", "ieee")
+    finally:
+        page._process.close()
+        page._in_this_process.cache_clear()
+    assert settings() == before
