@@ -73,7 +73,7 @@ def similarity_curves(
                     rows["similarity"][chosen],
                     marker,
                     color=colour,
-                    ms=3.2,
+                    ms=5 if verdict == CANNOT_TELL else 3.2,  # a cross needs room to be one
                     label=_STAGE_WORDS.get(verdict, verdict),
                 )
     label_stages(figure, readings, first=0)
