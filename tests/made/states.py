@@ -4,17 +4,10 @@ import random
 
 import numpy as np
 import torch
-from made.networks import ModularNet, SmallNet
 from saliency_sanity import CATALOGUE, Classifier, resolve
 from torch import nn
 
 FEW = {"samples": 2, "steps": 2, "top": 3}
-FUNCTIONAL = tuple(name for name, card in CATALOGUE.items() if "modules" not in card.needs)
-
-
-def kind_for(name: str) -> type[SmallNet]:
-    """The small network in a form that the entry can explain."""
-    return SmallNet if name in FUNCTIONAL else ModularNet
 
 
 def build(name: str):

@@ -31,7 +31,7 @@ from saliency_sanity.randomization import Randomization, Randomizer, find_blocks
 from saliency_sanity.similarity import *
 from saliency_sanity.verdict import cascade, table, verdict_table
 
-for name in set(parts.__all__) - {"Lrp"}:
+for name in parts.__all__:
     getattr(parts, name)
 torch.manual_seed(0)
 layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 100, 5)
@@ -41,7 +41,7 @@ x = torch.randn(6, 3, 12, 12)
 target = model.predict(x)
 same = metric("spearman_abs")
 for name, card in CATALOGUE.items():
-    if "lrp" not in name and not {"layer", "modules"} & set(card.needs):
+    if "layer" not in card.needs:
         assert resolve(name)(model, x, target).shape[0] == 6, name
 assert not check_method("gradient", resolve("gradient"), model, x, target)
 maps = resolve("gradient")(model, x, target)
@@ -91,8 +91,6 @@ def test_the_core_works_where_no_extra_is_installed():
 @pytest.mark.parametrize(
     ("code", "extra"),
     [
-        ("import saliency_sanity; saliency_sanity.resolve('lrp_epsilon')", "lrp"),
-        ("from saliency_sanity.attribution import Lrp", "lrp"),
         ("from saliency_sanity import load_model", "subjects"),
         ("from saliency_sanity import load_photographs", "subjects"),
         ("from saliency_sanity import Experiment", "subjects"),
@@ -126,7 +124,6 @@ import matplotlib, numpy, torch
 from saliency_sanity.networks.compat import ensure_torchvision
 ensure_torchvision()
 import IPython, PIL.Image, huggingface_hub, pandas, papermill, seaborn, skimage.feature, timm
-import zennit
 
 def state():
     return {

@@ -157,7 +157,6 @@ EXTRA_OF = {
     "plots": "book",
 }
 EXTRA_OF |= {"_markup.py": "book", "_schema.py": "subjects", "book": "book", "__main__.py": "book"}
-EXTRA_OF |= dict.fromkeys(("attribution/lrp.py", "attribution/canonization.py"), "lrp")
 
 
 def extra_of(path: Path) -> list[str]:

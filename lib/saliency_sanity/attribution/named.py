@@ -13,6 +13,7 @@ from saliency_sanity.attribution.compose import (
 )
 from saliency_sanity.attribution.controls import Canny, Input, Noise, Sobel  # noqa: F401
 from saliency_sanity.attribution.gradcam import GradCAM
+from saliency_sanity.attribution.lrp import Lrp
 from saliency_sanity.attribution.rectgrad import Threshold
 from saliency_sanity.attribution.rectifiers import Deconv, Guided
 
@@ -111,16 +112,9 @@ def guided_grad_cam(layer: str | None = None) -> Attribution:
     return Product(guided_backprop(), GradCAM(layer))
 
 
-def _lrp(*given: object, **named: object) -> Attribution:
-    # zennit imports torchvision, which takes seconds that other methods need not wait for.
-    from saliency_sanity.attribution.lrp import Lrp
-
-    return Lrp(*given, **named)
-
-
 def lrp_epsilon(epsilon: float = 1e-6, input_rule: str = "same") -> Attribution:
     """Layer-wise relevance propagation, shares in proportion to contributions."""
-    return _lrp("epsilon", input_rule, epsilon)
+    return Lrp("epsilon", input_rule, epsilon)
 
 
 def competitive_lrp(
@@ -132,12 +126,12 @@ def competitive_lrp(
 
 def lrp_zplus(input_rule: str = "same") -> Attribution:
     """Layer-wise relevance propagation, positive contributions only."""
-    return _lrp("zplus", input_rule)
+    return Lrp("zplus", input_rule)
 
 
 def lrp_alpha_beta(alpha: float = 2.0, input_rule: str = "same") -> Attribution:
     """Layer-wise relevance propagation, positive and negative contributions weighed apart."""
-    return _lrp("alpha_beta", input_rule, alpha=alpha)
+    return Lrp("alpha_beta", input_rule, alpha=alpha)
 
 
 def input_x_noise(seed: int = 0) -> Attribution:

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from made.networks import SmallNet, draw, relative, small
+from made.networks import draw, relative, small
 from made.states import (
-    FUNCTIONAL,
     FaultError,
     assert_unchanged,
     build,
     global_state,
-    kind_for,
     state,
     unsettle,
 )
@@ -25,19 +23,6 @@ from saliency_sanity import CATALOGUE, chunk_limit
 from torch import Tensor
 
 METHODS = [name for name, card in CATALOGUE.items() if card.kind == "method"]
-
-
-@pytest.fixture
-def small_net(request, small_net):
-    """The network of all tests, or its twin with a module for each rectifier and average."""
-    kind = kind_for(request.node.callspec.params.get("name", FUNCTIONAL[0]))
-    return small_net if kind is SmallNet else small(kind=kind)
-
-
-@pytest.fixture
-def small_net_double(request, small_net_double):
-    kind = kind_for(request.node.callspec.params["name"])
-    return small_net_double if kind is SmallNet else small(torch.float64, kind=kind)
 
 
 @dataclass(frozen=True)
@@ -58,7 +43,7 @@ CASES = {
     "small": Case("small_net", 16, 5),
     "small-float64": Case("small_net_double", 16, 5, torch.float64),
     "resnet18": Case("resnet_double", 48, 1000, torch.float64, images=2),
-    "efficientnet_lite0": Case("efficientnet", 64, 1000, methods=FUNCTIONAL),
+    "efficientnet_lite0": Case("efficientnet", 64, 1000),
     "inception_v3": Case(
         "inception_double",
         75,
@@ -121,7 +106,7 @@ def test_map_has_the_promised_form_and_no_batch_mates(case, name, request):
 def test_map_depends_on_model_and_target(name, small_net):
     x, target = CASES["small"].batch()
     reference = build(name)(small_net, x, target)
-    other = small(seed=1, kind=kind_for(name))
+    other = small(seed=1)
     assert relative(build(name)(other, x, target), reference) > 1e-3
     assert relative(build(name)(small_net, x, target - 1), reference) > 1e-3
 
@@ -161,7 +146,7 @@ def test_global_random_state_neither_matters_nor_changes(name, small_net):
 @every_entry
 def test_model_in_any_state_gives_the_same_map_and_keeps_its_state(name, small_net):
     x, target = CASES["small"].batch()
-    model = unsettle(small(kind=kind_for(name)))
+    model = unsettle(small())
     before, kept = state(model), x.clone()
 
     found = build(name)(model, x.requires_grad_(), target)
@@ -179,7 +164,7 @@ def test_model_in_any_state_gives_the_same_map_and_keeps_its_state(name, small_n
 @pytest.mark.parametrize("passes", [0, 1])
 def test_state_comes_back_after_an_exception(name, where, passes):
     x, target = CASES["small"].batch()
-    model = unsettle(small(kind=kind_for(name)))
+    model = unsettle(small())
     calls = iter(range(passes))
 
     def fail(module, inputs):
@@ -266,7 +251,7 @@ def test_model_that_is_no_module_is_refused(name):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("output", [lambda y: y[:, :, None], lambda y: (y, y), lambda y: y[:1]])
 def test_model_without_logits_is_refused(name, output):
-    model = small(kind=kind_for(name))
+    model = small()
     model.register_forward_hook(lambda module, inputs, logits: output(logits))
     with pytest.raises(ValueError, match=r"must return logits \[\d+, K\]"):
         build(name)(model, X, TARGET)
@@ -278,7 +263,7 @@ def test_model_without_logits_is_refused(name, output):
 def test_gpu_gives_what_the_cpu_gives(name, small_net_double):
     x, target = CASES["small-float64"].batch()
     expected = build(name)(small_net_double, x, target)
-    model = small(torch.float64, kind=kind_for(name)).cuda()
+    model = small(torch.float64).cuda()
     before = torch.cuda.get_rng_state()
     found = build(name)(model, x.cuda(), target.cuda())
     assert found.is_cuda

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from made.networks import draw, small
-from made.states import assert_unchanged, build, global_state, kind_for, state, unsettle
+from made.states import assert_unchanged, build, global_state, state, unsettle
 from saliency_sanity import CATALOGUE, resolve
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.contract.clauses import CHECKS, ContractError
@@ -386,7 +386,7 @@ def test_rounding_is_no_dependence_on_the_batch():
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_the_catalogue_keeps_its_own_contract(name):
-    report = check_method(name, build(name), small(kind=kind_for(name)), X[:2], TARGET[:2])
+    report = check_method(name, build(name), small(), X[:2], TARGET[:2])
     # Grad-CAM may have nothing to say for a picture, Canny may see no edge.
     assert {(violation.key, violation.severity) for violation in report} <= {
         ("constant", "warning")

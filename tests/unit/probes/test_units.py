@@ -10,7 +10,6 @@ from made.networks import SCALING, ModularNet, SmallNet, calibrate, draw, relati
 from saliency_sanity import Classifier, Scaling, load_model, resolve
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import Gradient
-from saliency_sanity.attribution.canonization import canonical
 from saliency_sanity.attribution.compose import Rectified, TimesInput
 from saliency_sanity.attribution.lrp import INPUT_RULES, RULES, Lrp
 from saliency_sanity.attribution.rectgrad import Threshold
@@ -370,9 +369,7 @@ def test_batch_norm_behind_a_framed_layer_is_folded(name):
     model = sized("resnet18", 49).double() if name == "resnet" else small(DOUBLE, kind=ModularNet)
     twin, x, here = both(model, UNITS)
     kept, logits = copy.deepcopy(twin.state_dict()), twin(x).detach()
-    with canonical(model) as expected, canonical(twin) as folded:
-        assert len(folded) == len(expected) > 0
-        assert relative(twin(x).detach(), logits) < 1e-12
+    Lrp("zplus")(twin, x, TARGET)
     assert kept.keys() == twin.state_dict().keys()
     assert all(torch.equal(kept[key], value) for key, value in twin.state_dict().items())
     assert not any("forward" in vars(m) or m._forward_pre_hooks for m in twin.modules())
@@ -387,10 +384,6 @@ def test_batch_norm_behind_a_framed_layer_is_folded(name):
 def test_relevance_of_pictures_of_another_size_and_after_an_exception():
     twin = rescaled(headed(nn.Conv2d(3, 6, 3, padding=1)), UNITS)
     bias = twin.network[0].bias
-    sizes = [UNITS.to_network(pictures(twin, size)) for size in (12, 15, 15, 12)]
-    with canonical(twin):
-        found = [twin(x).detach() for x in sizes]
-    assert all(relative(twin(x).detach(), y) < 1e-12 for x, y in zip(sizes, found, strict=True))
     for size in (12, 15):
         x = UNITS.to_network(pictures(twin, size))
         product = TimesInput(Gradient())(twin, x, TARGET)

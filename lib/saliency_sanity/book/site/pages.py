@@ -38,7 +38,6 @@ NEEDS = {
     "baseline": "a baseline colour (*baseline*)",
     "layer": "a convolutional layer (*layer*)",
     "relu": "a network with rectifiers (*ReLU*)",
-    "modules": "a network whose rectifiers, averages and sums are modules (*modules*)",
 }
 
 

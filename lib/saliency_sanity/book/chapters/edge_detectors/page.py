@@ -84,11 +84,11 @@ class EdgeDetectors(MethodsPage):
 
     def __post_init__(self):
         super().__post_init__()
-        # A pass for each of the labels, or rules for networks of modules: those have a page.
+        # A pass for each of the labels, or rules for relevance: those have a page.
         plain = [
             key
             for key, card in CATALOGUE.items()
-            if not card.every_label and "modules" not in card.needs
+            if not (card.every_label or key.startswith("lrp_"))
         ]
         layer = {"layer": self.layer or None}
         self.chosen = methods_at_scale(
