@@ -12,12 +12,12 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from saliency_sanity import load_model, resolve, weights_hash
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
-from saliency_sanity.attribution.canonization import NORMS
 from saliency_sanity.attribution.controls import Sobel
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
@@ -343,7 +343,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def checks(self) -> list[Check]:
         """The checks that could be made."""
-        norms = any(isinstance(part, tuple(NORMS)) for part in self.classifier.modules())
+        norms = any(isinstance(part, _BatchNorm) for part in self.classifier.modules())
         halves = halfway(self.cascade) is not None
         return [
             check
