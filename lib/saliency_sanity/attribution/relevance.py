@@ -101,7 +101,8 @@ class Passing(TorchFunctionMode):
         return output
 
     def vet(self, logits: Tensor) -> None:
-        """Raise NotApplicable where the graph has more than calls account for."""
+        """Raise NotApplicable where the graph has more than calls account for; ends the pass."""
+        self._outputs.clear()
         if getattr(logits, "_pixels", None) is not None:
             raise self._mixture()
         idle = ("torch::autograd::AccumulateGrad", "BackwardHookFunctionBackward")
@@ -209,17 +210,17 @@ class Passing(TorchFunctionMode):
         return output
 
     def _product(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        return _shared(func(*args, **kwargs), args)
+        return _shared(func(*args, **kwargs), (args, kwargs))
 
     def _quotient(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        if any(one.requires_grad for one in tensors(args[1:])):
+        if sum(one.requires_grad for one in tensors(args[:1])) != _hanging((args, kwargs)):
             raise self.refusal(f"it calls {_name(func)!r} with a divisor that hangs on the input")
         return func(*args, **kwargs)
 
     def _bilinear(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
         x, other = args if len(args) == 2 and func in _MATRICES else (None, None)
         if x is None or (x.requires_grad and other.requires_grad):
-            return _shared(self._damped(func(*args, **kwargs)), args)
+            return _shared(self._damped(func(*args, **kwargs)), (args, kwargs))
         if x.requires_grad:
             return self._affine(func, x, other, None, dense=True, rows=False)
         return self._affine(lambda x, weight: func(weight, x), other, x, None, True, rows=False)
@@ -381,10 +382,15 @@ def _layer_of(x: Tensor) -> Affine | None:
     return layer if layer is not None and version == x._version else None
 
 
-def _shared(output: Tensor, factors: tuple) -> Tensor:
-    """A product that shares relevance half and half where both factors hang on the input."""
-    if sum(one.requires_grad for one in tensors(factors)) > 1:
-        output.register_hook(lambda gradient: gradient / 2)
+def _hanging(values: object) -> int:
+    """How many tensors hang on the input."""
+    return sum(one.requires_grad for one in tensors(values))
+
+
+def _shared(output: Tensor, factors: object) -> Tensor:
+    """A product that shares relevance equally among the factors that hang on the input."""
+    if (number := _hanging(factors)) > 1:
+        output.register_hook(lambda gradient: gradient / number)
     return output
 
 
