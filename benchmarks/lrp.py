@@ -19,6 +19,7 @@ from benchmarks._timing import row, timed
 from benchmarks.attribution import IMAGES
 
 AIMS = {"lrp_epsilon": 2.5, "lrp_zplus": 4.0, "lrp_alpha_beta": 4.0}
+COMPETITION_AIM = 2.0
 ZENNIT_AIM = 1.0
 COMPOSITES = {"epsilon_plus": "EpsilonPlus", "epsilon_alpha2_beta1": "EpsilonAlpha2Beta1"}
 
@@ -35,6 +36,7 @@ def run(
     builds: tuple[Callable[[str], nn.Module], Callable[[str], nn.Module]] = (inception, residual),
     sizes: tuple[int, int] = (SIZE, 224),
     images: int = 0,
+    labels: int = 20,
 ) -> pd.DataFrame:
     """Time the rules of LRP."""
     rounds, count = 2 if short else 5, images or IMAGES[device]
@@ -43,9 +45,13 @@ def run(
     target = torch.arange(count, device=device)
     methods = {name: resolve(name) for name in ("gradient", *AIMS)}
     sides = {name: partial(method, model, x, target) for name, method in methods.items()}
+    labels = min(labels, model(x[:1]).shape[1])
+    competing = {name: resolve(name, top=labels) for name in ("competitive_lrp", "cgi")}
+    sides |= {name: partial(method, model, x, target) for name, method in competing.items()}
     times = timed(sides, rounds, device, "lrp")
-    gradient = times.pop("gradient")
-    rows = [row(f"{name} / gradient", times[name], gradient, AIMS[name]) for name in times]
+    rows = [row(f"{name} / gradient", times[name], times["gradient"], AIMS[name]) for name in AIMS]
+    what = f"competitive_lrp / cgi, {labels} labels"
+    rows.append(row(what, times["competitive_lrp"], times["cgi"], COMPETITION_AIM))
     sides = {name: partial(composite(name), other, y, target) for name in COMPOSITES}
     sides |= {
         COMPOSITES[name]: partial(zennits, deepcopy(other.network), COMPOSITES[name], y, target)

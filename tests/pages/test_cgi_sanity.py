@@ -91,7 +91,7 @@ def test_few_labels_compete_and_nothing_is_said_of_exact_chance(checkout, tmp_pa
 
 
 def test_a_method_that_does_not_apply_is_left_out_with_its_twin(checkout, tmp_path, capsys):
-    given = {"model": "mobilenet_v3_small", "weights": "none", "images": "foolbox"}
+    given = {"model": "timm:convnextv2_atto", "weights": "none", "images": "foolbox"}
     scale = {"image_count": 3, "top": 2, "pairs": 0, "stage_limit": 2}
     page = small_page_of(Competition, tmp_path, **SCALE | given | scale)
     page.maps()
