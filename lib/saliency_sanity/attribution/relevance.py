@@ -84,12 +84,14 @@ class Passing(TorchFunctionMode):
         for one in inputs:
             if hasattr(one, "_made_by"):
                 one._made_by[0].output.uses += 1
+            if hasattr(one, "_normed"):
+                one._normed[0].uses += 1
         known = self._edges(inputs) if self.ledger is not None else {}
         rule, carried = self._carried(rule, func, args, kwargs, inputs)
         output = rule(self, func, args, kwargs)
         made = args[0] if output is None else output
         if (layer := getattr(made, "_made_by", None)) is not None:
-            # A batch norm's graph starts at what the layer before it was given.
+            # With a batch norm in it, a layer's graph may start before what it was given.
             before.append(layer[0].x.grad_fn)
             known |= self._edges([layer[0].x]) if known else {}
         for number, one in enumerate(tensors(made) if carried else ()):
@@ -238,12 +240,14 @@ class Passing(TorchFunctionMode):
         x, (mean, variance, weight, bias), eps = normalising(*args, **kwargs)
         if eps is None:
             raise self.refusal(f"it calls {_name(func)!r} with the statistics of its batch")
-        layer = _layer_of(x)
-        if layer is None or not layer.rows or x.shape[1] != len(layer.weight):
-            return self._damped(func(*args, **kwargs))
         scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
         shift = (0 if bias is None else bias) - mean * scale
-        return self._merged(layer, layer.scaled(scale, shift), func, args, kwargs)
+        layer = _layer_of(x)
+        if layer is not None and layer.rows and x.shape[1] == len(layer.weight):
+            return self._merged(layer, layer.scaled(scale, shift), func, args, kwargs)
+        output = self._damped(func(*args, **kwargs))
+        output._normed = self._outputs[place(output)][-1], output._version, x, scale, shift
+        return output
 
     def _statistics(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
         """Norms by a unit's own picture: the spread is a constant."""
@@ -284,6 +288,15 @@ class Passing(TorchFunctionMode):
             return func(x, weight, None, *options[0], **options[1])
 
         rows = x.ndim == 2 if dense else "transpose" not in _name(func)
+        norm, version, before, *affine = getattr(x, "_normed", (None, 0, None))
+        if norm is not None and version == x._version and rows and not hasattr(x, "_pixels"):
+            norm.merged = True
+            # Its padding is of zeros, so what is added differs from place to place.
+            plus = affine[1].view(-1, *[1] * (x.ndim - 2)).expand_as(x[:1])
+            bias = run(plus, weight) + (0 if bias is None else bias)
+            parts = affine[0].view(-1, 1, weight.shape[1])
+            parts = parts.expand(-1, len(weight) // len(parts), -1).reshape(weight.shape[:2])
+            weight, x = weight * parts.view(*parts.shape, *[1] * (weight.ndim - 2)), before
         return self._affine(run, x, weight, bias, dense, rows, lambda: func(*args, **kwargs))
 
     # What rules are made of

@@ -828,3 +828,37 @@ def test_a_layer_with_a_frame_is_explained_at_every_size_and_for_every_label():
         for one, wanted in zip(found, (labels, labels.flip(0), labels), strict=True):
             alone = [Lrp()(network, x[i : i + 1], wanted[i : i + 1]) for i in range(2)]
             assert relative(one, torch.cat(alone)) < 1e-9
+
+
+class Centred(nn.Module):
+    """A batch norm before a layer, which runs in groups, and one before a dense layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+        self.late, self.head = nn.BatchNorm1d(6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.norm(torch.relu(self.first(x))))
+        return self.head(self.late(torch.relu(x).mean((2, 3))))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_batch_norm_before_a_layer_is_a_part_of_it(rule):
+    network = calibrate(seeded(Centred()), 6).eval().double()
+    network.late.running_mean += 0.1
+    x = draw(2, 3, 6, 6, dtype=DOUBLE)
+    hidden = torch.relu(network.first(x)).detach()
+    y = network.second(network.norm(hidden)).detach()
+    mean = torch.relu(y).mean((2, 3))
+    logits = network(x).detach()
+    relevance = torch.zeros_like(logits).scatter(1, TARGET[:, None], 1) * logits
+    relevance = handed(rule, lambda v: network.head(network.late(v)), mean, relevance)
+    relevance = handed("epsilon", lambda v: v.mean((2, 3)), torch.relu(y), relevance)
+    relevance = handed(rule, lambda v: network.second(network.norm(v)), hidden, relevance)
+    expected = handed(rule, network.first, x, relevance)
+    assert relative(Lrp(rule)(network, x, TARGET), expected) < 1e-9
+    kept = Lrp(rule).absorbed(network, x, TARGET)
+    total = expected.sum((1, 2, 3)) + sum(kept.values())
+    assert relative(total, logits_of(network, x)) < 1e-9
