@@ -56,7 +56,7 @@ class Lrp:
     ``zbox``, ``wsquare`` and ``flat`` leave nothing to biases.
 
     Under each rule sums and averages share as ``epsilon`` does, and so do batch norms by
-    themselves; one right after a layer is a part of it. Rectifiers hand on what they get, and so do
+    themselves; one right after or before a layer is a part of it. Rectifiers hand on what they get, and so do
     other functions of one unit (GELU, say), a saturated ReLU6 too. A maximum gives all to the
     largest. In a product with a gate, what a sigmoid gives, all goes to the other factor; other
     products share half and half. Layer norms take their spread, softmax hands down by its
