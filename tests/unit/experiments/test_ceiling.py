@@ -15,6 +15,7 @@ from saliency_sanity.experiments.plan import planned
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.similarity.metrics import similarity_matrix
 from saliency_sanity.verdict.obstacle import Obstacle
+from torch import nn
 
 KEYS = ("gradient", "guided_backprop", "input_x_noise")
 
@@ -191,3 +192,20 @@ def test_every_control_is_the_same_in_exact_arithmetic():
 def test_one_picture_is_no_ceiling(count):
     with pytest.raises(ValueError, match=f"ceiling of {count} pictures"):
         made(ceiling=count)
+
+
+@pytest.mark.parametrize("size", [(3, 1, 1, 1), (5, 2, 2, 1), (3, 2, 0, 2), ((3, 1), 1, (1, 0), 1)])
+def test_channels_convolved_by_themselves_are_torchs(size):
+    layer = nn.Conv2d(4, 4, *size, groups=4, dtype=torch.float64).requires_grad_(False)
+    x = images(2).double()[:, [0, 1, 2, 0], :13, :11].requires_grad_()
+
+    def found():
+        out = layer(x)
+        return out, *torch.autograd.grad((out**2).sum(), x)
+
+    plain = found()
+    with widened(layer):
+        ours = found()
+    assert ours[0].grad_fn.name() != plain[0].grad_fn.name()
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

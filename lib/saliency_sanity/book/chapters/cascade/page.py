@@ -337,6 +337,7 @@ class Cascade(MethodsPage):
             metrics=self.measures,
             order="full",
             stage_limit=0,
+            ceiling=0,  # as for the other choices
         )
         name = "Integrated gradients without it"
         averaged = bare().readings(titles={"averaged": name}, margin=self.margin)
