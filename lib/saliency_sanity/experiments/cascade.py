@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from saliency_sanity._arithmetic import arithmetic, check_precision
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._groups import GROUP, groups
 from saliency_sanity._hashing import describe, digest, named
@@ -64,12 +65,15 @@ class Experiment:
     the trained network. ``explained`` says which are explained in a randomized one: its own
     ``argmax`` (the reference code), or ``fixed``, the same. ``seeds`` random networks are drawn,
     from ``seed`` on; two of them are needed for a prior. ``stage_limit`` keeps at most so many
-    stages, evenly spread and with both ends, 0 all. ``shown`` images have their maps kept as
-    pictures, for the first random network. ``store`` makes the run resumable. ``statistics`` are
-    functions of maps ``[N, C, H, W]`` that give one number a map, ``[N]``. ``originals`` may be
-    shared by experiments on one network and batch: maps of the trained network, made once.
+    stages, evenly spread and with both ends and, of three or more, the middle; 0 all. ``shown``
+    images have their maps kept as pictures, for the first random network. ``store`` makes the run
+    resumable. ``statistics`` are functions of maps ``[N, C, H, W]`` that give one number a map,
+    ``[N]``. ``originals`` may be shared by experiments on one network and batch: maps of the
+    trained network, made once.
     ``group`` pictures are explained together and compared with each other, 0 all: so the cost
     grows with the pictures, not with their square, and several jobs can share them, see ``share``.
+    ``precision`` is the ``arithmetic`` in which networks are run: ``exact``, ``tf32`` or
+    ``bfloat16``. Maps are compared in float32 in any case.
     The first ``ceiling`` pictures are explained once more in exact arithmetic, by the trained
     network and by the first wholly random one, 0 for none; ``trainings`` are other trainings of the
     same network, whose maps of the first group are made: both say how alike maps can be at all.
@@ -93,10 +97,12 @@ class Experiment:
     statistics: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     originals: MutableMapping[tuple, Tensor] | None = field(default=None, repr=False)
     group: int = GROUP
+    precision: str = "exact"
     ceiling: int = PICTURES
     trainings: Sequence[nn.Module] = ()
 
     def __post_init__(self):
+        check_precision(self.precision, self.x)
         if self.explained not in EXPLAINED[:2]:
             raise ValueError(unknown("explained class", self.explained, EXPLAINED[:2]))
         if self.seeds < 1:
@@ -146,6 +152,7 @@ class Run:
         self.now: tuple[Stage, int] | None = None
         total = len(windows) * (1 + len(journal.seeds) * len(journal.stages))
         with (
+            arithmetic(of.precision, of.x.device),
             Randomizer(of.model, self.blocks, of.randomization, of.x) as self.randomizer,
             replaying(of.model, self.blocks, of.x) as self.replay,
             tqdm(total=total, unit="stage", mininterval=1) as bar,
@@ -220,7 +227,7 @@ class Run:
         """Maps of the trained network, where something has still to be compared with them."""
         for name in self.journal.unexplained(rows):
             shared = self.of.originals if self.of.originals is not None else {}
-            method = describe(self.of.methods[name])
+            method = describe(self.of.methods[name]), self.of.precision
             known = (name, method, tuple(self.of.target[rows].tolist()), rows.start, rows.stop)
             try:
                 if known not in shared:
@@ -339,7 +346,8 @@ class Run:
 
     def _compare(self, rows: slice, stage: Stage, seed: int, name: str, found: Tensor) -> None:
         """Compare maps with the trained network's."""
-        arrays = {key: self._similarities(rows, name, key, found) for key in self.of.metrics}
+        with arithmetic("exact", found.device):
+            arrays = {key: self._similarities(rows, name, key, found) for key in self.of.metrics}
         arrays |= self._measured(found)
         if seed == self.of.seed:
             arrays |= self._as_pictures(rows, found)
@@ -369,19 +377,21 @@ class Run:
         for name in self.of.methods:
             at, result = (name, rows.start), ("prior", None, seed - 1, name, rows)
             if at in before and at in whole and not self.journal.have(*result):
-                arrays = {
-                    key: similarity_matrix(of_rows(metric, rows), before[at], whole[at])
-                    for key, metric in self.of.metrics.items()
-                }
+                with arithmetic("exact", whole[at].device):
+                    arrays = {
+                        key: similarity_matrix(of_rows(metric, rows), before[at], whole[at])
+                        for key, metric in self.of.metrics.items()
+                    }
                 self.journal.keep(
                     {key: value.cpu().numpy() for key, value in arrays.items()}, *result
                 )
 
     def _measured(self, found: Tensor) -> Arrays:
-        return {
-            f"statistic {name}": statistic(found).double().cpu().numpy()
-            for name, statistic in self.of.statistics.items()
-        }
+        with arithmetic("exact", found.device):
+            return {
+                f"statistic {name}": statistic(found).double().cpu().numpy()
+                for name, statistic in self.of.statistics.items()
+            }
 
     def _as_pictures(self, rows: slice, found: Tensor) -> Arrays:
         shown = found[: max(self.of.shown - rows.start, 0)]
@@ -418,6 +428,7 @@ class Run:
         shown = kept if self.of.shown else []
         return Outcome(
             stages=tuple(stage.name for stage in stages),
+            random={stage.name: len(stage.blocks) / len(self.blocks) for stage in stages},
             matrices={pair: similarities(grid, shape, *pair) for pair in pairs},
             priors={pair: similarities(chain, (len(chain),), *pair) for pair in pairs},
             classes=journal.rows(classes, "largest", "").reshape(*shape, -1),

@@ -25,6 +25,7 @@ ORIGINAL = "original"
 class Outcome:
     """What an experiment measured.
 
+    ``random``: the share of the network's blocks that are random, by stage.
     ``matrices[method, metric]`` ``[S, R, N, P]``: similarity of the trained network's map of image
     i and the map of image j at stage s of random network r, where j runs over the group of i: all
     N if they are no more than a group. ``priors`` ``[R - 1, N, P]``: the same between the wholly
@@ -40,6 +41,7 @@ class Outcome:
     """
 
     stages: tuple[str, ...]
+    random: Mapping[str, float]
     matrices: Mapping[tuple[str, str], np.ndarray]
     priors: Mapping[tuple[str, str], np.ndarray]
     classes: np.ndarray
@@ -115,10 +117,28 @@ def unpacked(pictures: np.ndarray) -> np.ndarray:
     return np.where(pictures == -128, np.nan, pictures / 127).astype(np.float32)
 
 
-def stage_table(readings: Mapping[tuple[str, str, str], Reading]) -> pd.DataFrame:
-    """Readings by method, metric and stage as a table; ``position`` is the stage's place."""
+def stage_table(
+    readings: Mapping[tuple[str, str, str], Reading], random: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Readings by method, metric and stage as a table; ``position`` is the stage's place.
+
+    ``random`` as an ``Outcome`` has it becomes a column of that name.
+    """
     rows = table(readings, index=("method", "metric", "stage"))
-    return rows.assign(position=rows.groupby(["method", "metric"], sort=False).cumcount())
+    rows = rows.assign(position=rows.groupby(["method", "metric"], sort=False).cumcount())
+    return rows if random is None else rows.assign(random=rows["stage"].map(random))
+
+
+def halfway(readings: pd.DataFrame) -> str | None:
+    """The stage of a cascade with half of its blocks random, of an odd number one fewer.
+
+    From the logits down the upper half of the network is random there, the lower one as it was
+    learned. ``readings`` as ``stage_table`` makes them, with a column ``random``. None where there
+    is no such stage: of a single block, or where a limit of two stages left it out.
+    """
+    # Of three blocks one; of more the share is larger.
+    stages = readings[readings["random"].between(1 / 3, 1 / 2)]
+    return None if stages.empty else stages.loc[stages["position"].idxmax(), "stage"]
 
 
 def cascades(readings: Mapping[tuple[str, str, str], Reading]) -> pd.DataFrame:

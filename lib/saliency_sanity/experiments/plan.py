@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._groups import groups
 from saliency_sanity.attribution.base import Gradient, mapped, passes
@@ -111,7 +112,8 @@ def _seconds(of: Experiment) -> float:
     for _ in range(3):  # the first one warms up
         start = time.perf_counter()
         try:
-            mapped(Gradient(), of.model, x, target)
+            with arithmetic(of.precision, x.device):
+                mapped(Gradient(), of.model, x, target)
         except NotApplicable:
             return math.nan
         if x.is_cuda:

@@ -111,11 +111,12 @@ def load_model(
 
     ``weights`` is ``default`` (installed for efficientnet_lite0, ``fashion_mnist`` for cnn and mlp,
     downloaded and checksummed for torchvision's), a torchvision entry such as ``IMAGENET1K_V1``,
-    ``tf_in1k`` for timm's port of the papers' own Inception v3, ``DATASET[-permuted][-SEED]`` for
-    a cnn, mlp or inception_v3 trained by this project (``mnist``, ``fashion_mnist-permuted-1``),
-    the path of such a file or of a state dict, or ``none`` for random weights drawn with ``seed``.
-    Inputs are scaled as ``Classifier.scaling`` says. ``Classifier.untrained`` draws as the
-    architecture's constructor does, for Inception v3 as the papers' code does.
+    ``tf_in1k`` for timm's port of the papers' own Inception v3,
+    ``DATASET[-permuted|-negatives][-SEED]`` for a cnn, mlp or inception_v3 trained by this project
+    (``mnist``, ``fashion_mnist-permuted-1``), the path of such a file or of a state dict, or
+    ``none`` for random weights drawn with ``seed``. Inputs are scaled as ``Classifier.scaling``
+    says. ``Classifier.untrained`` draws as the architecture's constructor does, for Inception v3 as
+    the papers' code does.
 
     ``timm:NAME`` is any classifier of timm, with the weights of its tag, a file or ``none``.
     ``package.module:function`` is somebody's own: the Classifier or the bare network that the

@@ -112,7 +112,8 @@ def verdict_table(
     "(prior)" after a verdict says that input and architecture explain it. ``readings`` has a row
     for each method, metric and stage with stage, position and the fields of
     ``verdict.Reading``; ``cascades``, for stages that add up, one for each method and metric with
-    those of ``verdict.Cascade``. Raises ValueError for an unknown metric.
+    those of ``verdict.Cascade``, maybe with kappa of a half random network as ``upper``. Raises
+    ValueError for an unknown metric.
     """
     rows = readings[readings["metric"] == metric]
     if rows.empty:
@@ -126,6 +127,8 @@ def verdict_table(
         shown["ceiling"] = [ceiling_text(row) for _, row in rows.iterrows()]
     if cascades is not None:
         own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
+        if "upper" in own:
+            shown["kappa, upper half random"] = own["upper"].tolist()
         shown["area under kappa"] = own["area"].map(rounded).tolist()
         shown["first below the margin"] = own["first_below"].fillna("never").tolist()
     return _styled(shown, rows)

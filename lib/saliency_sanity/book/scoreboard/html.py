@@ -55,7 +55,7 @@ class Scorecard:
 
     def _repr_markdown_(self) -> str:
         columns, cells = columns_of(self.table, self.checks), self._cells()
-        heads = ["Method", *(f"{check.question}: {check.title}" for check in columns)]
+        heads = ["Method", *map(_head, columns)]
         lines = ["| " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(columns)]
         methods, controls = in_order(self.table["method"])
         for name in (*methods, *controls):
@@ -66,6 +66,11 @@ class Scorecard:
             ]
             lines.append("| " + " | ".join([method_title(name), *texts]) + " |")
         return "\n".join(lines)
+
+
+def _head(check: Check) -> str:
+    kept = f" ([batch norms kept]({check.kept}))" if check.kept else ""
+    return f"{check.question}: {check.title}{kept}"
 
 
 def _row(

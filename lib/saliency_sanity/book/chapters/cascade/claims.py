@@ -8,6 +8,7 @@ from pandas.io.formats.style import Styler
 from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.book.chapters.claims import ClaimTable, judge, resting
 from saliency_sanity.book.chapters.published import Published
+from saliency_sanity.experiments.outcome import halfway
 from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled
@@ -105,7 +106,8 @@ def cascade_claims(
     """
     found = Readings(readings, published)
     first, last = found.stages[0], found.stages[-1]
-    upper = found.stages[: len(found.stages) // 2] or [first]
+    # At least one: where stages are few, the one halfway may be left out.
+    upper = found.stages[: found.stages.index(halfway(readings) or first) + 1]
     ends = list(dict.fromkeys((first, last)))
     line = f"kappa {margin:g}"
 

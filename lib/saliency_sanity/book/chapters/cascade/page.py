@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -44,7 +45,7 @@ from saliency_sanity.book.chapters.page import (
 from saliency_sanity.book.chapters.published import Published, published
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
-from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
+from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import variants
 from saliency_sanity.plots.maps import stage_grid
@@ -57,7 +58,7 @@ from saliency_sanity.similarity.metrics import PRESETS, metric
 from saliency_sanity.subjects.models import trained_again
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.reading import Reading
-from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, verdict_table
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, kappa_text, verdict_table
 
 # The gradient, and what multiplies it by the input.
 _MULTIPLIED = ("gradient", "gradient_x_input", "integrated_gradients")
@@ -141,6 +142,7 @@ class Cascade(MethodsPage):
             stage_limit=self.stage_limit,
             shown=self.shown,
             store=self.store,
+            precision=self.precision,
             group=self.group,
             trainings=trained_again(self.classifier, self.trainings, self.device),
         )
@@ -197,7 +199,7 @@ class Cascade(MethodsPage):
     @cached_property
     def table(self) -> pd.DataFrame:
         """Readings with the catalogue's names of methods."""
-        return stage_table(self.found)
+        return stage_table(self.found, self.outcome.random)
 
     @cached_property
     def readings(self) -> pd.DataFrame:
@@ -286,6 +288,11 @@ class Cascade(MethodsPage):
         curves = None
         if self.order in ("top_down", "bottom_up") and len(self.outcome.stages) > 1:
             curves = self._titled(cascades(self.found))
+            half = self.readings[self.readings["stage"] == halfway(self.table)]
+            if self.order == "top_down" and len(half):
+                half = half.assign(upper=[kappa_text(row) for row in half.to_dict("records")])
+                keys = ["method", "metric"]
+                curves = curves.merge(half[[*keys, "upper"]], on=keys)
         return verdict_table(self.readings, self.metrics[0], curves)
 
     def by_metric(self) -> Styler:
@@ -386,7 +393,9 @@ class Cascade(MethodsPage):
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""
-        stage = self.outcome.stages[-1]
+        stages = {"kappa": self.outcome.stages[-1]}
+        if self.order == "top_down" and (half := halfway(self.table)):
+            stages["upper"] = half
         numbers = {
             "pictures": len(self.photographs),
             "stages": len(self.outcome.stages),
@@ -397,10 +406,10 @@ class Cascade(MethodsPage):
             numbers["test_accuracy"] = trained["test_accuracy"]
         for key in self.metrics:
             numbers |= verdict_counts(self._methods_last, key)
-            for method in self.outcome.pictures:
+            for method, (name, stage) in product(self.outcome.pictures, stages.items()):
                 # As it is printed, without a minus before a zero.
                 kappa = self.found[method, key, stage].kappa
-                numbers[f"kappa_{method}_{key}"] = round(kappa, 2) + 0.0
+                numbers[f"{name}_{method}_{key}"] = round(kappa, 2) + 0.0
         return numbers
 
     def box(self) -> ProvenanceBox:

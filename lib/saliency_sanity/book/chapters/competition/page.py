@@ -233,6 +233,7 @@ class Competition(Page):
             stage_limit=self.stage_limit,
             shown=self.shown,
             store=self.store,
+            precision=self.precision,
             statistics=STATISTICS,
             trainings=self._again,
         )
@@ -323,6 +324,7 @@ class Competition(Page):
             self.applicable,
             self.measures | self.kept,
             store=self.store,
+            precision=self.precision,
         )
         readings = agreement().readings(margin=self.margin)
         return readings if self.learned else undecided(readings)

@@ -121,6 +121,7 @@ class Labels(MethodsPage):
             labels=torch.tensor(self.photographs.labels, device="cpu"),
             shown=self.shown,
             store=self.store,
+            precision=self.precision,
         )
 
     def _load(self) -> None:
