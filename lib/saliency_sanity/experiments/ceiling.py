@@ -1,4 +1,4 @@
-"""The same map again, in exact arithmetic: how alike two maps are when nothing has changed."""
+"""The same map again, in double precision: how alike two maps are when nothing has changed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity._attributes import Attributes
 from saliency_sanity.attribution.base import Attribution, mapped, out_of_memory, passes
 from saliency_sanity.experiments.comparison import check_map
@@ -94,7 +95,7 @@ def _taps(
         yield padded[:, :, rows, columns], weight[:, 0, i, j].view(1, -1, 1, 1)
 
 
-def exact(
+def in_double(
     methods: Mapping[str, Attribution],
     model: nn.Module,
     x: Tensor,
@@ -126,12 +127,13 @@ def exact(
                 raise
             refused[name] = f"{type(error).__name__}: {error}"
 
-    for name in methods:
-        if not passes(methods[name]):
-            one_by_one(name, x)
-    wide = [name for name in methods if passes(methods[name])]
-    if wide:
-        with widened(model, forget):
-            for name in wide:
-                one_by_one(name, x.double())
+    with arithmetic("exact", x.device):  # whatever was asked for
+        for name in methods:
+            if not passes(methods[name]):
+                one_by_one(name, x)
+        wide = [name for name in methods if passes(methods[name])]
+        if wide:
+            with widened(model, forget):
+                for name in wide:
+                    one_by_one(name, x.double())
     return maps, refused

@@ -33,8 +33,8 @@ _OBSTACLES = {
     Obstacle.LOW_CEILING: "{same} has kappa {ceiling:.2f}",
 }
 CEILINGS = {
-    CeilingKind.ARITHMETIC: "the same map in exact arithmetic",
-    CeilingKind.RANDOM_ARITHMETIC: "the random network's own map in exact arithmetic",
+    CeilingKind.ARITHMETIC: "the same map in double precision",
+    CeilingKind.RANDOM_ARITHMETIC: "the random network's own map in double precision",
     CeilingKind.SEEDS: "the map of another training",
 }
 
