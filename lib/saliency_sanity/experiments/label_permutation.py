@@ -21,6 +21,7 @@ from saliency_sanity.experiments.outcome import displayed
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.schemes import EXPLAINED
 from saliency_sanity.similarity.metrics import Similarity, similarity_rows
+from saliency_sanity.verdict.obstacle import CeilingKind
 from saliency_sanity.verdict.reading import Reading, by_image, read
 from saliency_sanity.verdict.wording import covers_networks
 
@@ -190,7 +191,8 @@ class Agreed:
     def readings(self, *, margin: float = 0.1) -> pd.DataFrame:
         """True against permuted labels, beside three references; a row a method and metric.
 
-        The fields of ``verdict.Reading``, whose prior is left empty, ``words``, and for each
+        The fields of ``verdict.Reading``, whose prior is left empty and whose ceiling is two
+        networks with true labels, ``words``, and for each
         reference, named ``true`` (two networks with true labels: the ceiling), ``permuted`` (two
         with permuted ones) and ``noise`` (the control ``input_x_noise`` across the same pairs),
         ``REF_similarity``, ``REF_kappa`` and so on, and ``REF_excess``: kappa less the
@@ -200,10 +202,12 @@ class Agreed:
         rows = []
         for method, metric in dict.fromkeys(key[:2] for key in self.matrices):
             across = self.matrices[method, metric, ACROSS]
-            own = read(across, margin=margin)
+            seeds = self.matrices[method, metric, TRUE]
+            ceiling = {CeilingKind.SEEDS: seeds} if len(seeds) else None
+            own = read(across, ceiling=ceiling, margin=margin)
             row = {"method": method, "metric": metric} | own.row() | {"words": own.words()}
             references = {
-                "true": self.matrices[method, metric, TRUE],
+                "true": seeds,
                 "permuted": self.matrices[method, metric, PERMUTED],
                 "noise": self.matrices.get((CONTROL, metric, ACROSS), ()),
             }

@@ -15,9 +15,10 @@ from saliency_sanity.book.chapters.claims import (
     shown,
 )
 from saliency_sanity.book.runs.cases import Case
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 
 # What did not hold is what a reader looks for first.
-ORDER = ("not reproduced", "inconclusive", "reproduced", "not tested")
+ORDER = ("not reproduced", "inconclusive", CANNOT_TELL, "reproduced", "not tested")
 
 
 @dataclass(frozen=True)

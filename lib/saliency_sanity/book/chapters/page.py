@@ -31,15 +31,24 @@ from saliency_sanity.networks.forward import fitted
 from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import Photographs, load_photographs
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
 _DENSE = 0.95
 
+# What a composition that multiplies by the input has in its description.
+_PRODUCTS = ("TimesInput", "Lrp(")
+
 _process = ExitStack()
 atexit.register(_process.close)
 
-_VERDICTS = {"above": "picture-driven", "below": "responds", "inconclusive": "open"}
+_VERDICTS = {
+    "above": "picture-driven",
+    "below": "responds",
+    "inconclusive": "open",
+    "cannot tell": "cannot tell",
+}
 
 
 @dataclass(kw_only=True)
@@ -194,6 +203,15 @@ def methods_at_scale(names: Iterable[str], **scale: Mapping[str, Any]) -> dict[s
     return {name: resolve(name, **scale.get(name, {})) for name in names}
 
 
+def is_product(key: str, method: Attribution | None = None) -> bool:
+    """Whether a method of the catalogue is multiplied by the input, so that it is 0 where that is.
+
+    ``method`` is the one of this name at a page's scale.
+    """
+    text = describe(resolve(key) if method is None else method)
+    return key == "input" or any(part in text for part in _PRODUCTS)
+
+
 def plain_table(rows: pd.DataFrame, precision: int | None = None) -> Styler:
     """A table as pages show it: no numbers of rows, and numbers with so many decimals."""
     shown = rows.style.hide(axis="index").set_table_attributes('class="dataframe"')
@@ -240,9 +258,11 @@ def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
     ``readings`` has a row a method and metric.
     """
     rows = readings[readings["metric"] == metric]
+    found = {verdict: rows["method"][rows["verdict"] == verdict] for verdict in _VERDICTS}
     parts = [
-        f"{word}: {' · '.join(rows['method'][rows['verdict'] == verdict]) or 'none'}"
+        f"{word}: {' · '.join(found[verdict]) or 'none'}"
         for verdict, word in _VERDICTS.items()
+        if verdict != CANNOT_TELL or len(found[verdict])
     ]
     return Markdown(f"By {METRIC_TITLES[metric]}: **{'; '.join(parts)}**.")
 
@@ -250,4 +270,7 @@ def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
 def verdict_counts(readings: pd.DataFrame, metric: str) -> dict[str, int]:
     """How many of the readings by one metric have each verdict: ``above_ssim`` and the like."""
     verdicts = readings["verdict"][readings["metric"] == metric]
-    return {f"{verdict}_{metric}": int((verdicts == verdict).sum()) for verdict in _VERDICTS}
+    return {
+        f"{verdict.replace(' ', '_')}_{metric}": int((verdicts == verdict).sum())
+        for verdict in _VERDICTS
+    }

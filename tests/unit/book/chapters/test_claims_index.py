@@ -37,8 +37,12 @@ def results(tmp_path):
 def test_every_claim_of_the_pages_is_there_once(results):
     ledger = claims_list(results, PAGES)
     assert ledger.counts == {
-        "reproduced": 3, "not reproduced": 1, "inconclusive": 1, "not tested": 0
-    }  # fmt: skip
+        "reproduced": 3,
+        "not reproduced": 1,
+        "inconclusive": 1,
+        "cannot tell": 0,
+        "not tested": 0,
+    }
     found = [(page, one.id) for verdict in VERDICTS for page, one in ledger.of(verdict)]
     assert len(set(found)) == len(found) == 5
     assert [page for page, _ in ledger.of("reproduced")] == ["01_a", "01_a", "02_b-cnn"]
@@ -65,7 +69,9 @@ def test_verdicts_open_one_by_one_and_the_first_is_open(results):
 def test_counts_and_pages_without_claims_are_said(results):
     ledger = claims_list(results, PAGES)
     for said in (ledger._repr_html_(), ledger._repr_markdown_()):
-        assert "5 claims on 2 pages: 1 not reproduced, 1 inconclusive, 3 reproduced" in said
+        assert (
+            "5 claims on 2 pages: 1 not reproduced, 1 inconclusive, 0 cannot tell, 3 repro" in said
+        )
         assert "Without claims: Metrics." in said
     assert "99_other" not in ledger._repr_html_(), "a page that this book does not have"
     assert len(ledger._repr_markdown_().splitlines()) == 4 + 5

@@ -36,6 +36,7 @@ def test_verdicts_are_counted_each_under_its_name():
         "above_ssim": 1,
         "below_ssim": 2,
         "inconclusive_ssim": 0,
+        "cannot_tell_ssim": 0,
     }
     assert verdict_counts(READINGS, "hog")["inconclusive_hog"] == 1
 

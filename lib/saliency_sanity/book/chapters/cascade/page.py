@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from saliency_sanity.book.chapters.cascade.claims import (
     independent_claims,
 )
 from saliency_sanity.book.chapters.cascade.wording import (
+    ceiling_text,
     network_facts,
     random_networks,
     stage_words,
@@ -43,7 +45,7 @@ from saliency_sanity.book.chapters.page import (
 from saliency_sanity.book.chapters.published import Published, published
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
-from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
+from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import variants
 from saliency_sanity.plots.maps import stage_grid
@@ -53,9 +55,10 @@ from saliency_sanity.plots.style import save
 from saliency_sanity.randomization.blocks import ORDERS
 from saliency_sanity.randomization.schemes import EXPLAINED, Randomization
 from saliency_sanity.similarity.metrics import PRESETS, metric
+from saliency_sanity.subjects.models import trained_again
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.reading import Reading
-from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, verdict_table
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, kappa_text, verdict_table
 
 # The gradient, and what multiplies it by the input.
 _MULTIPLIED = ("gradient", "gradient_x_input", "integrated_gradients")
@@ -94,6 +97,7 @@ class Cascade(MethodsPage):
     batch_norm: str
     explained_class: str
     seeds: int
+    trainings: int
     methods: list[str]
     choices: list[str]
     metrics: list[str]
@@ -140,6 +144,7 @@ class Cascade(MethodsPage):
             store=self.store,
             precision=self.precision,
             group=self.group,
+            trainings=trained_again(self.classifier, self.trainings, self.device),
         )
 
     def _load(self) -> None:
@@ -159,8 +164,14 @@ class Cascade(MethodsPage):
         pictures = f"{len(self.photographs)} of {self.images}"
         facts = network_facts(self.classifier, pictures, self.predicted, self.labels)
         facts["random networks"] = random_networks(self.seeds)
+        facts["ceiling"] = ceiling_text(self.experiment)
         shown = pd.Series(facts, name="").to_frame()
         return shown.style.set_table_attributes('class="dataframe"')
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply, and those that have no ceiling, with the reason."""
+        without = [f"no ceiling: {title(k)}: {why}" for k, why in self.outcome.no_ceiling.items()]
+        return super().left_out() + without
 
     def share(self) -> Share:
         """Leave this shard's similarities in the store for the run that follows."""
@@ -188,7 +199,7 @@ class Cascade(MethodsPage):
     @cached_property
     def table(self) -> pd.DataFrame:
         """Readings with the catalogue's names of methods."""
-        return stage_table(self.found)
+        return stage_table(self.found, self.outcome.random)
 
     @cached_property
     def readings(self) -> pd.DataFrame:
@@ -277,6 +288,11 @@ class Cascade(MethodsPage):
         curves = None
         if self.order in ("top_down", "bottom_up") and len(self.outcome.stages) > 1:
             curves = self._titled(cascades(self.found))
+            half = self.readings[self.readings["stage"] == halfway(self.table)]
+            if self.order == "top_down" and len(half):
+                half = half.assign(upper=[kappa_text(row) for row in half.to_dict("records")])
+                keys = ["method", "metric"]
+                curves = curves.merge(half[[*keys, "upper"]], on=keys)
         return verdict_table(self.readings, self.metrics[0], curves)
 
     def by_metric(self) -> Styler:
@@ -376,7 +392,9 @@ class Cascade(MethodsPage):
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""
-        stage = self.outcome.stages[-1]
+        stages = {"kappa": self.outcome.stages[-1]}
+        if self.order == "top_down" and (half := halfway(self.table)):
+            stages["upper"] = half
         numbers = {
             "pictures": len(self.photographs),
             "stages": len(self.outcome.stages),
@@ -387,10 +405,10 @@ class Cascade(MethodsPage):
             numbers["test_accuracy"] = trained["test_accuracy"]
         for key in self.metrics:
             numbers |= verdict_counts(self._methods_last, key)
-            for method in self.outcome.pictures:
+            for method, (name, stage) in product(self.outcome.pictures, stages.items()):
                 # As it is printed, without a minus before a zero.
                 kappa = self.found[method, key, stage].kappa
-                numbers[f"kappa_{method}_{key}"] = round(kappa, 2) + 0.0
+                numbers[f"{name}_{method}_{key}"] = round(kappa, 2) + 0.0
         return numbers
 
     def box(self) -> ProvenanceBox:
@@ -404,6 +422,7 @@ class Cascade(MethodsPage):
                 "randomization": str(self.experiment.randomization),
                 "explained class": self.explained_class,
                 "random networks": self.seeds,
+                "trainings": self.trainings,
                 "preset": self.preset,
                 "samples": self.samples,
                 "steps": self.steps,
