@@ -251,7 +251,8 @@ class Run:
         at = {n: ("exact", n, describe(m), *target.tolist()) for n, m in methods.items()}
         known = {} if stage is not None or shared is None else shared
         fresh = {name: method for name, method in methods.items() if at[name] not in known}
-        found, refused = exact(fresh, self.of.model, x, target, self.randomizer.forget)
+        with arithmetic("exact", x.device):
+            found, refused = exact(fresh, self.of.model, x, target, self.randomizer.forget)
         known |= {at[name]: exactly for name, exactly in found.items()}
         found |= {name: known[at[name]] for name in wanted if at[name] in known}
         for name in wanted:
@@ -271,7 +272,7 @@ class Run:
                 target = logits(other, x).argmax(1)
             for name in wanted:
                 method = self.of.methods[name]
-                at = (id(other), name, describe(method), *target.tolist())
+                at = (id(other), name, describe(method), self.of.precision, *target.tolist())
                 try:
                     if at not in shared:
                         shared[at] = check_map(name, mapped(method, other, x, target), x)
@@ -282,10 +283,11 @@ class Run:
 
     def _between(self, rows: slice, one: Tensor, other: Tensor) -> Arrays:
         """How alike maps are, by metric; the others are taken in the precision of the first."""
-        return {
-            key: similarity_matrix(of_rows(metric, rows), one, other.to(one)).cpu().numpy()
-            for key, metric in self.of.metrics.items()
-        }
+        with arithmetic("exact", one.device):
+            return {
+                key: similarity_matrix(of_rows(metric, rows), one, other.to(one)).cpu().numpy()
+                for key, metric in self.of.metrics.items()
+            }
 
     def _drop(self, name: str, reason: str) -> None:
         """Leave out a method that does not apply; raises NotApplicable where none is left."""
