@@ -279,3 +279,13 @@ def test_keys_tell_the_arithmetic_of_a_gpu_apart():
             found.append(keys.in_force(torch.device("cuda")))
     found.append(keys.in_force(torch.device("cuda")))
     assert len({str(one) for one in found}) == 3
+
+
+@on_both
+def test_the_ceiling_of_a_short_precision_is_against_the_exact_one(device):
+    """Maps in bfloat16 are compared with exact ones, not with themselves."""
+    for precision, low, high in (("exact", 0.9999, 1.0), ("bfloat16", 0.9, 0.9999)):
+        outcome = replace(on(device), precision=precision, ceiling=4)()
+        own = [np.diagonal(one["arithmetic"][..., :4, :4], axis1=-2, axis2=-1).mean()
+               for key, one in outcome.ceilings.items() if key[1] == "spearman_abs"]  # fmt: skip
+        assert all(low <= one <= high + 1e-9 for one in own)
