@@ -253,14 +253,8 @@ class Run:
         at = {n: ("double", n, describe(m), *target.tolist()) for n, m in methods.items()}
         known = {} if stage is not None or shared is None else shared
         fresh = {name: method for name, method in methods.items() if at[name] not in known}
-<<<<<<< HEAD
         found, refused = in_double(fresh, self.of.model, x, target, self.randomizer.forget)
         known |= {at[name]: double for name, double in found.items()}
-=======
-        with arithmetic("exact", x.device):
-            found, refused = exact(fresh, self.of.model, x, target, self.randomizer.forget)
-        known |= {at[name]: exactly for name, exactly in found.items()}
->>>>>>> i17-precision
         found |= {name: known[at[name]] for name in wanted if at[name] in known}
         for name in wanted:
             if name in found:
@@ -279,11 +273,7 @@ class Run:
                 target = logits(other, x).argmax(1)
             for name in wanted:
                 method = self.of.methods[name]
-<<<<<<< HEAD
                 at = id(other), name, describe(method), self.of.precision, *target.tolist()
-=======
-                at = (id(other), name, describe(method), self.of.precision, *target.tolist())
->>>>>>> i17-precision
                 try:
                     if at not in shared:
                         shared[at] = check_map(name, mapped(method, other, x, target), x)
