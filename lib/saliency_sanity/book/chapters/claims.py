@@ -1,4 +1,8 @@
-"""Claims: what a paper said, what we got, what chance gives, and the verdict."""
+"""Claims: what a paper said, what we got, what chance gives, and the verdict.
+
+A claim is one reading of a statement: by one page, so of one network and its pictures, and mostly
+by one similarity.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pathlib import Path
 from saliency_sanity._errors import unknown
 from saliency_sanity._files import read_json, results_folder, write_json
 from saliency_sanity._markup import render
+from saliency_sanity.book.chapters.statements import Statement, statement
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not tested")
 
@@ -19,14 +24,14 @@ Value = float | int | str | None
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a paper beside our measurement.
+    """One reading of a statement beside our measurement.
 
     Attributes
     ----------
     id
         Short name, unique in its table, e.g. ``"C5"``.
     statement
-        The claim in one sentence.
+        The claim in one sentence, as its page says it.
     source
         Where the paper says it.
     paper_said
@@ -39,12 +44,18 @@ class Claim:
         One of ``VERDICTS``.
     reason
         Why this verdict, in one sentence.
+    of
+        The statement that it is a reading of, a name in ``statements.toml``.
+    about
+        What the statement is about, such as a method's title; empty where it names all itself.
+    by
+        The similarity that decides, by the catalogue's name; empty where there is none or several.
 
     Raises
     ------
     ValueError
-        The verdict is not one of ``VERDICTS``, a text is empty, or a claim is decided on a
-        number that is not finite.
+        The verdict is not one of ``VERDICTS``, a text is empty, a claim is decided on a number that
+        is not finite, or there is no such statement, or not about such a thing.
     """
 
     id: str
@@ -55,6 +66,9 @@ class Claim:
     chance: Value
     verdict: str
     reason: str
+    of: str
+    about: str = ""
+    by: str = ""
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -62,6 +76,9 @@ class Claim:
         for name in ("id", "statement", "source", "reason"):
             if not str(getattr(self, name)).strip():
                 raise ValueError(f"claim {self.id!r}: {name!r} is empty; say it in one sentence")
+        if self.meant.takes_about != bool(self.about):
+            needs = "needs" if self.meant.takes_about else "takes no"
+            raise ValueError(f"claim {self.id!r}: statement {self.of!r} {needs} 'about'")
         for name in ("measured", "chance"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -75,6 +92,11 @@ class Claim:
                     f"claim {self.id!r}: {self.verdict!r} cannot rest on {name} = {value}; "
                     "give a finite value, or the verdict 'inconclusive' or 'not tested'"
                 )
+
+    @property
+    def meant(self) -> Statement:
+        """The statement that it is a reading of."""
+        return statement(self.of)
 
 
 @dataclass
@@ -108,7 +130,10 @@ class ClaimTable:
         measured: Value,
         verdict: str,
         reason: str,
+        of: str,
         chance: Value = None,
+        about: str = "",
+        by: str = "",
     ) -> Claim:
         """Append a claim; the arguments are those of :class:`Claim`.
 
@@ -117,7 +142,8 @@ class ClaimTable:
         ValueError
             The claim is invalid, or its name is taken.
         """
-        claim = Claim(id, statement, source, paper_said, measured, chance, verdict, reason)
+        texts = (id, statement, source, paper_said, measured, chance, verdict, reason)
+        claim = Claim(*texts, of=of, about=about, by=by)
         if any(other.id == id for other in self.claims):
             raise ValueError(f"{self.notebook}: there is a claim {id!r} already; ids are unique")
         self.claims.append(claim)

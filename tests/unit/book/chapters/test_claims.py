@@ -24,6 +24,9 @@ GOOD = {
     "chance": -0.02,
     "verdict": "reproduced",
     "reason": "far from chance",
+    "of": "upper-layers-leave",
+    "about": "Guided Grad-CAM",
+    "by": "ssim",
 }
 
 
@@ -77,6 +80,16 @@ def test_no_decision_rests_on_an_undefined_chance_but_there_may_be_none():
     with pytest.raises(ValueError, match="cannot rest on chance"):
         Claim(**GOOD | {"chance": float("nan")})
     assert Claim(**GOOD | {"chance": None}).chance is None
+
+
+def test_a_claim_is_a_reading_of_a_known_statement_about_something_where_it_needs_that():
+    assert Claim(**GOOD).meant.said("X").startswith("X keeps most of its map")
+    with pytest.raises(ValueError, match=r"unknown statement .*Nearest: upper-layers-leave"):
+        Claim(**GOOD | {"of": "upper-layer-leaves"})
+    with pytest.raises(ValueError, match="needs 'about'"):
+        Claim(**GOOD | {"about": ""})
+    with pytest.raises(ValueError, match="takes no 'about'"):
+        Claim(**GOOD | {"of": "products-stay"})
 
 
 def test_names_are_unique_and_a_refused_claim_is_not_added():

@@ -22,6 +22,8 @@ def claim(page: str, *verdicts: str) -> ClaimTable:
             measured=0.25 if i else "a | b",
             verdict=verdict,
             reason=f"reason {i}",
+            of="products-stay",
+            by="ssim",
         )
     return table
 

@@ -112,10 +112,12 @@ def cascade_claims(
         methods: Sequence[str],
         metric: str,
         *,
+        of: str,
         where: str,
         words: str,
         verdict: str,
         reason: str,
+        about: str = "",
         stages: Sequence[str] = ends,
         measured: str = "",
     ) -> None:
@@ -128,6 +130,9 @@ def cascade_claims(
             chance=found.chance(methods, metric, stages),
             verdict=verdict,
             reason=reason,
+            of=of,
+            about=about,
+            by=metric,
         )
 
     for metric in ("spearman_abs", "ssim", "hog"):
@@ -140,6 +145,8 @@ def cascade_claims(
                     f"{title(method)} changes when the network is randomized.",
                     [method],
                     metric,
+                    of="weights-change",
+                    about=title(method),
                     where="section 3.1, figures 2, 4 and 5",
                     words="sensitive",
                     verdict=judge(found.verdicts([method], metric, [last]), "below"),
@@ -151,6 +158,8 @@ def cascade_claims(
                 "Randomizing the upper layers leaves most of its map.",
                 [method],
                 metric,
+                of="upper-layers-leave",
+                about=title(method),
                 where="section 3.1 and contribution 3",
                 words="invariant to higher layers",
                 stages=list(dict.fromkeys((upper[0], upper[-1]))),
@@ -165,6 +174,8 @@ def cascade_claims(
                 "Its map changes once the lower layers are randomized.",
                 [method],
                 metric,
+                of="lower-layers-change",
+                about=title(method),
                 where="section 3.1 and contribution 3",
                 words="changes with the lower convolutions only",
                 verdict="reproduced" if fell else "not reproduced",
@@ -178,6 +189,7 @@ def cascade_claims(
                 "randomized.",
                 products,
                 metric,
+                of="products-stay",
                 where="section 3.1, figures 2, 4 and 5",
                 words="visually similar, high similarity",
                 verdict=judge(found.verdicts(products, metric, [last])),
@@ -191,6 +203,7 @@ def cascade_claims(
             "With signs kept, their rank correlation falls to about 0 almost at once.",
             products,
             "spearman_signed",
+            of="signs-fall",
             where="section 3.1 and figure 4",
             words="about 0 after the first stages",
             stages=found.stages[:2] + found.stages[-1:],
@@ -221,6 +234,8 @@ def independent_claims(
             chance=found.chance(products, metric, blocks),
             verdict=judge(found.verdicts(products, metric, blocks)),
             reason=f"reproduced if every interval lies above kappa {margin:g}",
+            of="blocks-keep-products",
+            by=metric,
         )
     pair = ["gradient", "guided_backprop"]
     if set(pair) <= found.methods:
@@ -242,6 +257,8 @@ def independent_claims(
             else "not reproduced",
             reason="reproduced if at every block the gradient's interval of kappa lies below that "
             "of guided backpropagation",
+            of="blocks-guided-less",
+            by=metric,
         )
 
 
