@@ -27,7 +27,13 @@ from saliency_sanity.verdict.interval import (
     own_similarities,
 )
 from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, explained, reasons, verdict_words
+from saliency_sanity.verdict.wording import (
+    RANDOMIZATION_WORDS,
+    explained,
+    kappa_text,
+    reasons,
+    verdict_words,
+)
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
 # With fewer pictures the t quantile is 3.2 or more, and nothing tells whether their tails are long.
@@ -44,8 +50,9 @@ class Reading:
     `prior_band_high` of their prior similarities: how far pictures differ, not how well the means
     are known. `excess` is kappa less the kappa of the prior; with fewer than three networks its
     interval covers images only.
-    `images` counts those whose own similarity is defined. Without a prior its fields are NaN.
-    `obstacle` says why the verdict is open, None where there is one.
+    `p` is the largest 1 - confidence at which kappa's interval holds the margin, NaN where there is
+    no verdict whatever the margin. `images` counts those whose own similarity is defined. Without a
+    prior its fields are NaN. `obstacle` says why the verdict is open, None where there is one.
     """
 
     similarity: float
@@ -57,6 +64,7 @@ class Reading:
     kappa: float
     low: float
     high: float
+    p: float
     prior_similarity: float
     prior_band_low: float
     prior_band_high: float
@@ -81,8 +89,8 @@ class Reading:
     def __str__(self) -> str:
         held = f"{self.verdict} the margin {self.margin:g}"
         return (
-            f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, kappa {self.kappa:.2f} "
-            f"({self.low:.2f} to {self.high:.2f}): "
+            f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, "
+            f"kappa {kappa_text(self.row())}: "
             + (f"inconclusive ({reasons(self.row())})" if self.verdict == "inconclusive" else held)
         )
 
@@ -145,8 +153,10 @@ def read(
     defined = found.similarity.seen
     obstacle = _obstacle(found, low)
     verdict = "inconclusive"
+    p = math.nan
     notes: list[Note] = []
     if obstacle is None:
+        p = found.kappa.p(margin)
         verdict = "below" if high < margin else "above" if low > margin else "inconclusive"
         obstacle = Obstacle.MARGIN_INSIDE if verdict == "inconclusive" else None
         notes += [Note(NoteKind.ONE_NETWORK)] * (seeds == 1)
@@ -166,6 +176,7 @@ def read(
         kappa=found.kappa.value,
         low=low,
         high=high,
+        p=p,
         images=defined,
         seeds=seeds,
         undefined_diagonal=undefined_diagonal,

@@ -23,7 +23,7 @@ TWINS = {
 
 COLUMNS = (
     *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
-    *("obstacle", "stage", "page", "link"),
+    *("obstacle", "margin", "stage", "page", "link"),
 )
 # Of several blocks that one counts which is noticed least.
 _SEVERITY = {"below": 0, "inconclusive": 1, "above": 2}
@@ -51,8 +51,7 @@ def read_scoreboard(
     -------
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
     is below, above or inconclusive, ``obstacle`` why it is open, ``words`` what that means,
-    ``standing`` as
-    ``Check.standing`` says; ``page`` and ``link`` lead to what shows why. What was not measured
+    ``margin`` what the interval is held against, ``standing`` as ``Check.standing`` says; ``page`` and ``link`` lead to what shows why. What was not measured
     has no row.
 
     Raises
@@ -185,6 +184,7 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
     verdict = row["verdict"]
     return {
         **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "obstacle")},
+        "margin": row["margin"] if check.line is None else check.line,
         "check": check.key,
         "standing": check.standing(verdict),
         "words": check.words.get(verdict) or f"inconclusive: {why(row)}",

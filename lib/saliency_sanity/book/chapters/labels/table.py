@@ -31,7 +31,7 @@ def agreement_table(readings: pd.DataFrame, metric: str) -> Styler:
     cells = []
     for row in rows.to_dict("records"):
         below = {"kappa": "excess", "low": "excess_high", "high": "excess_low"}
-        less = {key: 0 - row[f"true_{name}"] for key, name in below.items()}
+        less = {key: 0 - row[f"true_{name}"] for key, name in below.items()} | {"margin": 0}
         difference = kappa_text(less) if has_reference(row, "true") else "–"
         cells.append(
             {
