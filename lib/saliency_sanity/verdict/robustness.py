@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from saliency_sanity.verdict.wording import settled
+from saliency_sanity.verdict.obstacle import Obstacle
 
 MARGINS = (0.05, 0.1, 0.2)
+_DECIDED = ("below", "above")
 
 
 def holm(p: Sequence[float], level: float = 0.05) -> np.ndarray:
@@ -27,13 +28,45 @@ def holm(p: Sequence[float], level: float = 0.05) -> np.ndarray:
     return stays
 
 
-def at_margin(readings: pd.DataFrame, margin: float) -> pd.Series:
-    """The verdicts of a table of readings, had the margin been another; the intervals stay.
+def at_margin(readings: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """A table of readings with the verdicts that another margin would have given.
 
-    What other reasons than the margin kept open stays open.
+    Intervals do not depend on it, and what other reasons kept open stays open.
     """
-    held = [settled(row) for row in readings.to_dict("records")]
-    words = np.select(
-        [readings["high"] < margin, readings["low"] > margin], ["below", "above"], "inconclusive"
+    decided = readings["verdict"].isin(_DECIDED)
+    held = decided | (readings["obstacle"] == Obstacle.MARGIN_INSIDE.value)
+    below, above = readings["high"] < margin, readings["low"] > margin
+    words = np.select([~held, below, above], [readings["verdict"], *_DECIDED], "inconclusive")
+    opened = held & ~below & ~above
+    obstacles = np.select(
+        [opened, held], [Obstacle.MARGIN_INSIDE.value, ""], readings["obstacle"].to_numpy()
     )
-    return readings["verdict"].where(~np.array(held, dtype=bool), pd.Series(words, readings.index))
+    return readings.assign(verdict=words, obstacle=obstacles, margin=margin)
+
+
+def at_level(readings: pd.DataFrame, level: float) -> pd.DataFrame:
+    """A table of readings with the verdicts that intervals of confidence 1 - ``level`` leave."""
+    opened = readings["verdict"].isin(_DECIDED) & ~(readings["p"] <= level)
+    return readings.assign(
+        verdict=readings["verdict"].mask(opened, "inconclusive"),
+        obstacle=readings["obstacle"].mask(opened, Obstacle.MARGIN_INSIDE.value),
+    )
+
+
+def robustness(readings: pd.DataFrame) -> str:
+    """How many verdicts of a table stay when all are given at once, and with other margins."""
+    decided = readings["verdict"].isin(_DECIDED)
+    stay = int((holm(readings["p"].where(~_silenced(readings))) & decided).sum())
+    text = f"{stay} of {int(decided.sum())} verdicts stay when all of this table are given at once"
+    changes = {
+        margin: int((at_margin(readings, margin)["verdict"] != readings["verdict"]).sum())
+        for margin in MARGINS
+        if not np.isclose(margin, readings["margin"]).all()
+    }
+    others = " and ".join(f"{count} with {margin:g}" for margin, count in changes.items())
+    return f"{text}. Other verdicts if the margin were another: {others}."
+
+
+def _silenced(readings: pd.DataFrame) -> pd.Series:
+    """Where the verdict is open for a reason that the interval does not know."""
+    return ~readings["obstacle"].isin(("", Obstacle.MARGIN_INSIDE.value))

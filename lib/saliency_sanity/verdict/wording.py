@@ -9,6 +9,7 @@ from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import unknown
 from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_of
+from saliency_sanity.verdict.robustness import robustness
 
 RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
 EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
@@ -80,7 +81,8 @@ def summary(
     """One metric's readings as a table for the page, the highest kappa first.
 
     ``words`` names what lies below and above the margin, ``head`` what is compared. Maps without
-    a defined similarity are counted where there are any.
+    a defined similarity are counted where there are any. Below it is how many verdicts stay when
+    all are given at once, and with other margins.
     """
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
     return _styled(_shown(rows, words).rename(columns={"method": head}), rows)
@@ -130,7 +132,8 @@ def _shown(rows: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
 def _styled(shown: pd.DataFrame, rows: pd.DataFrame) -> Styler:
     if rows["undefined_diagonal"].any():
         shown["undefined maps"] = rows["undefined_diagonal"]
-    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    style = shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    return style.set_caption(robustness(rows))
 
 
 def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:

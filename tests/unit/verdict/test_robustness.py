@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from saliency_sanity.verdict.interval import Estimate, averaged, corrected
 from saliency_sanity.verdict.reading import read, table
-from saliency_sanity.verdict.robustness import MARGINS, at_margin, holm
+from saliency_sanity.verdict.robustness import MARGINS, at_level, at_margin, holm, robustness
 from scipy import stats
 
 LEVEL = 0.05
@@ -99,11 +99,11 @@ def test_of_many_verdicts_at_the_margin_one_in_twenty_families_has_a_wrong_one()
     assert plain / families > 1.5 * LEVEL, "without correction there are more"
 
 
-def made(seed: int, level: float, margin: float = 0.1):
+def made(seed: int, level: float, margin: float = 0.1, confidence: float = 0.95):
     rng = np.random.default_rng(seed)
     values = rng.normal(0.2, 0.15, (3, 8, 8))
     values[:, np.arange(8), np.arange(8)] += level
-    return read(values, margin=margin)
+    return read(values, margin=margin, confidence=confidence)
 
 
 def test_another_margin_gives_what_reading_with_it_would():
@@ -112,9 +112,41 @@ def test_another_margin_gives_what_reading_with_it_would():
     rows.loc[len(rows)] = read(np.ones((2, 3, 3))).row() | {"what": "few", "words": ""}
     for margin in MARGINS:
         again = [made(3, level, margin).verdict for level in levels] + ["inconclusive"]
-        assert at_margin(rows, margin).tolist() == again
-    assert at_margin(rows, 0.1).tolist() == rows["verdict"].tolist()
-    assert len({tuple(at_margin(rows, margin)) for margin in MARGINS}) > 1
+        found = at_margin(rows, margin)
+        assert found["verdict"].tolist() == again
+        assert (found["margin"] == margin).all()
+        opened = [row["verdict"] == "inconclusive" for row in found.to_dict("records")]
+        assert [bool(why) for why in found["obstacle"]] == opened
+    pd.testing.assert_frame_equal(at_margin(rows, 0.1), rows)
+    assert len({tuple(at_margin(rows, margin)["verdict"]) for margin in MARGINS}) > 1
+
+
+def test_a_lower_level_leaves_what_wider_intervals_leave():
+    levels = (-0.05, 0.02, 0.08, 0.12, 0.2, 0.6)
+    rows = table({str(level): made(3, level) for level in levels})
+    for level in (0.05, 0.01, 1e-4):
+        wide = [made(3, one, confidence=1 - level).verdict for one in levels]
+        assert at_level(rows, level)["verdict"].tolist() == wide
+
+
+def test_a_table_says_how_many_verdicts_stay_and_change():
+    rows = table({str(level): made(3, level) for level in (-0.05, 0.02, 0.08, 0.12, 0.2, 0.6)})
+    rows.loc[len(rows)] = read(np.ones((2, 3, 3))).row() | {"what": "few", "words": ""}
+    decided = rows["verdict"] != "inconclusive"
+    stays = sum(s and d for s, d in zip(plain_holm(list(rows["p"])), decided, strict=True))
+    assert robustness(rows).startswith(f"{stays} of {decided.sum()} verdicts stay when all")
+    for margin in (0.05, 0.2):
+        count = sum(
+            (row.high < margin, row.low > margin) != (row.high < 0.1, row.low > 0.1)
+            for row in rows.itertuples()
+            if math.isfinite(row.p)
+        )
+        assert f"{count} with {margin:g}" in robustness(rows)
+    silenced = rows.assign(verdict="inconclusive", obstacle="not_memorized")
+    assert robustness(silenced) == (
+        "0 of 0 verdicts stay when all of this table are given at once. Other verdicts if the "
+        "margin were another: 0 with 0.05 and 0 with 0.2."
+    )
 
 
 def test_p_says_what_the_verdict_says():
@@ -127,7 +159,8 @@ def test_p_says_what_the_verdict_says():
 
 def test_any_other_verdict_is_left_alone():
     rows = pd.DataFrame({"verdict": ["inconclusive"], "obstacle": ["no_room"]})
-    assert at_margin(rows.assign(low=0.5, high=0.6), 0.1).tolist() == ["inconclusive"]
+    found = at_margin(rows.assign(low=0.5, high=0.6), 0.1)
+    assert found[["verdict", "obstacle"]].to_numpy().tolist() == [["inconclusive", "no_room"]]
 
 
 def test_kappa_of_a_square_has_a_p_too():

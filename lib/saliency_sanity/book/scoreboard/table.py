@@ -51,8 +51,8 @@ def read_scoreboard(
     -------
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
     is below, above or inconclusive, ``obstacle`` why it is open, ``words`` what that means,
-    ``margin`` what the interval is held against, ``standing`` as ``Check.standing`` says; ``page`` and ``link`` lead to what shows why. What was not measured
-    has no row.
+    ``margin`` what the interval is held against, ``standing`` as ``Check.standing`` says; ``page``
+    and ``link`` lead to what shows why. What was not measured has no row.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.book.chapters.labels.references import has_reference, no_more
 from saliency_sanity.experiments.label_permutation import CONTROL
 from saliency_sanity.verdict.obstacle import Obstacle
+from saliency_sanity.verdict.robustness import robustness
 from saliency_sanity.verdict.wording import kappa_text, rounded, said, settled, verdict_words
 
 
@@ -47,7 +48,8 @@ def agreement_table(readings: pd.DataFrame, metric: str) -> Styler:
     shown = pd.DataFrame(cells)
     if rows["undefined_diagonal"].any():
         shown["undefined maps"] = rows["undefined_diagonal"].tolist()
-    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    style = shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    return style.set_caption(robustness(rows))
 
 
 def _noise(row: Mapping) -> str:
