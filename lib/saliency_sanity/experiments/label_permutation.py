@@ -178,7 +178,7 @@ class Agreed:
     pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
     refused: Mapping[str, str]
 
-    def readings(self, *, margin: float = 0.1) -> pd.DataFrame:
+    def readings(self, *, margin: float = 0.1, confidence: float = 0.95) -> pd.DataFrame:
         """True against permuted labels, beside three references; a row a method and metric.
 
         The fields of ``verdict.Reading``, whose prior is left empty, ``words``, and for each
@@ -191,7 +191,8 @@ class Agreed:
         rows = []
         for method, metric in dict.fromkeys(key[:2] for key in self.matrices):
             across = self.matrices[method, metric, ACROSS]
-            own = read(across, margin=margin)
+            held = {"margin": margin, "confidence": confidence}
+            own = read(across, **held)
             row = {"method": method, "metric": metric} | own.row() | {"words": own.words()}
             references = {
                 "true": self.matrices[method, metric, TRUE],
@@ -201,7 +202,7 @@ class Agreed:
             for reference, prior in references.items():
                 # The control is read across the networks themselves, not across others.
                 same = reference == "noise"
-                found = read(across, prior, margin=margin, paired=same) if len(prior) else own
+                found = read(across, prior, paired=same, **held) if len(prior) else own
                 beside = found.row()
                 if not same and not covers_networks(beside):
                     beside |= {"excess_low": np.nan, "excess_high": np.nan}

@@ -51,10 +51,12 @@ class Outcome:
         *,
         titles: Mapping[str, str] | None = None,
         margin: float = 0.1,
+        confidence: float = 0.95,
     ) -> dict[tuple[str, str, str], Reading]:
         """Every similarity read against chance and prior, by method, metric and stage.
 
-        ``titles`` replaces the names of methods. Stages follow each other in their order.
+        ``titles`` replaces the names of methods; ``margin`` and ``confidence`` as in ``read``.
+        Stages follow each other in their order.
         """
         found: dict[tuple[str, str, str], Reading] = {}
         for (method, metric), matrices in self.matrices.items():
@@ -64,6 +66,7 @@ class Outcome:
                     square,
                     prior if len(prior) else None,
                     margin=margin,
+                    confidence=confidence,
                 )
         return found
 

@@ -53,6 +53,18 @@ def at_level(readings: pd.DataFrame, level: float) -> pd.DataFrame:
     )
 
 
+def held_against(readings: pd.DataFrame, margin: float, level: float) -> pd.DataFrame:
+    """A table of readings held against its own margin at a level, or else against another margin.
+
+    Raises ValueError for another margin at another level than the table's: ``p`` is of one margin.
+    """
+    if np.isclose(readings["margin"], margin).all():
+        return at_level(readings, level)
+    if not np.isclose(1 - readings["confidence"], level).all():
+        raise ValueError(f"p is for the margin of the readings, so not at level {level} of another")
+    return at_margin(readings, margin)
+
+
 def robustness(readings: pd.DataFrame) -> str:
     """How many verdicts of a table stay when all are given at once, and with other margins."""
     decided = readings["verdict"].isin(_DECIDED)

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from saliency_sanity.verdict.interval import Estimate, averaged, corrected
 from saliency_sanity.verdict.reading import read, table
-from saliency_sanity.verdict.robustness import MARGINS, at_level, at_margin, holm, robustness
+from saliency_sanity.verdict.robustness import (
+    MARGINS,
+    at_level,
+    at_margin,
+    held_against,
+    holm,
+    robustness,
+)
 from scipy import stats
 
 LEVEL = 0.05
@@ -127,6 +134,15 @@ def test_a_lower_level_leaves_what_wider_intervals_leave():
     for level in (0.05, 0.01, 1e-4):
         wide = [made(3, one, confidence=1 - level).verdict for one in levels]
         assert at_level(rows, level)["verdict"].tolist() == wide
+
+
+def test_readings_are_held_against_their_margin_at_a_level_or_against_another():
+    rows = table({str(level): made(3, level) for level in (-0.05, 0.08, 0.12, 0.6)})
+    for level in (0.05, 0.01):
+        pd.testing.assert_frame_equal(held_against(rows, 0.1, level), at_level(rows, level))
+    pd.testing.assert_frame_equal(held_against(rows, 0.2, 0.05), at_margin(rows, 0.2))
+    with pytest.raises(ValueError, match="not at level"):
+        held_against(rows, 0.2, 0.01)
 
 
 def test_a_table_says_how_many_verdicts_stay_and_change():

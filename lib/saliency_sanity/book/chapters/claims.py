@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from saliency_sanity._errors import unknown
 from saliency_sanity._files import read_json, results_folder, write_json
 from saliency_sanity._markup import render
 from saliency_sanity.book.chapters.statements import Statement, statement
+from saliency_sanity.verdict.robustness import MARGINS
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not tested")
+DECIDED = ("reproduced", "not reproduced")
+# At which levels claims are tried; what one statement's readings need together lies among them.
+LEVELS = tuple(0.05 / readings for readings in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32))
 
 Value = float | int | str | None
 
@@ -50,6 +54,12 @@ class Claim:
         What the statement is about, such as a method's title; empty where it names all itself.
     by
         The similarity that decides, by the catalogue's name; empty where there is none or several.
+    level
+        The least of ``LEVELS`` at which the verdict is the same, so that intervals of confidence
+        1 - level decide as these do; 1 where it is open. None where no interval decides, or none
+        was tried.
+    margins
+        The verdict that another margin would have given, by the margin as text.
 
     Raises
     ------
@@ -69,6 +79,8 @@ class Claim:
     of: str
     about: str = ""
     by: str = ""
+    level: float | None = None
+    margins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -84,7 +96,7 @@ class Claim:
             if value is not None and not isinstance(value, str):
                 value = float(value)
                 object.__setattr__(self, name, value)
-            decided = self.verdict in ("reproduced", "not reproduced")
+            decided = self.verdict in DECIDED
             undefined = value is None if name == "measured" else False
             undefined = undefined or (isinstance(value, float) and not math.isfinite(value))
             if decided and undefined:
@@ -220,6 +232,38 @@ class ClaimTable:
             )
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(rows)
+
+
+def tried(make: Callable[[float, float], ClaimTable], margin: float) -> ClaimTable:
+    """A page's claims, each with what other margins and lower levels make of its verdict.
+
+    ``make(margin, level)`` gives the claims of the same readings held against a margin by intervals
+    of confidence 1 - ``level``. Claims that some settings do not have are as open there.
+    """
+    table = make(margin, LEVELS[0])
+
+    def verdicts(margin: float, level: float) -> dict[str, str]:
+        return {claim.id: claim.verdict for claim in make(margin, level)}
+
+    margins = {f"{other:g}": verdicts(other, LEVELS[0]) for other in MARGINS if other != margin}
+    levels = {level: verdicts(margin, level) for level in LEVELS[1:]}
+    for place, claim in enumerate(table.claims):
+        others = {name: found.get(claim.id, "inconclusive") for name, found in margins.items()}
+        table.claims[place] = replace(claim, level=_least(claim, levels), margins=others)
+    return table
+
+
+def _least(claim: Claim, levels: Mapping[float, Mapping[str, str]]) -> float | None:
+    if claim.meant.exact or claim.verdict == "not tested":
+        return None
+    if claim.verdict not in DECIDED:
+        return 1.0
+    least = LEVELS[0]
+    for level, verdicts in levels.items():
+        if verdicts.get(claim.id) != claim.verdict:
+            break
+        least = level
+    return least
 
 
 def read_claims(folder: str | Path) -> list[ClaimTable]:

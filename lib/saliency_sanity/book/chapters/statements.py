@@ -21,6 +21,7 @@ class Statement:
     ``kind`` is one of ``KINDS``: a paper's on what it measured, an identity, or the book's own.
     ``paper`` is a key of the bibliography, ``""`` where the book says it by itself; ``where`` the
     figure or section. In ``words``, ``{about}`` is what a claim is about, such as a method.
+    ``exact`` is true where no interval decides its readings, as none decides an identity's.
 
     Raises ValueError for an unknown kind, an empty text, or a paper's statement without a paper.
     """
@@ -29,6 +30,7 @@ class Statement:
     where: str
     words: str
     paper: str = ""
+    exact: bool = False
 
     def __post_init__(self):
         known("kind", self.kind, KINDS)

@@ -112,10 +112,11 @@ class Scoreboard(Page):
             f"methods_{word}" if word != "methods" else word: count
             for word, count in tally(self.table, randomized).items()
         }
-        counts = self.ledger.counts
-        numbers |= {"checks": len(self.columns), "claims": sum(counts.values())}
+        counts = self.ledger.counts("paper")
+        numbers |= {"checks": len(self.columns), "readings": self.ledger.readings}
+        numbers |= {"statements": sum(counts.values())}
         return numbers | {
-            f"claims_{verdict.replace(' ', '_')}": count for verdict, count in counts.items()
+            f"statements_{word.replace(' ', '_')}": count for word, count in counts.items()
         }
 
     def box(self) -> ProvenanceBox:
