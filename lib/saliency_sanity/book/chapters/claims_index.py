@@ -91,13 +91,18 @@ class Reread:
         """How its readings came out, in a line."""
         counts = self.counts
         tested = len(self.readings) - counts["not tested"]
-        parts = [f"{counts['reproduced']} of {_readings(tested)} agree"] if tested else []
         words = {
-            "not reproduced": "disagree",
-            "inconclusive": "cannot tell",
-            "not tested": "not tested",
+            "reproduced": ("agrees", "agree"),
+            "not reproduced": ("disagrees", "disagree"),
+            "inconclusive": ("cannot tell", "cannot tell"),
         }
-        parts += [f"{counts[key]} {word}" for key, word in words.items() if counts[key]]
+        parts = [
+            f"{counts[key]} {one if counts[key] == 1 else several}"
+            for key, (one, several) in words.items()
+            if counts[key]
+        ]
+        parts = [f"of {_readings(tested)} {parts[0]}", *parts[1:]] if tested else []
+        parts += [f"{counts['not tested']} not tested"] * bool(counts["not tested"])
         decided = [claim for claim in self.tried if claim.verdict in DECIDED]
         if decided and len(self.tried) > 1:
             parts.append(f"{len(self.stay)} of {len(decided)} verdicts stay when all count")
@@ -170,16 +175,16 @@ class Ledger:
     def summary(self) -> str:
         """How many statements came out how, as a few sentences."""
         kinds = {
-            "paper": "of papers",
-            "identity": "that are identities",
-            "own": "of this book's own",
+            "paper": ("statement of papers", "statements of papers"),
+            "identity": ("identity", "identities"),
+            "own": ("statement of this book's own", "statements of this book's own"),
         }
         parts = []
-        for kind, words in kinds.items():
+        for kind, (one, several) in kinds.items():
             counts = {word: count for word, count in self.counts(kind).items() if count}
             listed = ", ".join(f"{count} {word}" for word, count in counts.items())
-            if counts:
-                parts.append(f"{_statements(sum(counts.values()))} {words}: {listed}")
+            if total := sum(counts.values()):
+                parts.append(f"{total} {one if total == 1 else several}: {listed}")
         text = f"{'; '.join(parts) or _statements(0)}. "
         text += f"{_readings(self.readings)} on {len(self.claims)} pages."
         silent = [title for page, title in self.pages.items() if page not in self.claims]
