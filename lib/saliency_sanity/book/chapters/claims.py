@@ -212,6 +212,13 @@ class ClaimTable:
         counts = ", ".join(f"{len(ids)} {verdict}" for verdict, ids in names.items())
         lines = (f"* *{verdict}*: {' · '.join(ids)}" for verdict, ids in names.items())
         head = f"**{len(self)} claim{'s' * (len(self) > 1)}: {counts}.**"
+        tried = [claim for claim in self if claim.margins]
+        others = [
+            f"{sum(claim.margins[margin] != claim.verdict for claim in tried)} with {margin}"
+            for margin in (tried[0].margins if tried else ())
+        ]
+        if others:
+            head += f" Other verdicts if the margin were another: {' and '.join(others)}."
         return "\n".join([head, "", *lines])
 
     def _repr_html_(self) -> str:

@@ -101,12 +101,16 @@ class Reread:
             for key, (one, several) in words.items()
             if counts[key]
         ]
-        parts = [f"of {_readings(tested)} {parts[0]}", *parts[1:]] if tested else []
+        if tested == 1:
+            parts = [f"1 reading {parts[0].removeprefix('1 ')}"]
+        elif tested:
+            parts[0] = f"of {tested} readings {parts[0]}"
         parts += [f"{counts['not tested']} not tested"] * bool(counts["not tested"])
+        text = ", ".join(parts)
         decided = [claim for claim in self.tried if claim.verdict in DECIDED]
         if decided and len(self.tried) > 1:
-            parts.append(f"{len(self.stay)} of {len(decided)} verdicts stay when all count")
-        return ", ".join(parts)
+            text += f"; {len(self.stay)} of {len(decided)} verdicts stay when all count"
+        return text
 
     def notes(self, claim: Claim) -> str:
         """What lower levels and other margins make of one of its readings, in words."""

@@ -169,6 +169,14 @@ def test_the_summary_counts_every_claim_and_names_it_once():
     assert "inconclusive" not in claims.summary
 
 
+def test_the_summary_counts_what_other_margins_would_have_said():
+    claims = ClaimTable("x", [Claim(**GOOD), Claim(**ADDED | {"id": "no margin in it"})])
+    other = {"id": "b", "margins": {"0.2": "reproduced"}}
+    claims.claims.append(Claim(**GOOD | other))
+    assert "2 reproduced" not in claims.summary
+    assert "if the margin were another: 1 with 0.2." in claims.summary
+
+
 def test_the_markdown_has_as_many_cells_in_every_row():
     claims = ClaimTable("x")
     claims.add(**ADDED | {"statement": "a | b"})

@@ -106,13 +106,13 @@ def test_a_statement_says_how_many_readings_agree_and_stay(results):
     guided, gradient, exact, own = sorted(ledger.reread, key=lambda one: one.readings[0][1].id)
     # Of three tried, 0.05 is too much for the second step: 0.05 * 2 / (6 - 1).
     assert guided.said == (
-        "of 3 readings 2 agree, 1 cannot tell, 1 not tested, 1 of 2 verdicts stay when all count"
+        "of 3 readings 2 agree, 1 cannot tell, 1 not tested; 1 of 2 verdicts stay when all count"
     )
     assert [claim.id for claim in guided.stay] == ["e"]
     assert gradient.said == (
-        "of 2 readings 1 agrees, 1 disagrees, 2 of 2 verdicts stay when all count"
+        "of 2 readings 1 agrees, 1 disagrees; 2 of 2 verdicts stay when all count"
     )
-    assert exact.said == "of 1 reading 1 agrees"
+    assert exact.said == "1 reading agrees"
     assert own.said == "1 not tested"
 
 
