@@ -91,16 +91,11 @@ class Reread:
         """How its readings came out, in a line."""
         counts = self.counts
         tested = len(self.readings) - counts["not tested"]
-        words = {
-            "reproduced": ("agrees", "agree"),
-            "not reproduced": ("disagrees", "disagree"),
-            "inconclusive": ("cannot tell", "cannot tell"),
-        }
-        parts = [
-            f"{counts[key]} {one if counts[key] == 1 else several}"
-            for key, (one, several) in words.items()
-            if counts[key]
-        ]
+        agree, disagree = (counts[verdict] for verdict in DECIDED)
+        parts = [f"{agree} agree{'s' * (agree == 1)}"] * bool(agree)
+        parts += [f"{disagree} disagree{'s' * (disagree == 1)}"] * bool(disagree)
+        if silent := tested - agree - disagree:
+            parts.append(f"{silent} cannot tell")
         if tested == 1:
             parts = [f"1 reading {parts[0].removeprefix('1 ')}"]
         elif tested:

@@ -53,9 +53,17 @@ class Readings:
         return "; ".join(parts)
 
     def extreme(
-        self, methods: Sequence[str], metric: str, stages: Sequence[str], which: str
+        self,
+        methods: Sequence[str],
+        metric: str,
+        stages: Sequence[str],
+        which: str,
+        line: float | None = None,
     ) -> str:
-        """The lowest or highest kappa over some stages, and where."""
+        """The lowest or highest kappa over some stages, and where.
+
+        ``line`` is what it is held against, if not the margin.
+        """
         parts = []
         for m in methods:
             rows = {stage: self.at(m, metric, stage) for stage in stages}
@@ -64,7 +72,8 @@ class Readings:
                 parts.append(f"{title(m)} undefined")
                 continue
             stage = (min if which == "lowest" else max)(known, key=known.get)
-            parts.append(f"{title(m)}, {which} kappa {kappa_text(rows[stage])} at {stage}")
+            row = rows[stage] if line is None else {**rows[stage], "margin": line}
+            parts.append(f"{title(m)}, {which} kappa {kappa_text(row)} at {stage}")
         return "; ".join(parts)
 
     def side(self, method: str, metric: str, stages: Sequence[str], line: float) -> str:
@@ -166,7 +175,7 @@ def cascade_claims(
                 where="section 3.1 and contribution 3",
                 words="invariant to higher layers",
                 stages=list(dict.fromkeys((upper[0], upper[-1]))),
-                measured=found.extreme([method], metric, upper, "lowest"),
+                measured=found.extreme([method], metric, upper, "lowest", MOST),
                 verdict=found.side(method, metric, upper, MOST),
                 reason=f"reproduced if every interval lies above kappa {MOST:g} at every stage "
                 f"from {upper[0]} to {upper[-1]}",
