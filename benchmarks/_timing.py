@@ -7,11 +7,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from saliency_sanity._arithmetic import arithmetic
 from tqdm import tqdm
 
 DEVICES = ("cpu", "cuda")
@@ -25,20 +26,9 @@ PRECISION = {
 _RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
-@contextmanager
-def exact(device: str) -> Iterator[None]:
+def exact(device: str) -> AbstractContextManager[None]:
     """The precision of both sides, see ``PRECISION``; the caller's comes back."""
-    if device != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    settings = {"benchmark": False, "deterministic": True, "allow_tf32": False}
-    try:
-        with torch.backends.cudnn.flags(enabled=True, **settings):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return arithmetic("exact", torch.device(device))
 
 
 def clock_name(device: str) -> str:

@@ -5,7 +5,9 @@ import functools
 import hashlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 # The packages above the experiments. Keys of stored results count every module but theirs, so
 # that what one of them defines counts by its own file.
 LATER = ("probes", "plots", "book")
+# Packages that hold numbers and show progress: their versions change no map. Torch's is in every
+# key.
+_NEUTRAL = sys.stdlib_module_names | {"saliency_sanity", "torch", "numpy", "pandas", "tqdm"}
 _COUNTED = re.compile(rf"builtins|saliency_sanity\.(?!({'|'.join(LATER)})\b)")
 
 
@@ -84,9 +89,10 @@ def source_digest(thing: object) -> str:
     """Twelve hexadecimal digits of the code behind somebody's own function, object or class.
 
     Of the whole file it stands in, for it may call what stands beside it; of a function also what
-    it has enclosed, of compositions and partial functions also that of their parts. Empty for None
-    and for what this library defines, its later packages apart. Raises ValueError for code that
-    cannot be read, and for enclosed values that have no name of their own.
+    it has enclosed, of compositions and partial functions also that of their parts. Versions of the
+    other packages that the file takes things from count as well. Empty for None and, where there
+    are none of these, for what this library defines, its later packages apart. Raises ValueError
+    for code that cannot be read, and for enclosed values that have no name of their own.
     """
     parts = [part for part in _sources(thing, set()) if part]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:12] if parts else ""
@@ -106,6 +112,7 @@ def _sources(thing: object, seen: set[int]) -> Iterator[bytes]:
         inner = []
         if not _COUNTED.match(home.__module__):
             yield _source(home)
+        yield _peers(home.__module__).encode()
         if inspect.isfunction(thing):
             # Two functions of one name, in one file: their line and what they have enclosed.
             inner = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
@@ -125,6 +132,30 @@ def _sources(thing: object, seen: set[int]) -> Iterator[bytes]:
             yield digest(value).encode()
         else:
             yield stable(repr(value)).encode()
+
+
+def _peers(home: str) -> str:
+    """The packages that a module is of or takes things from, with their versions."""
+    if home.partition(".")[0] in _NEUTRAL - {"saliency_sanity"} or home not in sys.modules:
+        return ""
+    places = [home]
+    for name, value in vars(sys.modules[home]).items():
+        if not name.isidentifier():  # pytest's, not the file's
+            continue
+        if inspect.ismodule(value):
+            places.append(value.__name__)
+        elif inspect.isroutine(value) or inspect.isclass(value):
+            places.append(value.__module__ or "")
+    tops = {place.partition(".")[0] for place in places} - _NEUTRAL
+    return ", ".join(sorted(f"{top} {found}" for top in tops if (found := _version(top))))
+
+
+@functools.cache
+def _version(package: str) -> str:
+    try:
+        return getattr(sys.modules.get(package), "__version__", "") or metadata.version(package)
+    except (metadata.PackageNotFoundError, ValueError):
+        return ""
 
 
 def stable(name: str) -> str:

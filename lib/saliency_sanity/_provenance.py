@@ -20,6 +20,7 @@ PACKAGES = (
     "scipy",
     "pandas",
     "scikit-image",
+    "zennit",
     "matplotlib",
     "papermill",
 )

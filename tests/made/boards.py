@@ -33,10 +33,10 @@ def reading(method: str, metric: str, interval: tuple[float, float], **more) -> 
 
 
 def staged(method: str, metric: str, **stages: tuple[float, float]) -> list[dict]:
-    """Rows of one method over stages, in their order."""
+    """Rows of one method over stages, in their order; at each one block more is random."""
     return [
-        reading(method, metric, interval, stage=stage, position=position)
-        for position, (stage, interval) in enumerate(stages.items())
+        reading(method, metric, interval, stage=stage, position=i, random=(i + 1) / len(stages))
+        for i, (stage, interval) in enumerate(stages.items())
     ]
 
 
@@ -62,7 +62,9 @@ def plant(results: Path, checks: tuple[Check, ...] = CHECKS) -> Path:
                     rows = staged(method, check.metric, fc=interval, conv=interval, all=interval)
                 else:
                     rows = [reading(method, check.metric, interval_of(method))]
-                files.setdefault(source.file, []).extend(rows)
+                # Several checks may read one table.
+                kept = files.setdefault(source.file, [])
+                kept.extend(row for row in rows if row not in kept)
             claims = ClaimTable(source.copy)
             claims.add(
                 "one",

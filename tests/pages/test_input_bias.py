@@ -25,20 +25,29 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A tree of its own, with a network that knows a handful of garments."""
+    """A tree of its own, with networks that know a handful of garments, one their negatives too."""
     root = copied(tmp_path_factory.mktemp("bias"), "config", "notebooks")
     with contextlib.chdir(root):
-        recipe = Recipe("cnn", images=60, epochs=10.0, batch=20, learning_rate=1e-3)
-        train(recipe, trained_path("cnn", recipe.weights), progress=False)
+        few = {"batch": 20, "learning_rate": 1e-3}
+        for recipe in (
+            Recipe("cnn", images=60, epochs=10.0, **few),
+            Recipe("cnn", images=200, epochs=8.0, negatives=True, **few),
+        ):
+            train(recipe, trained_path("cnn", recipe.weights), progress=False)
         yield root
 
 
 def test_known_answers_on_dark_garments(checkout, tmp_path):
     results = tmp_path / "results"
     given = {"model": "cnn", "images": "fashion_mnist", "pool": 20, "image_count": 6, "seeds": 2}
-    given["results"] = str(results)
+    given |= {"results": str(results), "negative_weights": "fashion_mnist-negatives"}
     run_notebook(SOURCE, tmp_path / "executed.ipynb", given, profile="smoke", progress=False)
-    verdicts = {c.id: c.verdict for c in ClaimTable.read(results / f"claims/{NAME}.json")}
+    claims = {c.id: c for c in ClaimTable.read(results / f"claims/{NAME}.json")}
+    verdicts = {name: claim.verdict for name, claim in claims.items()}
+    # Two dark objects cannot tell.
+    assert verdicts["dark objects are not highlighted"] == "inconclusive"
+    assert "2 pictures cannot tell" in claims["dark objects are not highlighted"].reason
+    assert "of 20 negatives" in claims["a negative shows the same thing"].measured
     for exact in ("shift invariance", "an artificial blind spot", "threshold 0"):
         assert verdicts[exact] == "reproduced"
     assert verdicts["whoever multiplies hangs on the zero"] == "reproduced"

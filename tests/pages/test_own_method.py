@@ -20,7 +20,10 @@ from saliency_sanity.probes.input_size import likeness_table
 from saliency_sanity.similarity.metrics import metric
 
 SOURCE = ROOT / "notebooks" / "07_your_own_method.ipynb"
-KEYS = ["edges", "cascade_photographs", "independent_cnn", "input_photographs", "units_photographs"]
+KEYS = [
+    *("edges", "cascade_photographs", "upper_photographs", "independent_cnn"),
+    *("input_photographs", "units_photographs"),
+]
 
 MINE = """
 import torch
@@ -69,8 +72,9 @@ def test_each_check_has_its_section():
     cells = nbformat.read(SOURCE, as_version=4).cells
     lines = [line for cell in cells for line in cell.source.splitlines()]
     sections = {make_id(line[3:]) for line in lines if line.startswith("## ")}
-    assert {source.anchor for check in own_checks("n") for source in check.sources} <= sections
-    assert {check.title for check in own_checks("n")} == {"by ranks", "by outlines", "n"}
+    checks = own_checks("n", norms=False)
+    assert {source.anchor for check in checks for source in check.sources} <= sections
+    assert {check.title for check in checks} == {"by ranks", "by outlines", "n"}
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +121,15 @@ def test_the_row_is_what_the_library_says(place, page):
     own = {"mine:product": resolve("mine:product")}
     target = model.predict(x)
     measures = {"spearman_abs": metric("spearman_abs")}
-    outcome = Experiment(model, x, target, own, measures, seeds=2, stage_limit=2)()
+    outcome = Experiment(model, x, target, own, measures, seeds=2, stage_limit=3)()
     read = {
-        "cascade_photographs": stage_table(outcome.readings()),
+        "cascade_photographs": stage_table(outcome.readings(), outcome.random),
+        "upper_photographs": stage_table(outcome.readings(), outcome.random),
         "input_photographs": likeness_table(
             {name: method(model, x, target) for name, method in own.items()}, x
         ),
     }
-    for check in own_checks("mine"):
+    for check in own_checks("mine", norms=False):
         if check.key in read:
             (wanted,) = score(check, read[check.key], *check.sources).to_dict("records")
             ((_, found),) = board[
@@ -145,7 +150,7 @@ def test_a_product_with_the_input_is_found_out_by_the_units(page):
     assert board.loc[board["check"] == "edges", "standing"].isin(["neutral", "open"]).all()
     said = str(nbformat.read(executed, as_version=4).cells)
     wrong = (board[board["method"] == "mine:product"]["standing"] == "unwanted").sum()
-    assert f"**product fails {wrong} of 4 checks" in said
+    assert f"**product fails {wrong} of 5 checks" in said
     assert "def product(model, x, target):" in said, "the method's own file is not shown"
     assert "HOG" not in outputs(executed)
 

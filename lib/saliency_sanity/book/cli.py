@@ -98,15 +98,16 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network on small pictures")
     train.add_argument(
         "network",
-        metavar="NETWORK[-permuted]",
-        help="inception_v3, cnn or mlp; with -permuted on labels permuted among the pictures",
+        metavar="NETWORK[-permuted|-negatives]",
+        help="inception_v3, cnn or mlp; with -permuted on labels permuted among the pictures, with "
+        "-negatives on the pictures' negatives, too",
     )
     _add_scale(train, "set a value of the recipe; may be repeated; wins over the profile")
     train.add_argument(
         "--output",
         type=Path,
         help="where the trained network goes (default, where the notebooks take it from: "
-        "results/models/NETWORK-DATASET[-permuted][-SEED].safetensors)",
+        "results/models/NETWORK-DATASET[-permuted|-negatives][-SEED].safetensors)",
     )
     train.add_argument("--again", action="store_true", help="train although it is there already")
     train.set_defaults(command=_train)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity import _arithmetic
 from saliency_sanity._attributes import Attributes, same
 
 _KINDS = {"_parameters": "weights", "_buffers": "weights", "training": "flags"}
@@ -23,10 +24,7 @@ _SETTINGS = {
         torch.get_deterministic_debug_mode,
         torch.set_deterministic_debug_mode,
     ),
-    "torch's precision of products": (
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
-    ),
+    "torch's precision of products": (_arithmetic.settings, _arithmetic.put),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
 }
 

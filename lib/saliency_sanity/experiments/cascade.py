@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from saliency_sanity._arithmetic import arithmetic, check_precision
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._groups import GROUP, groups
 from saliency_sanity._hashing import describe, digest, named
@@ -23,6 +24,7 @@ from saliency_sanity.attribution.base import (
     mapped,
     recording,
 )
+from saliency_sanity.experiments.ceiling import PICTURES, exact
 from saliency_sanity.experiments.comparison import check_map, refuse_all
 from saliency_sanity.experiments.keys import subject
 from saliency_sanity.experiments.outcome import ORIGINAL, Outcome, displayed, packed, unpacked
@@ -43,8 +45,11 @@ from saliency_sanity.randomization.schemes import (
     Randomizer,
 )
 from saliency_sanity.similarity.metrics import Metric, Similarity, of_rows, similarity_matrix
+from saliency_sanity.verdict.obstacle import CeilingKind
 
 Arrays = dict[str, np.ndarray]
+_TOPS = ("ceiling", "training")
+_REASON = "reason"  # in place of similarities
 _REFERENCE_CODE = Randomization()
 
 # Groups of pictures are worked off together, so that random weights are drawn for all of them at
@@ -60,12 +65,18 @@ class Experiment:
     the trained network. ``explained`` says which are explained in a randomized one: its own
     ``argmax`` (the reference code), or ``fixed``, the same. ``seeds`` random networks are drawn,
     from ``seed`` on; two of them are needed for a prior. ``stage_limit`` keeps at most so many
-    stages, evenly spread and with both ends, 0 all. ``shown`` images have their maps kept as
-    pictures, for the first random network. ``store`` makes the run resumable. ``statistics`` are
-    functions of maps ``[N, C, H, W]`` that give one number a map, ``[N]``. ``originals`` may be
-    shared by experiments on one network and batch: maps of the trained network, made once.
+    stages, evenly spread and with both ends and, of three or more, the middle; 0 all. ``shown``
+    images have their maps kept as pictures, for the first random network. ``store`` makes the run
+    resumable. ``statistics`` are functions of maps ``[N, C, H, W]`` that give one number a map,
+    ``[N]``. ``originals`` may be shared by experiments on one network and batch: maps of the
+    trained network, made once.
     ``group`` pictures are explained together and compared with each other, 0 all: so the cost
     grows with the pictures, not with their square, and several jobs can share them, see ``share``.
+    ``precision`` is the ``arithmetic`` in which networks are run: ``exact``, ``tf32`` or
+    ``bfloat16``. Maps are compared in float32 in any case.
+    The first ``ceiling`` pictures are explained once more in exact arithmetic, by the trained
+    network and by the first wholly random one, 0 for none; ``trainings`` are other trainings of the
+    same network, whose maps of the first group are made: both say how alike maps can be at all.
 
     Raises ValueError for values out of range, and what the parts raise.
     """
@@ -86,8 +97,12 @@ class Experiment:
     statistics: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     originals: MutableMapping[tuple, Tensor] | None = field(default=None, repr=False)
     group: int = GROUP
+    precision: str = "exact"
+    ceiling: int = PICTURES
+    trainings: Sequence[nn.Module] = ()
 
     def __post_init__(self):
+        check_precision(self.precision, self.x)
         if self.explained not in EXPLAINED[:2]:
             raise ValueError(unknown("explained class", self.explained, EXPLAINED[:2]))
         if self.seeds < 1:
@@ -102,6 +117,10 @@ class Experiment:
             raise ValueError(
                 f"group {self.group}; a picture's map is compared with others of its group; give "
                 f"at least 2, as {GROUP}, or 0 for all pictures together"
+            )
+        if self.ceiling < 0 or self.ceiling == 1:
+            raise ValueError(
+                f"ceiling of {self.ceiling} pictures; give at least 2, as {PICTURES}, 0 for none"
             )
 
     def __call__(self) -> Outcome:
@@ -133,6 +152,7 @@ class Run:
         self.now: tuple[Stage, int] | None = None
         total = len(windows) * (1 + len(journal.seeds) * len(journal.stages))
         with (
+            arithmetic(of.precision, of.x.device),
             Randomizer(of.model, self.blocks, of.randomization, of.x) as self.randomizer,
             replaying(of.model, self.blocks, of.x) as self.replay,
             tqdm(total=total, unit="stage", mininterval=1) as bar,
@@ -144,6 +164,10 @@ class Run:
                 journal.open(window)
                 for rows in window:
                     self._explain_original(rows)
+                    if journal.is_first(rows):
+                        maps = {n: m for (n, start), m in self.reference.items() if start == 0}
+                        self._again_exactly(rows, None, maps)
+                        self._other_trainings(rows, maps)
                 bar.update()
                 self._walk(window, bar)
                 self.reference.clear()
@@ -174,7 +198,11 @@ class Run:
                     self.classes(rows, stage, seed)
                     missing = journal.missing(rows, stage, seed)
                     paired = journal.unpaired(rows, seed) if last else []
-                    for name in dict.fromkeys([*missing, *paired]):
+                    topped = (
+                        journal.untopped(rows, stage) if last and seed == journal.seeds[0] else []
+                    )
+                    top: dict[str, Tensor] = {}
+                    for name in dict.fromkeys([*missing, *paired, *topped]):
                         try:
                             found = self.explain(rows, stage, seed, name)
                         except NotApplicable as error:
@@ -185,6 +213,9 @@ class Run:
                             self._compare(rows, stage, seed, name, found)
                         if name in paired:
                             whole[name, rows.start] = found
+                        if name in topped:
+                            top[name] = found
+                    self._again_exactly(rows, stage, top)
                     if last:
                         self._pair(rows, before, whole, seed)
                 bar.update()
@@ -196,7 +227,7 @@ class Run:
         """Maps of the trained network, where something has still to be compared with them."""
         for name in self.journal.unexplained(rows):
             shared = self.of.originals if self.of.originals is not None else {}
-            method = describe(self.of.methods[name])
+            method = describe(self.of.methods[name]), self.of.precision
             known = (name, method, tuple(self.of.target[rows].tolist()), rows.start, rows.stop)
             try:
                 if known not in shared:
@@ -208,6 +239,54 @@ class Run:
             arrays = self._measured(found) | self._as_pictures(rows, found)
             self.journal.keep(arrays, "original", None, self.of.seed, name, rows)
 
+    def _again_exactly(self, rows: slice, stage: Stage | None, maps: Mapping[str, Tensor]) -> None:
+        """Compare the first maps of a network as it is now with what exact arithmetic gives."""
+        seed, journal = self.of.seed, self.journal
+        count, shared = min(self.of.ceiling, rows.stop), self.of.originals
+        wanted = [n for n in maps if not journal.have("ceiling", stage, seed, n, rows)]
+        if not (count and wanted):
+            return
+        x, target = self.of.x[:count], self._target(rows, stage, seed)[:count]
+        methods = {name: self.of.methods[name] for name in wanted}
+        at = {n: ("exact", n, describe(m), *target.tolist()) for n, m in methods.items()}
+        known = {} if stage is not None or shared is None else shared
+        fresh = {name: method for name, method in methods.items() if at[name] not in known}
+        found, refused = exact(fresh, self.of.model, x, target, self.randomizer.forget)
+        known |= {at[name]: exactly for name, exactly in found.items()}
+        found |= {name: known[at[name]] for name in wanted if at[name] in known}
+        for name in wanted:
+            if name in found:
+                arrays = self._between(slice(0, count), maps[name][:count], found[name])
+            else:
+                arrays = _as_array(refused[name])
+            journal.keep(arrays, "ceiling", stage, seed, name, rows)
+
+    def _other_trainings(self, rows: slice, maps: Mapping[str, Tensor]) -> None:
+        """Compare maps of the first group with those of the same network trained again."""
+        x, target = self.of.x[rows], self.of.target[rows]
+        shared = self.of.originals if self.of.originals is not None else {}
+        for number, other in enumerate(self.of.trainings):
+            wanted = [n for n in maps if not self.journal.have("training", None, number, n, rows)]
+            if wanted and self.of.explained == "argmax":
+                target = logits(other, x).argmax(1)
+            for name in wanted:
+                method = self.of.methods[name]
+                at = (id(other), name, describe(method), *target.tolist())
+                try:
+                    if at not in shared:
+                        shared[at] = check_map(name, mapped(method, other, x, target), x)
+                    arrays = self._between(rows, maps[name], shared[at])
+                except NotApplicable as error:
+                    arrays = _as_array(str(error))
+                self.journal.keep(arrays, "training", None, number, name, rows)
+
+    def _between(self, rows: slice, one: Tensor, other: Tensor) -> Arrays:
+        """How alike maps are, by metric; the others are taken in the precision of the first."""
+        return {
+            key: similarity_matrix(of_rows(metric, rows), one, other.to(one)).cpu().numpy()
+            for key, metric in self.of.metrics.items()
+        }
+
     def _drop(self, name: str, reason: str) -> None:
         """Leave out a method that does not apply; raises NotApplicable where none is left."""
         self.journal.refused[name] = reason
@@ -216,14 +295,19 @@ class Run:
 
     def explain(self, rows: slice, stage: Stage | None, seed: int, name: str) -> Tensor:
         """Maps of a group; no stage is the trained network."""
-        x, target = self.of.x[rows], self.of.target[rows]
+        x, target = self.of.x[rows], self._target(rows, stage, seed)
         if stage is not None:
-            if self.of.explained == "argmax":
-                target = torch.from_numpy(self.classes(rows, stage, seed)).to(target)
             self._randomize(stage, seed)
         found = mapped(self.of.methods[name], self.of.model, x, target)
         # In one order in memory, on which the rounding of sums depends.
         return check_map(name, found, x).contiguous()
+
+    def _target(self, rows: slice, stage: Stage | None, seed: int) -> Tensor:
+        """The classes ``[n]`` of a group that are explained; no stage is the trained network."""
+        target = self.of.target[rows]
+        if stage is None or self.of.explained != "argmax":
+            return target
+        return torch.from_numpy(self.classes(rows, stage, seed)).to(target)
 
     def classes(self, rows: slice, stage: Stage, seed: int) -> np.ndarray:
         """The largest logit of each picture of a group."""
@@ -262,7 +346,8 @@ class Run:
 
     def _compare(self, rows: slice, stage: Stage, seed: int, name: str, found: Tensor) -> None:
         """Compare maps with the trained network's."""
-        arrays = {key: self._similarities(rows, name, key, found) for key in self.of.metrics}
+        with arithmetic("exact", found.device):
+            arrays = {key: self._similarities(rows, name, key, found) for key in self.of.metrics}
         arrays |= self._measured(found)
         if seed == self.of.seed:
             arrays |= self._as_pictures(rows, found)
@@ -292,19 +377,21 @@ class Run:
         for name in self.of.methods:
             at, result = (name, rows.start), ("prior", None, seed - 1, name, rows)
             if at in before and at in whole and not self.journal.have(*result):
-                arrays = {
-                    key: similarity_matrix(of_rows(metric, rows), before[at], whole[at])
-                    for key, metric in self.of.metrics.items()
-                }
+                with arithmetic("exact", whole[at].device):
+                    arrays = {
+                        key: similarity_matrix(of_rows(metric, rows), before[at], whole[at])
+                        for key, metric in self.of.metrics.items()
+                    }
                 self.journal.keep(
                     {key: value.cpu().numpy() for key, value in arrays.items()}, *result
                 )
 
     def _measured(self, found: Tensor) -> Arrays:
-        return {
-            f"statistic {name}": statistic(found).double().cpu().numpy()
-            for name, statistic in self.of.statistics.items()
-        }
+        with arithmetic("exact", found.device):
+            return {
+                f"statistic {name}": statistic(found).double().cpu().numpy()
+                for name, statistic in self.of.statistics.items()
+            }
 
     def _as_pictures(self, rows: slice, found: Tensor) -> Arrays:
         shown = found[: max(self.of.shown - rows.start, 0)]
@@ -341,12 +428,15 @@ class Run:
         shown = kept if self.of.shown else []
         return Outcome(
             stages=tuple(stage.name for stage in stages),
+            random={stage.name: len(stage.blocks) / len(self.blocks) for stage in stages},
             matrices={pair: similarities(grid, shape, *pair) for pair in pairs},
             priors={pair: similarities(chain, (len(chain),), *pair) for pair in pairs},
             classes=journal.rows(classes, "largest", "").reshape(*shape, -1),
             statistics={(m, n): statistic(m, n) for m in kept for n in self.of.statistics},
             pictures={m: (pictures(m, "absolute"), pictures(m, "signed")) for m in shown},
             refused=journal.refused,
+            ceilings={pair: journal.ceilings(*pair) for pair in pairs},
+            no_ceiling={m: why for m in kept if (why := journal.no_ceiling(m))},
             shortened=self.replay.shortened,
             whole=self.replay.whole,
             reason=self.replay.reason,
@@ -356,8 +446,9 @@ class Run:
 class Journal:
     """What is known of an experiment, in hand or in its store.
 
-    A result has a name: "maps", "original", "prior" or "classes", the stage or None, the random
-    network's seed, the method (none for "classes") and the group's pictures. ``groups`` are all
+    A result has a name: "maps", "original", "prior", "classes", "ceiling" or "training", the stage
+    or None, the random network's seed or the training's number, the method (none for "classes") and
+    the group's pictures. ``groups`` are all
     of these, ``refused`` the methods that turned out not to apply, with the reason, and ``made``
     and ``bytes`` count the results that were not there.
     """
@@ -372,11 +463,15 @@ class Journal:
         self.refused: dict[str, str] = {}
         self.made = self.bytes = 0
         self._bases: dict[int, dict[str, Any]] = {}
+        self._others: list[list[str]] = []  # names of the other trainings
 
     def open(self, window: Sequence[slice]) -> None:
         """Be ready to be asked of some groups; the network must be as it was trained."""
         if self.of.store is not None:
             self._bases |= {rows.start: _base(self.of, rows) for rows in window}
+            for rows in filter(self.is_first, window):
+                x = self.of.x[rows]
+                self._others = [subject(other, x)["model"] for other in self.of.trainings]
 
     def have(self, *name: Any) -> bool:
         """Whether a result is known, looking into the store once."""
@@ -400,6 +495,9 @@ class Journal:
         self.known.add(name_of(*name))
         for key, array in arrays.items():
             at = (*which, key)
+            if which[0] in _TOPS:  # of the first group only
+                self.tables[at] = array
+                continue
             if at not in self.tables:
                 self.tables[at] = self._empty(key, array)
             place = slice(rows.start, rows.start + len(array))
@@ -434,7 +532,50 @@ class Journal:
             for name in self.methods()
             if not all(self.have("maps", *one, name, rows) for one in at)
             or not self.have("original", None, self.of.seed, name, rows)
+            or not all(self.have(*one, name, rows) for one in self._tops(rows))
         ]
+
+    def is_first(self, rows: slice) -> bool:
+        """Whether these are the pictures of which ceilings are measured."""
+        return rows.start == 0
+
+    def _tops(self, rows: slice) -> list[tuple]:
+        """What of the trained network is to be known of a ceiling."""
+        exactly = [("ceiling", None, self.of.seed)] if self.of.ceiling else []
+        others = [("training", None, number) for number in range(len(self.of.trainings))]
+        return exactly + others if self.is_first(rows) else []
+
+    def untopped(self, rows: slice, stage: Stage) -> list[str]:
+        """Methods whose maps of a random network have still to be made in exact arithmetic."""
+        if not (self.of.ceiling and self.is_first(rows)):
+            return []
+        at = "ceiling", stage, self.of.seed
+        return [name for name in self.methods() if not self.have(*at, name, rows)]
+
+    def ceilings(self, method: str, key: str) -> dict[str, np.ndarray]:
+        """Similarities of maps between which nothing has changed, by ``CeilingKind``."""
+        seed, last = self.of.seed, self.stages[-1]
+        trained, random = (
+            self.tables.get(("ceiling", stage, seed, method, key)) for stage in (None, last)
+        )
+        others = range(len(self.of.trainings))
+        again = [self.tables.get(("training", None, n, method, key)) for n in others]
+        found = {
+            CeilingKind.ARITHMETIC: trained,
+            CeilingKind.RANDOM_ARITHMETIC: random,
+        }
+        if again and all(one is not None for one in again):
+            found[CeilingKind.SEEDS] = np.stack(again)
+        return {kind.value: square for kind, square in found.items() if square is not None}
+
+    def no_ceiling(self, method: str) -> str:
+        """Why a method has none, or not of all kinds; empty where it has."""
+        reasons = (
+            array.tobytes().decode()
+            for (what, _, _, of, key), array in self.tables.items()
+            if what in _TOPS and of == method and key == _REASON
+        )
+        return "; ".join(dict.fromkeys(reasons))
 
     def missing(self, rows: slice, stage: Stage, seed: int) -> list[str]:
         """Methods whose maps have still to be compared with the trained network's."""
@@ -458,11 +599,20 @@ class Journal:
             key |= {"random": sorted(stage.blocks)}
         if method:
             key |= {"method": named(self.of.methods[method])}
+        if what == "ceiling":
+            key |= {"pictures": min(self.of.ceiling, rows.stop)}
+        if what == "training":
+            key |= {"model": [*key["model"], *self._others[seed]]}
         if what in ("maps", "original"):
             shown = min(max(self.of.shown - rows.start, 0), rows.stop - rows.start)
             key |= {"shown": shown if seed == self.of.seed else 0}
             key |= {"statistics": {n: named(one) for n, one in self.of.statistics.items()}}
         return key
+
+
+def _as_array(reason: str) -> Arrays:
+    """A reason as what a store can keep."""
+    return {_REASON: np.frombuffer(reason.encode(), dtype=np.uint8)}
 
 
 def name_of(what: str, stage: Stage | None, seed: int, method: str, rows: slice) -> tuple:

@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from saliency_sanity._arithmetic import arithmetic, check_precision
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._groups import GROUP
 from saliency_sanity.attribution.base import Attribution, mapped, passes
@@ -66,17 +67,28 @@ def refuse_all(refused: Mapping[str, str]) -> None:
 
 
 def explain(
-    methods: Mapping[str, Attribution], model: nn.Module, x: Tensor, target: Tensor
+    methods: Mapping[str, Attribution],
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    precision: str = "exact",
 ) -> Explained:
     """Explain ``target`` ``[N]`` for ``x`` ``[N, C, H, W]`` by every method, showing progress.
 
-    A method that is not applicable to the network is set aside with its reason; every other
-    fault is raised as it is. Raises NotApplicable, with all reasons, where no method applies.
+    The network is run in the ``arithmetic`` of ``precision``. A method that is not applicable to it
+    is set aside with its reason; every other fault is raised as it is. Raises ValueError for a
+    precision that does not exist or that the device has not, and NotApplicable, with all reasons,
+    where no method applies.
     """
     maps: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
+    check_precision(precision, x)
     total = len(x) * sum(passes(method) for method in methods.values())
-    with tqdm(total=total, unit="pass", mininterval=1) as bar, _counting(model, bar):
+    with (
+        arithmetic(precision, x.device),
+        tqdm(total=total, unit="pass", mininterval=1) as bar,
+        _counting(model, bar),
+    ):
         for name, method in methods.items():
             bar.set_description(name)
             try:
@@ -110,13 +122,12 @@ def compare(
     pairs = [(name, key) for name in maps for key in metrics]
     for name, key in tqdm(pairs, desc="similarity", unit="matrix", mininterval=1):
         first, second = _draws(maps[name]), _draws(reference)
-        draws = max(len(first), len(second))
-        square = np.array(
-            [
-                similarity_rows(metrics[key], first[r % len(first)], second[r % len(second)], group)
-                for r in range(draws)
-            ]
-        )
+        draws = [
+            (first[r % len(first)], second[r % len(second)])
+            for r in range(max(len(first), len(second)))
+        ]
+        with arithmetic("exact", first[0].device):
+            square = np.array([similarity_rows(metrics[key], *pair, group) for pair in draws])
         readings[name, key] = read(square, margin=margin)
         rows.append(by_image(square).assign(method=name, metric=key))
     return table(readings, index=("method", "metric")), pd.concat(rows, ignore_index=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from saliency_sanity._arithmetic import in_force
 from saliency_sanity._attributes import HOOKS, Attributes, inside, plain, same
 from saliency_sanity._hashing import LATER, bare_name, digest, source_digest, unwrapped, wrapped
 from saliency_sanity.attribution.base import logits
@@ -44,7 +45,8 @@ def subject(model: nn.Module, x: Tensor) -> dict[str, Any]:
     A network is its name, its modules with all they hold (weights, buffers, attributes, hooks), the
     code of their classes, where it says how it is drawn untrained the code of that, and what it
     does: its logits of the pictures, to the last bit. That takes one pass over them, and leaves the
-    network as it was. What it notes at a pass counts where two passes note the same.
+    network as it was. What it notes at a pass counts where two passes note the same. ``arithmetic``
+    is what was in force.
     """
     network, outside = network_of(model), unwrapped(model)
     with _held(model):
@@ -68,6 +70,7 @@ def subject(model: nn.Module, x: Tensor) -> dict[str, Any]:
         ],
         "images": digest(x),
         "code": [*code(), x.device.type],
+        "arithmetic": in_force(x.device),
     }
 
 

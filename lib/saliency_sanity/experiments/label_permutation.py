@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from saliency_sanity._arithmetic import arithmetic, check_precision
 from saliency_sanity._errors import NotApplicable, unknown
 from saliency_sanity._groups import GROUP
 from saliency_sanity._hashing import named
@@ -20,6 +21,7 @@ from saliency_sanity.experiments.outcome import displayed
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.schemes import EXPLAINED
 from saliency_sanity.similarity.metrics import Similarity, similarity_rows
+from saliency_sanity.verdict.obstacle import CeilingKind
 from saliency_sanity.verdict.reading import Reading, by_image, read
 from saliency_sanity.verdict.wording import covers_networks
 
@@ -47,7 +49,8 @@ class Agreement:
     ``explained`` is the class whose map is made: each network's own ``argmax``, the ``fixed`` one
     that the first true-label network finds, or the ``label`` ``labels`` ``[N]``. ``shown`` pictures
     have their maps kept to be looked at. ``store`` makes the run resumable, map by map. ``group``
-    pictures are compared with each other, 0 all.
+    pictures are compared with each other, 0 all. ``precision`` is the ``arithmetic`` in which
+    networks are run: ``exact``, ``tf32`` or ``bfloat16``.
 
     Raises ValueError for values that do not fit, and what methods and metrics raise.
     Source: adebayo2018sanity, section 4.
@@ -63,8 +66,10 @@ class Agreement:
     shown: int = 0
     store: Store | None = field(default=None, repr=False)
     group: int = GROUP
+    precision: str = "exact"
 
     def __post_init__(self):
+        check_precision(self.precision, self.x)
         if not self.true or len(self.true) != len(self.permuted):
             raise ValueError(
                 f"{len(self.true)} networks with true labels, {len(self.permuted)} with permuted "
@@ -81,6 +86,10 @@ class Agreement:
 
     def __call__(self) -> "Agreed":
         """Explain and compare, showing progress; maps that are in the store are taken from it."""
+        with arithmetic(self.precision, self.x.device):
+            return self._agreed()
+
+    def _agreed(self) -> "Agreed":
         networks = [*self.true, *self.permuted]
         classes = self._classes(networks)
         keys = [self._key(model, target) for model, target in zip(networks, classes, strict=True)]
@@ -140,13 +149,14 @@ class Agreement:
         }
         images = len(self.x)
         partners = min(images, self.group or images)
-        return {
-            (name, key, kind): np.array(
-                [similarity_rows(metric, a, b, self.group) for a, b in chosen]
-            ).reshape(-1, images, partners)
-            for key, metric in self.metrics.items()
-            for kind, chosen in pairs.items()
-        }
+        with arithmetic("exact", self.x.device):
+            return {
+                (name, key, kind): np.array(
+                    [similarity_rows(metric, a, b, self.group) for a, b in chosen]
+                ).reshape(-1, images, partners)
+                for key, metric in self.metrics.items()
+                for kind, chosen in pairs.items()
+            }
 
     def _pictures(self, maps: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
         shown = [displayed(found[: self.shown]) for found in maps]
@@ -181,7 +191,8 @@ class Agreed:
     def readings(self, *, margin: float = 0.1, confidence: float = 0.95) -> pd.DataFrame:
         """True against permuted labels, beside three references; a row a method and metric.
 
-        The fields of ``verdict.Reading``, whose prior is left empty, ``words``, and for each
+        The fields of ``verdict.Reading``, whose prior is left empty and whose ceiling is two
+        networks with true labels, ``words``, and for each
         reference, named ``true`` (two networks with true labels: the ceiling), ``permuted`` (two
         with permuted ones) and ``noise`` (the control ``input_x_noise`` across the same pairs),
         ``REF_similarity``, ``REF_kappa`` and so on, and ``REF_excess``: kappa less the
@@ -191,11 +202,13 @@ class Agreed:
         rows = []
         for method, metric in dict.fromkeys(key[:2] for key in self.matrices):
             across = self.matrices[method, metric, ACROSS]
+            seeds = self.matrices[method, metric, TRUE]
             held = {"margin": margin, "confidence": confidence}
-            own = read(across, **held)
+            ceiling = {CeilingKind.SEEDS: seeds} if len(seeds) else None
+            own = read(across, ceiling=ceiling, **held)
             row = {"method": method, "metric": metric} | own.row() | {"words": own.words()}
             references = {
-                "true": self.matrices[method, metric, TRUE],
+                "true": seeds,
                 "permuted": self.matrices[method, metric, PERMUTED],
                 "noise": self.matrices.get((CONTROL, metric, ACROSS), ()),
             }

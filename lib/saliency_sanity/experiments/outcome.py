@@ -1,7 +1,7 @@
 """What a randomization experiment measured, and how it is read."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from saliency_sanity.similarity import prepare as of
+from saliency_sanity.verdict.obstacle import CeilingKind
 from saliency_sanity.verdict.reading import (
     Reading,
     by_image,
@@ -24,6 +25,7 @@ ORIGINAL = "original"
 class Outcome:
     """What an experiment measured.
 
+    ``random``: the share of the network's blocks that are random, by stage.
     ``matrices[method, metric]`` ``[S, R, N, P]``: similarity of the trained network's map of image
     i and the map of image j at stage s of random network r, where j runs over the group of i: all
     N if they are no more than a group. ``priors`` ``[R - 1, N, P]``: the same between the wholly
@@ -31,17 +33,23 @@ class Outcome:
     absolute ``[S + 1, shown, h, w]`` in [0, 1] and signed ones in [-1, 1], the trained network's
     first. ``statistics[method, name]`` ``[S + 1, R, N]``: a number of each
     map, the trained network's first. ``refused``: methods that do not apply, with the reason.
+    ``ceilings[method, metric]`` ``[C, N', N']`` or ``[N', N']`` by ``CeilingKind``: similarity of
+    maps of the first pictures between which nothing changed that should matter; ``no_ceiling`` says
+    of methods why one is missing.
     ``shortened`` passes of this run started at the first random block, ``whole`` ones at the input;
     ``reason`` says why none of the former were made, where the network does not allow it.
     """
 
     stages: tuple[str, ...]
+    random: Mapping[str, float]
     matrices: Mapping[tuple[str, str], np.ndarray]
     priors: Mapping[tuple[str, str], np.ndarray]
     classes: np.ndarray
     pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
     refused: Mapping[str, str]
     statistics: Mapping[tuple[str, str], np.ndarray]
+    ceilings: Mapping[tuple[str, str], Mapping[str, np.ndarray]] = field(default_factory=dict)
+    no_ceiling: Mapping[str, str] = field(default_factory=dict)
     shortened: int = 0
     whole: int = 0
     reason: str = ""
@@ -53,18 +61,23 @@ class Outcome:
         margin: float = 0.1,
         confidence: float = 0.95,
     ) -> dict[tuple[str, str, str], Reading]:
-        """Every similarity read against chance and prior, by method, metric and stage.
+        """Every similarity read against chance, prior and ceiling, by method, metric and stage.
 
         ``titles`` replaces the names of methods; ``margin`` and ``confidence`` as in ``read``.
-        Stages follow each other in their order.
+        Stages follow each other in their order. At all of them the trained network's maps are
+        compared, so its ceiling holds for all. The wholly random network's holds for the last one,
+        which it is; stages between have none of their own.
         """
         found: dict[tuple[str, str, str], Reading] = {}
         for (method, metric), matrices in self.matrices.items():
             prior = self.priors[method, metric]
+            last = self.ceilings.get((method, metric), {})
+            before = {k: m for k, m in last.items() if k != CeilingKind.RANDOM_ARITHMETIC}
             for stage, square in zip(self.stages, matrices, strict=True):
                 found[(titles or {}).get(method, method), metric, stage] = read(
                     square,
                     prior if len(prior) else None,
+                    last if stage == self.stages[-1] else before,
                     margin=margin,
                     confidence=confidence,
                 )
@@ -107,10 +120,28 @@ def unpacked(pictures: np.ndarray) -> np.ndarray:
     return np.where(pictures == -128, np.nan, pictures / 127).astype(np.float32)
 
 
-def stage_table(readings: Mapping[tuple[str, str, str], Reading]) -> pd.DataFrame:
-    """Readings by method, metric and stage as a table; ``position`` is the stage's place."""
+def stage_table(
+    readings: Mapping[tuple[str, str, str], Reading], random: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Readings by method, metric and stage as a table; ``position`` is the stage's place.
+
+    ``random`` as an ``Outcome`` has it becomes a column of that name.
+    """
     rows = table(readings, index=("method", "metric", "stage"))
-    return rows.assign(position=rows.groupby(["method", "metric"], sort=False).cumcount())
+    rows = rows.assign(position=rows.groupby(["method", "metric"], sort=False).cumcount())
+    return rows if random is None else rows.assign(random=rows["stage"].map(random))
+
+
+def halfway(readings: pd.DataFrame) -> str | None:
+    """The stage of a cascade with half of its blocks random, of an odd number one fewer.
+
+    From the logits down the upper half of the network is random there, the lower one as it was
+    learned. ``readings`` as ``stage_table`` makes them, with a column ``random``. None where there
+    is no such stage: of a single block, or where a limit of two stages left it out.
+    """
+    # Of three blocks one; of more the share is larger.
+    stages = readings[readings["random"].between(1 / 3, 1 / 2)]
+    return None if stages.empty else stages.loc[stages["position"].idxmax(), "stage"]
 
 
 def cascades(readings: Mapping[tuple[str, str, str], Reading]) -> pd.DataFrame:

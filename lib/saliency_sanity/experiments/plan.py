@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._groups import groups
 from saliency_sanity.attribution.base import Gradient, mapped, passes
@@ -21,7 +22,9 @@ class Plan:
 
     ``passes`` are those of all methods for one picture and network, ``elements`` the numbers in a
     map, ``seconds`` NaN where that cannot be told. A pass is one forward and backward. Those that
-    start in the middle count as whole ones and similarities as nothing, so that time is rough.
+    start in the middle count as whole ones and similarities as nothing, so that time is rough. For
+    the ceiling the trained and a random network explain ``again`` pictures once more, and each of
+    ``trainings`` those of the first group.
     """
 
     pictures: int
@@ -33,18 +36,23 @@ class Plan:
     metrics: int
     elements: int
     seconds: float
+    again: int = 0
+    trainings: int = 0
 
     @property
     def total(self) -> int:
-        """Passes of all pictures, the trained network's included."""
-        return self.pictures * self.passes * (1 + self.stages * self.networks)
+        """Passes of all pictures, the trained network's and those for the ceiling included."""
+        first = min(self.pictures, self.group or self.pictures)
+        more = 2 * self.again + self.trainings * first
+        return self.passes * (self.pictures * (1 + self.stages * self.networks) + more)
 
     @property
     def files(self) -> int:
         """Results in the store, a file each."""
         drawn = self.stages * self.networks
         each = self.methods * (1 + drawn + self.networks - 1) + drawn
-        return each * len(groups(self.pictures, self.group))
+        tops = self.methods * (2 * bool(self.again) + self.trainings)
+        return each * len(groups(self.pictures, self.group)) + tops
 
     @property
     def bytes(self) -> int:
@@ -94,6 +102,8 @@ def planned(experiment: Experiment) -> Plan:
         metrics=len(of.metrics),
         elements=of.x[0].numel(),
         seconds=_seconds(of),
+        again=min(of.ceiling, len(of.x), of.group or len(of.x)),
+        trainings=len(of.trainings),
     )
 
 
@@ -102,7 +112,8 @@ def _seconds(of: Experiment) -> float:
     for _ in range(3):  # the first one warms up
         start = time.perf_counter()
         try:
-            mapped(Gradient(), of.model, x, target)
+            with arithmetic(of.precision, x.device):
+                mapped(Gradient(), of.model, x, target)
         except NotApplicable:
             return math.nan
         if x.is_cuda:

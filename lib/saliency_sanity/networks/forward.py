@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from saliency_sanity._arithmetic import is_exact
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.networks.branching import Branching
 from saliency_sanity.networks.pairs import Pair, Watching
@@ -424,7 +425,7 @@ def rounding(model: nn.Module, logits: Tensor) -> float:
     if torch.is_autocast_enabled(place):
         types.add(torch.get_autocast_dtype(place))
     digits = max(torch.finfo(kind).eps for kind in types)
-    if torch.get_float32_matmul_precision() != "highest" or place != "cpu":
+    if place != "cpu" or not is_exact(logits.device):
         digits = max(digits, 2**-10)  # those of TF32
     return digits**0.5
 

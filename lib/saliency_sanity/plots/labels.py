@@ -20,7 +20,7 @@ _WORDS = {
 }
 # Place in the row and filling tell them apart.
 _REFERENCES = {
-    "true": (_APART, "none", "two true-label networks"),
+    "true": (_APART, "none", "ceiling: two true-label networks"),
     "permuted": (-_APART, "#333333", "two permuted-label networks"),
 }
 

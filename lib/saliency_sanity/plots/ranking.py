@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from saliency_sanity.plots.style import CHANCE, VERDICTS
+from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 
@@ -62,8 +62,8 @@ def kappa_ranking(
     """Kappa with its interval for each method, a panel a metric, ranked by the first metric.
 
     ``readings`` has a row for each method and metric with kappa, low, high and verdict; ``words``
-    gives the legend's text for below and above, ``one`` says what a kappa of 1 is. Controls are
-    set in italics.
+    gives the legend's text for below and above, ``one`` says what a kappa of 1 is. An upright
+    stroke is the ceiling, where there is one. Controls are set in italics.
     """
     order = ranked(readings, metrics[0])
     figure, grid = metric_panels(metrics, len(order))
@@ -85,6 +85,8 @@ def kappa_ranking(
                     ms=6,
                     label=words.get(verdict, verdict),
                 )
+        if "ceiling" in rows and rows["ceiling"].notna().any():
+            axes.plot(rows["ceiling"], range(len(order)), "|", color=CEILING, ms=9, label="ceiling")
         axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
         axes.set_xlabel(f"kappa (0 chance, 1 {one})")
     label_rows(grid, order, controls)

@@ -20,7 +20,8 @@ from saliency_sanity.plots.layout import (
     rows_of,
     stages_of,
 )
-from saliency_sanity.plots.style import CHANCE, VERDICTS
+from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 PRIOR = "#009e73"
@@ -29,6 +30,7 @@ INTERVAL = "#56b4e9"
 # A stage in the middle is above the margin; only the last one makes a method picture-driven.
 _STAGE_WORDS = {"above": "kappa above the margin", "below": "kappa below the margin"}
 _LOWEST = -0.6  # kappa
+_TOP = {"color": CEILING, "lw": 1.2, "ls": "-."}
 
 
 def similarity_curves(
@@ -40,11 +42,12 @@ def similarity_curves(
 ) -> Figure:
     """Similarity to the trained network's map over the stages: a row a method, a column a metric.
 
-    ``readings`` has a row for each method, metric and stage, with stage, position and the fields
-    of ``verdict.Reading``; ``methods`` chooses and orders the rows. The line is the mean with its
-    interval, the grey band chance, the outlined band the prior, where there is one; markers give
-    the verdict on each stage. The dashed line stands at the first randomized stage. Controls are
-    set in italics. Raises ValueError for a method or metric that the table does not have.
+    ``readings`` has a row for each method, metric and stage, with stage, position and the fields of
+    ``verdict.Reading``; ``methods`` chooses and orders the rows. The line is the mean with its
+    interval, the grey band chance, the outlined band the prior and the dash-dotted line the
+    ceiling, where there is one; markers give the verdict on each stage. The dashed line stands at
+    the first randomized stage. Controls are set in italics. Raises ValueError for a method or
+    metric that the table does not have.
     Source: adebayo2018sanity, figures 4 and 5.
     """
     figure, panels = multiples(readings, metrics, methods, controls)
@@ -70,7 +73,7 @@ def similarity_curves(
                     rows["similarity"][chosen],
                     marker,
                     color=colour,
-                    ms=3.2,
+                    ms=5 if verdict == CANNOT_TELL else 3.2,  # a cross needs room to be one
                     label=_STAGE_WORDS.get(verdict, verdict),
                 )
     label_stages(figure, readings, first=0)
@@ -89,10 +92,11 @@ def independent_boxes(
     """Box plots over images and networks for each block: a row a method, a column a metric.
 
     ``measurements`` has a row for each method, metric, stage, seed and image with similarity,
-    ``readings`` is as for :func:`similarity_curves`. Boxes hold the middle half, whiskers reach
-    to the last value within 1.5 box lengths; their colour gives the verdict, the grey bar behind
-    each is its chance. Undefined similarities are left out. Raises ValueError for a method or
-    metric that the table does not have. Source: adebayo2018sanity, figure 21.
+    ``readings`` is as for :func:`similarity_curves`. Boxes hold the middle half, whiskers reach to
+    the last value within 1.5 box lengths; their colour gives the verdict, crossed where one cannot
+    tell; the grey bar behind each is its chance, the dash-dotted line its ceiling. Undefined
+    similarities are left out. Raises ValueError for a method or metric that the table does not
+    have. Source: adebayo2018sanity, figure 21.
     """
     figure, panels = multiples(readings, metrics, methods, controls)
     values = dict(iter(measurements.groupby(["method", "metric", "position"])["similarity"]))
@@ -110,6 +114,9 @@ def independent_boxes(
                 label="chance",
             )
             axes.hlines(row["chance"], place - 0.45, place + 0.45, color="#555555", lw=0.8)
+            if np.isfinite(row["ceiling"]):
+                ends = place - 0.45, place + 0.45
+                axes.hlines(row["ceiling_similarity"], *ends, **_TOP, label="ceiling")
             colour, _ = VERDICTS[row["verdict"]]
             drawn = axes.boxplot(
                 values[row["method"], row["metric"], row["position"]].dropna(),
@@ -117,7 +124,13 @@ def independent_boxes(
                 widths=0.55,
                 patch_artist=True,
                 manage_ticks=False,
-                boxprops={"facecolor": colour, "edgecolor": "#000000", "lw": 0.6, "alpha": 0.8},
+                boxprops={
+                    "facecolor": colour,
+                    "edgecolor": "#000000",
+                    "lw": 0.6,
+                    "alpha": 0.8,
+                    "hatch": "xxxx" if row["verdict"] == CANNOT_TELL else "",
+                },
                 medianprops={"color": "#000000", "lw": 1.4},
                 whiskerprops={"lw": 0.8},
                 capprops={"lw": 0.8},
@@ -144,10 +157,11 @@ def kappa_curves(
     """Kappa with its interval over the stages, all methods in one panel a metric.
 
     ``readings`` is as for :func:`similarity_curves`. Each line carries its method's name at its
-    end; colour and end marker give the verdict on the last stage, controls are dashed, grey and
-    in italics, ``thick`` are methods to tell from the others. What lies below a kappa of -0.6 is
-    cut off, its name stands at the edge. Raises ValueError for a method or metric that the table
-    does not have.
+    end; colour and end marker give the verdict on the last stage, controls are dashed, grey and in
+    italics, ``thick`` are methods to tell from the others. Dash-dotted are the highest and the
+    lowest ceiling of the methods at each stage, with a band between. What lies below a kappa of
+    -0.6 is cut off, its name stands at the edge. Raises ValueError for a method or metric that the
+    table does not have.
     """
     stages = stages_of(readings)
     methods = chosen_names(readings, "method", methods)
@@ -172,6 +186,7 @@ def kappa_curves(
         axes.axhspan(-margin, margin, color=CHANCE, alpha=0.5, lw=0, label=f"margin ±{margin:g}")
         axes.axhline(0, color="#555555", lw=0.8)
         axes.axvline(1, color="#555555", lw=0.8, ls="--")
+        _ceilings(axes, chosen[(chosen["metric"] == metric) & ~chosen["method"].isin(controls)])
         ends = {}
         for method in methods:
             rows = rows_of(readings, method, metric)
@@ -209,6 +224,19 @@ def kappa_curves(
         grid[-2, -1].tick_params(labelbottom=True)
     legend(figure, RANDOMIZATION_WORDS)
     return figure
+
+
+def _ceilings(axes: Axes, rows: pd.DataFrame) -> None:
+    """Between which kappas the ceilings of all methods lie, stage by stage."""
+    span = rows.groupby("position")["ceiling"].agg(["min", "max"])
+    if not span["max"].notna().any():
+        return
+    at = span.index.to_numpy() + 1
+    wide = np.r_[at[0] - 0.25, at, at[-1] + 0.25]
+    low, high = (np.pad(span[key].to_numpy(float), 1, mode="edge") for key in ("min", "max"))
+    axes.fill_between(wide, low, high, color=CEILING, alpha=0.07, lw=0)
+    axes.plot(wide, low, **_TOP, label="ceiling: lowest and highest of the methods")
+    axes.plot(wide, high, **_TOP)
 
 
 def _name_ends(axes: Axes, ends: dict, stages: int, bottom: float) -> None:
@@ -266,3 +294,5 @@ def _references(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
             lw=0.8,
             label="prior: two random networks",
         )
+    if rows["ceiling"].notna().any():
+        axes.plot(wide, edge("ceiling_similarity"), **_TOP, label="ceiling")

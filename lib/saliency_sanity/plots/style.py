@@ -15,7 +15,9 @@ VERDICTS = {
     "above": ("#d55e00", "s"),
     "below": ("#0072b2", "o"),
     "inconclusive": ("#767676", "D"),
+    "cannot tell": ("#882255", "X"),
 }
+CEILING = "#882255"
 CHANCE = "#c9c9c9"
 
 

@@ -1,4 +1,4 @@
-"""Regions of a picture, found by a rule or read from masks, and how much of a map lies inside.
+"""Regions of a picture, dark in an outline or read from masks, and how much of a map lies inside.
 
 Masks are booleans ``[N, H, W]``, True on the object.
 """
@@ -25,35 +25,21 @@ _SMALLEST = 1 / 200
 _ORANGE, _OUTLINED = (1.0, 0.5, 0.0), 224
 
 
-def dark_object(
-    pixels: Tensor, evidence: Tensor, *, darkest: float = 0.35, evident: float = 0.5
-) -> Tensor:
-    """The dark pixels of the object, by a rule: ``[N, H, W]``, empty where it has none.
+def dark_object(pixels: Tensor, outline: Tensor, *, darkest: float = 0.35) -> Tensor:
+    """The dark pixels of the object: ``[N, H, W]``, empty where it has none.
 
     A pixel counts if its luminance is below ``darkest``, of raw ``pixels`` ``[N, C, H, W]`` in
-    [0, 1], and ``evidence`` ``[N, 1, H, W]`` is at least ``evident`` of its maximum there. The
-    evidence says where the object is without looking at any single pixel: Grad-CAM of the
-    explained class. An opening by a disk of 1/112 of the side as radius then removes threads, and
+    [0, 1], and it lies in the object, whose ``outline`` is a mask ``[N, H, W]``, empty where
+    nobody knows it. An opening by a disk of 1/112 of the side as radius then removes threads, and
     pieces below 1/200 of the picture's area go; holes stay, since a highlight is not dark. The
-    defaults are ours: half of the maximum mostly keeps to the object, a third reaches the shade
-    around it; 0.35 still holds the lit back of a black beetle, and dark reds besides. Raises
-    ValueError for pixels that are not raw, for negative evidence and for shapes that do not fit.
+    default is ours: 0.35 still holds the lit back of a black beetle, and dark reds besides. Raises
+    ValueError for pixels that are not raw and for shapes that do not fit.
     """
     light = _luminance(pixels)
-    for name, share in (("darkest", darkest), ("evident", evident)):
-        if not 0 < share <= 1:
-            raise ValueError(f"{name} is {share}; it is a share above 0 and at most 1")
-    if evidence.shape != light[:, None].shape:
-        raise ValueError(
-            f"evidence has shape {tuple(evidence.shape)}, expected {tuple(light[:, None].shape)}: "
-            "one channel of the pictures' size, such as Grad-CAM's map"
-        )
-    if not (evidence >= 0).all() or evidence.isinf().any():
-        raise ValueError("evidence is negative or not finite somewhere; rectify it: clamp_min(0)")
-    evidence = evidence[:, 0].detach().to(light.device)
-    # Without any evidence the maximum is 0, which every pixel reaches.
-    reached = (evidence > 0) & (evidence >= evident * evidence.amax((1, 2), keepdim=True))
-    rough = ((light < darkest) & reached).cpu().numpy()
+    if not 0 < darkest <= 1:
+        raise ValueError(f"darkest is {darkest}; it is a share above 0 and at most 1")
+    _check_shape(outline, light.shape, "pictures")
+    rough = ((light < darkest) & outline.to(light.device)).cpu().numpy()
     height, width = rough.shape[1:]
     brush = disk(round(min(height, width) * _BRUSH))
     least = round(height * width * _SMALLEST)
@@ -65,17 +51,16 @@ def on_bright_ground(
     pixels: Tensor,
     mask: Tensor,
     *,
-    brightest: float = 0.5,
-    least: float = 0.05,
+    brightest: float = 0.4,
+    least: float = 0.01,
     most: float = 0.6,
 ) -> Tensor:
-    """Which pictures show a dark object on bright ground: booleans ``[N]``.
+    """Which pictures show a dark object on lighter ground: booleans ``[N]``.
 
     Those whose ``mask`` covers ``least`` to ``most`` of the picture and whose mean luminance
-    outside is at least ``brightest``; an empty mask is none. The defaults are ours. Everything
-    outside is the ground: a ring around the object is its shade, its blurred edge and what of it
-    the evidence misses. Below 0.05, two to three cells of a 7 x 7 Grad-CAM, the evidence cannot
-    tell a dark object from a dark detail. Raises as ``dark_object`` and ``area``.
+    outside is at least ``brightest``; an empty mask is none. The defaults are ours: a ground of 0.4
+    is on the mean lighter than any dark pixel. Everything outside is the ground, what of the object
+    is not dark included. Raises as ``dark_object`` and ``area``.
     """
     light = _luminance(pixels)
     _check_shape(mask, light.shape, "pictures")

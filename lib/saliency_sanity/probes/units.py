@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._random import generator, normal
 from saliency_sanity.attribution.base import Attribution, attributing
@@ -100,9 +101,9 @@ def _absorbed(classifier: Classifier, scaling: Scaling, a: Tensor, b: Tensor) ->
     random = normal((2, len(a), classifier.size, classifier.size), generator(0, "rescaling"))
     x = classifier.scaling.to_network(random + 0.5).to(like)
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    # Without cuDNN, which may round to fewer digits than are compared here.
-    flags = torch.backends.cudnn.flags(enabled=False)
-    with attributing(classifier, x, target), torch.no_grad(), flags:
+    # TF32 would round to fewer digits than are compared here.
+    digits = arithmetic("exact", x.device)
+    with attributing(classifier, x, target), torch.no_grad(), digits:
         path, before = _pixel_layer(classifier, x)
         twin.set_submodule(path, _shifted(twin.get_submodule(path), a.to(x.device), b.to(x.device)))
         after = logits_of(twin, (x - b.to(x).view(-1, 1, 1)) / a.to(x).view(-1, 1, 1))

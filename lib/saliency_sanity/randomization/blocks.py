@@ -128,11 +128,19 @@ def find_stages(blocks: Sequence[Block], order: str) -> tuple[Stage, ...]:
 
 
 def spread(stages: tuple[Stage, ...], limit: int) -> tuple[Stage, ...]:
-    """At most ``limit`` of the stages, evenly spread, first and last among them; 0 for all."""
+    """At most ``limit`` of the stages, evenly spread, first and last among them; 0 for all.
+
+    Of three or more the middle one, too: the last of a cascade with at most half of the blocks
+    random.
+    """
     if not limit or limit >= len(stages):
         return stages
-    chosen = np.linspace(0, len(stages) - 1, limit).round().astype(int)
-    return tuple(stages[i] for i in chosen)
+    if limit == 2:
+        return stages[0], stages[-1]
+    steps, middle, last = limit - 1, len(stages) // 2 - 1, len(stages) - 1
+    upper = min(max(round(steps * middle / last), 1), steps - 1)
+    chosen = np.interp(range(limit), [0, upper, steps], [0, middle, last]).round()
+    return tuple(stages[int(i)] for i in chosen)
 
 
 def _parameters_below(module: nn.Module) -> int:

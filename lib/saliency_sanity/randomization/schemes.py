@@ -322,6 +322,10 @@ class Randomizer:
             self._recalibrate()
             self._caches.clear()
 
+    def forget(self) -> None:
+        """Empty what the network has worked out of its weights."""
+        self._caches.clear()
+
     def _scope(self, name: str) -> tuple[str, ...]:
         return self.blocks[name].parameters + self.blocks[name].buffers
 

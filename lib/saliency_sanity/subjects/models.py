@@ -16,7 +16,12 @@ from saliency_sanity.subjects.training.checkpoints import (
     trained_path,
     training_command,
 )
-from saliency_sanity.subjects.training.recipe import Recipe, parse_weights, unknown_weights
+from saliency_sanity.subjects.training.recipe import (
+    Recipe,
+    parse_weights,
+    unknown_weights,
+    weights_name,
+)
 from saliency_sanity.subjects.weights import is_path
 
 # For somebody's own file, too, that a name leads to.
@@ -106,11 +111,12 @@ def load_model(
 
     ``weights`` is ``default`` (installed for efficientnet_lite0, ``fashion_mnist`` for cnn and mlp,
     downloaded and checksummed for torchvision's), a torchvision entry such as ``IMAGENET1K_V1``,
-    ``tf_in1k`` for timm's port of the papers' own Inception v3, ``DATASET[-permuted][-SEED]`` for
-    a cnn, mlp or inception_v3 trained by this project (``mnist``, ``fashion_mnist-permuted-1``),
-    the path of such a file or of a state dict, or ``none`` for random weights drawn with ``seed``.
-    Inputs are scaled as ``Classifier.scaling`` says. ``Classifier.untrained`` draws as the
-    architecture's constructor does, for Inception v3 as the papers' code does.
+    ``tf_in1k`` for timm's port of the papers' own Inception v3,
+    ``DATASET[-permuted|-negatives][-SEED]`` for a cnn, mlp or inception_v3 trained by this project
+    (``mnist``, ``fashion_mnist-permuted-1``), the path of such a file or of a state dict, or
+    ``none`` for random weights drawn with ``seed``. Inputs are scaled as ``Classifier.scaling``
+    says. ``Classifier.untrained`` draws as the architecture's constructor does, for Inception v3 as
+    the papers' code does.
 
     ``timm:NAME`` is any classifier of timm, with the weights of its tag, a file or ``none``.
     ``package.module:function`` is somebody's own: the Classifier or the bare network that the
@@ -165,3 +171,23 @@ def load_replicates(
         labels: [load_model(name, recipe.weights, device) for recipe in recipes]
         for labels, recipes in kinds.items()
     }
+
+
+def trained_again(classifier: Classifier, count: int, device: str = "auto") -> list[Classifier]:
+    """The other trainings of a network trained here, of seeds 1, 2, … where ``count`` is 2, 3, ….
+
+    None where ``count`` is 1. Raises ValueError for a count below 1 and for a network that was not
+    trained here or not with seed 0, and FileNotFoundError, which says how to train the missing.
+    """
+    if count < 1:
+        raise ValueError(f"{count} trainings of the network; valid are 1 and more")
+    if count == 1:
+        return []
+    trained = parse_weights(classifier.weights)
+    if classifier.provenance is None or not trained or trained["seed"]:
+        raise ValueError(
+            f"{count} trainings of {classifier.name}, but its weights {classifier.weights!r} are "
+            "not those of a network trained here with seed 0; set trainings to 1"
+        )
+    names = [weights_name(**trained | {"seed": seed}) for seed in range(1, count)]
+    return [load_model(classifier.name, name, device) for name in names]

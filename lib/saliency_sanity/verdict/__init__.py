@@ -1,4 +1,4 @@
-"""What a similarity means beside chance and prior: kappa, its interval, a verdict."""
+"""What a similarity means beside chance, prior and ceiling: kappa, its interval, a verdict."""
 
 import lazy_loader
 

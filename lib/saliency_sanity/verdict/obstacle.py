@@ -8,6 +8,9 @@ from typing import NamedTuple, Self
 
 from saliency_sanity._errors import known
 
+# Verdicts that are none, each with an obstacle: more pictures or networks may help, or nothing.
+INCONCLUSIVE, CANNOT_TELL = OPEN = ("inconclusive", "cannot tell")
+
 
 class Obstacle(StrEnum):
     """What keeps a verdict open."""
@@ -19,11 +22,20 @@ class Obstacle(StrEnum):
     MARGIN_INSIDE = "margin_inside"  # the interval holds the margin
     LINE_INSIDE = "line_inside"  # it holds the line that a check draws instead
     NOT_MEMORIZED = "not_memorized"  # the networks did not learn their permuted labels
+    LOW_CEILING = "low_ceiling"  # maps differ as much where nothing has changed that matters
 
     @classmethod
     def of(cls, text: str) -> Self | None:
         """The obstacle that a table names, None for no text; ValueError for an unknown one."""
         return cls(known("obstacle", text, cls)) if text else None
+
+
+class CeilingKind(StrEnum):
+    """What a map was compared with, though nothing had changed that should matter."""
+
+    ARITHMETIC = "arithmetic"  # itself in double precision, one picture at a time
+    RANDOM_ARITHMETIC = "random_arithmetic"  # the same, of the random network
+    SEEDS = "seeds"  # the map of another training of the same network
 
 
 class NoteKind(StrEnum):

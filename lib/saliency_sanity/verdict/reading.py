@@ -1,4 +1,4 @@
-"""What a similarity means: read against chance and prior, with an interval and a verdict.
+"""What a similarity means: read against chance, prior and ceiling, with interval and verdict.
 
 Input is a matrix S[r, i, j]: how alike the map of image i from the first network and the map of
 image j from the second are, for random networks r. The diagonal is the similarity s. Off the
@@ -7,6 +7,8 @@ chance. Where images are many, j runs over the image's group only. One number co
 metrics,
 
     kappa = (s - chance) / (1 - chance)        0: as any other picture's map; 1: unchanged.
+
+How large kappa can be, a ceiling says: maps of one picture when nothing changed that should matter.
 """
 
 import math
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from saliency_sanity._errors import known
 from saliency_sanity.verdict.interval import (
     Corrected,
     Estimate,
@@ -26,7 +29,15 @@ from saliency_sanity.verdict.interval import (
     others,
     own_similarities,
 )
-from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
+from saliency_sanity.verdict.obstacle import (
+    CANNOT_TELL,
+    INCONCLUSIVE,
+    OPEN,
+    CeilingKind,
+    Note,
+    NoteKind,
+    Obstacle,
+)
 from saliency_sanity.verdict.wording import (
     RANDOMIZATION_WORDS,
     explained,
@@ -49,10 +60,12 @@ class Reading:
     the middle `confidence` of the chance levels of single images, `prior_band_low` and
     `prior_band_high` of their prior similarities: how far pictures differ, not how well the means
     are known. `excess` is kappa less the kappa of the prior; with fewer than three networks its
-    interval covers images only.
+    interval covers images only. `ceiling` is the lowest kappa of maps between which nothing changed
+    that should matter, with its interval, similarity and ``CeilingKind``, of `ceiling_images`.
     `p` is the largest 1 - confidence at which kappa's interval holds the margin, NaN where there is
     no verdict whatever the margin. `images` counts those whose own similarity is defined. Without a
-    prior its fields are NaN. `obstacle` says why the verdict is open, None where there is one.
+    prior its fields are NaN, without a ceiling too, and its kind is empty. `obstacle` says why the
+    verdict is open, None where there is one.
     """
 
     similarity: float
@@ -75,6 +88,12 @@ class Reading:
     excess: float
     excess_low: float
     excess_high: float
+    ceiling_similarity: float
+    ceiling: float
+    ceiling_low: float
+    ceiling_high: float
+    ceiling_images: int
+    ceiling_kind: str
     images: int
     seeds: int
     prior_seeds: int
@@ -91,7 +110,7 @@ class Reading:
         return (
             f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, "
             f"kappa {kappa_text(self.row())}: "
-            + (f"inconclusive ({reasons(self.row())})" if self.verdict == "inconclusive" else held)
+            + (f"{self.verdict} ({reasons(self.row())})" if self.verdict in OPEN else held)
         )
 
     @property
@@ -112,6 +131,7 @@ class Reading:
 def read(
     similarity: ArrayLike,
     prior: ArrayLike | None = None,
+    ceiling: Mapping[str, ArrayLike] | None = None,
     *,
     margin: float = 0.1,
     confidence: float = 0.95,
@@ -136,6 +156,13 @@ def read(
     "inconclusive"; also if fewer than five images have a defined similarity, if of several
     networks but one has, or if chance leaves the similarity no room. `obstacle` says
     which, and `notes` that with one network the interval is that network's.
+
+    `ceiling` has by ``CeilingKind`` similarities, shaped as the others and of some of the images or
+    other ones, of maps between which nothing changed that should matter. The lowest kappa counts.
+    Where it lies below the margin, a kappa that does so too has no meaning: the verdict is "cannot
+    tell", never "below", nor "inconclusive" for the margin alone. What lies above the margin is
+    "above" still: what disturbs a map takes kappa away, and can't make a picture's two maps agree
+    more than with those of others. A ceiling that its own chance leaves no room is none.
     Raises ValueError for other shapes or numbers, or a margin or confidence out of range.
     """
     _check_settings(margin, confidence)
@@ -150,15 +177,18 @@ def read(
     if prior is not None:
         before = _read_prior(prior, values, found.kappa, confidence, paired)
 
+    highest = _read_ceiling(ceiling or {}, confidence)
     defined = found.similarity.seen
     obstacle = _obstacle(found, low)
-    verdict = "inconclusive"
+    verdict = INCONCLUSIVE
     p = math.nan
     notes: list[Note] = []
     if obstacle is None:
         p = found.kappa.p(margin)
-        verdict = "below" if high < margin else "above" if low > margin else "inconclusive"
-        obstacle = Obstacle.MARGIN_INSIDE if verdict == "inconclusive" else None
+        verdict = "below" if high < margin else "above" if low > margin else INCONCLUSIVE
+        obstacle = Obstacle.MARGIN_INSIDE if verdict == INCONCLUSIVE else None
+        if verdict != "above" and highest["ceiling"] < margin:
+            verdict, obstacle = CANNOT_TELL, Obstacle.LOW_CEILING
         notes += [Note(NoteKind.ONE_NETWORK)] * (seeds == 1)
     elif obstacle is Obstacle.FEW_IMAGES and defined < images:
         notes.append(Note(NoteKind.OF_IMAGES, images))
@@ -187,6 +217,7 @@ def read(
         obstacle=obstacle,
         notes=tuple(notes),
         **before,
+        **highest,
     )
 
 
@@ -250,6 +281,31 @@ def _read_prior(
         *(kappa.value - found.kappa.value, *limits),
     )
     return dict(zip(_PRIOR_FIELDS, [*values, len(prior)], strict=True))
+
+
+def _read_ceiling(
+    ceiling: Mapping[str, ArrayLike], confidence: float
+) -> dict[str, float | int | str]:
+    """The fields of the ceiling with the lowest kappa."""
+    lowest: dict[str, float | int | str] = {
+        "ceiling_similarity": math.nan,
+        "ceiling": math.nan,
+        "ceiling_low": math.nan,
+        "ceiling_high": math.nan,
+        "ceiling_images": 0,
+        "ceiling_kind": "",
+    }
+    for kind, values in ceiling.items():
+        named = CeilingKind(known("ceiling", kind, CeilingKind))
+        found = corrected(_square(values, f"ceiling {kind}"))
+        if 1 - found.chance < _LEAST_ROOM or not math.isfinite(found.kappa.value):
+            continue
+        if not lowest["ceiling"] <= found.kappa.value:
+            numbers = (found.similarity.value, found.kappa.value)
+            limits = found.kappa.interval(confidence)
+            every = (*numbers, *limits, found.similarity.seen, named.value)
+            lowest = dict(zip(lowest, every, strict=True))
+    return lowest
 
 
 def _middle(values: np.ndarray, confidence: float) -> tuple[float, float]:

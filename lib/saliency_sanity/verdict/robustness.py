@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from saliency_sanity.verdict.obstacle import Obstacle
+from saliency_sanity.verdict.obstacle import CANNOT_TELL, INCONCLUSIVE, Obstacle
 
 MARGINS = (0.05, 0.1, 0.2)
 _DECIDED = ("below", "above")
@@ -31,16 +31,16 @@ def holm(p: Sequence[float], level: float = 0.05) -> np.ndarray:
 def at_margin(readings: pd.DataFrame, margin: float) -> pd.DataFrame:
     """A table of readings with the verdicts that another margin would have given.
 
-    Intervals do not depend on it, and what other reasons kept open stays open.
+    Intervals and ceilings do not depend on it, and what other reasons kept open stays open.
     """
     decided = readings["verdict"].isin(_DECIDED)
-    held = decided | (readings["obstacle"] == Obstacle.MARGIN_INSIDE.value)
+    held = decided | readings["obstacle"].isin((Obstacle.MARGIN_INSIDE, Obstacle.LOW_CEILING))
     below, above = readings["high"] < margin, readings["low"] > margin
-    words = np.select([~held, below, above], [readings["verdict"], *_DECIDED], "inconclusive")
-    opened = held & ~below & ~above
-    obstacles = np.select(
-        [opened, held], [Obstacle.MARGIN_INSIDE.value, ""], readings["obstacle"].to_numpy()
-    )
+    untold = ~above & (readings["ceiling"] < margin)
+    cases = [~held, untold, below, above]
+    words = np.select(cases, [readings["verdict"], CANNOT_TELL, *_DECIDED], INCONCLUSIVE)
+    why = [readings["obstacle"], Obstacle.LOW_CEILING.value, "", ""]
+    obstacles = np.select(cases, why, Obstacle.MARGIN_INSIDE.value)
     return readings.assign(verdict=words, obstacle=obstacles, margin=margin)
 
 
@@ -48,7 +48,7 @@ def at_level(readings: pd.DataFrame, level: float) -> pd.DataFrame:
     """A table of readings with the verdicts that intervals of confidence 1 - ``level`` leave."""
     opened = readings["verdict"].isin(_DECIDED) & ~(readings["p"] <= level)
     return readings.assign(
-        verdict=readings["verdict"].mask(opened, "inconclusive"),
+        verdict=readings["verdict"].mask(opened, INCONCLUSIVE),
         obstacle=readings["obstacle"].mask(opened, Obstacle.MARGIN_INSIDE.value),
     )
 

@@ -8,7 +8,15 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import unknown
-from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_of
+from saliency_sanity.verdict.obstacle import (
+    INCONCLUSIVE,
+    OPEN,
+    CeilingKind,
+    Note,
+    NoteKind,
+    Obstacle,
+    notes_of,
+)
 from saliency_sanity.verdict.robustness import robustness
 
 RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
@@ -24,6 +32,12 @@ _OBSTACLES = {
     Obstacle.MARGIN_INSIDE: "the interval holds the margin {margin:g}",
     Obstacle.LINE_INSIDE: "the interval holds {line:g}",
     Obstacle.NOT_MEMORIZED: "the permuted labels were not memorized",
+    Obstacle.LOW_CEILING: "{same} has kappa {ceiling:.2f}",
+}
+CEILINGS = {
+    CeilingKind.ARITHMETIC: "the same map in exact arithmetic",
+    CeilingKind.RANDOM_ARITHMETIC: "the random network's own map in exact arithmetic",
+    CeilingKind.SEEDS: "the map of another training",
 }
 
 
@@ -37,7 +51,8 @@ def why(row: Mapping) -> str:
     if obstacle is None:
         return ""
     of = "".join(f" of {note.count}" for note in notes_of(row["notes"]) if note.count)
-    return _OBSTACLES[obstacle].format(**row, of=of)
+    same = CEILINGS[CeilingKind(row["ceiling_kind"])] if obstacle is Obstacle.LOW_CEILING else ""
+    return _OBSTACLES[obstacle].format(**row, of=of, same=same)
 
 
 def reasons(row: Mapping) -> str:
@@ -52,8 +67,8 @@ def verdict_words(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) 
 
     ``words`` names what lies below and above the margin; see ``EDGE_WORDS`` for edge likeness.
     """
-    if row["verdict"] == "inconclusive":
-        return f"inconclusive ({reasons(row)})"
+    if row["verdict"] in OPEN:
+        return f"{row['verdict']} ({reasons(row)})"
     return words[row["verdict"]] + "; input and architecture explain it" * _explained(row)
 
 
@@ -100,7 +115,8 @@ def verdict_table(
     "(prior)" after a verdict says that input and architecture explain it. ``readings`` has a row
     for each method, metric and stage with stage, position and the fields of
     ``verdict.Reading``; ``cascades``, for stages that add up, one for each method and metric with
-    those of ``verdict.Cascade``. Raises ValueError for an unknown metric.
+    those of ``verdict.Cascade``, maybe with kappa of a half random network as ``upper``. Raises
+    ValueError for an unknown metric.
     """
     rows = readings[readings["metric"] == metric]
     if rows.empty:
@@ -110,8 +126,12 @@ def verdict_table(
     shown = _shown(rows, words)
     if rows["prior_similarity"].notna().any():
         shown["prior's kappa"] = rows["prior_kappa"].map(rounded)
+    if rows["ceiling"].notna().any():
+        shown["ceiling"] = [ceiling_text(row) for _, row in rows.iterrows()]
     if cascades is not None:
         own = cascades[cascades["metric"] == metric].set_index("method").loc[rows["method"]]
+        if "upper" in own:
+            shown["kappa, upper half random"] = own["upper"].tolist()
         shown["area under kappa"] = own["area"].map(rounded).tolist()
         shown["first below the margin"] = own["first_below"].fillna("never").tolist()
     return _styled(shown, rows)
@@ -138,8 +158,8 @@ def _styled(shown: pd.DataFrame, rows: pd.DataFrame) -> Styler:
 
 def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
     """A reading's verdict in words; "(prior)" where input and architecture explain it."""
-    if row["verdict"] == "inconclusive":
-        return f"inconclusive: {why(row)}"
+    if row["verdict"] in OPEN:
+        return f"{row['verdict']}: {why(row)}"
     return words[row["verdict"]] + " (prior)" * _explained(row)
 
 
@@ -182,7 +202,8 @@ def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
 
 def _cell(row: Mapping) -> str:
     text = f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
-    if row["verdict"] == "inconclusive" and not row["low"] <= row["margin"] <= row["high"]:
+    seen = row["verdict"] == INCONCLUSIVE and row["low"] <= row["margin"] <= row["high"]
+    if row["verdict"] in OPEN and not seen:
         text += f" ({why(row)})"
     return text
 
@@ -203,4 +224,12 @@ METRIC_TITLES = {
 def settled(reading: Mapping) -> bool:
     """Whether the interval may be held against any line: nothing but the margin kept it open."""
     held = (Obstacle.MARGIN_INSIDE, Obstacle.LINE_INSIDE)
-    return reading["verdict"] != "inconclusive" or Obstacle.of(reading["obstacle"]) in held
+    return reading["verdict"] not in OPEN or Obstacle.of(reading["obstacle"]) in held
+
+
+def ceiling_text(reading: Mapping) -> str:
+    """The ceiling with its interval and what it is, or a dash where there is none."""
+    if not reading["ceiling_kind"]:
+        return "–"
+    low, high = (rounded(reading[f"ceiling_{key}"]) for key in ("low", "high"))
+    return f"{rounded(reading['ceiling'])} ({low} to {high})"

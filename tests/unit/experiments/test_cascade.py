@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made.experiments import (
@@ -40,7 +41,7 @@ from saliency_sanity.attribution.rectifiers import Guided
 from saliency_sanity.book.chapters.page import check_shown
 from saliency_sanity.experiments import keys
 from saliency_sanity.experiments.cascade import Experiment
-from saliency_sanity.experiments.outcome import cascades, stage_table
+from saliency_sanity.experiments.outcome import cascades, halfway, stage_table
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.randomization.blocks import Stage, spread
 from saliency_sanity.randomization.schemes import Randomization
@@ -519,8 +520,13 @@ def test_stages_are_spread_with_both_ends(count):
         assert len(set(places)) == len(places) == min(limit, count)
         assert places == sorted(places)
         assert (places[0], places[-1]) == (0, count - 1)
-        steps = np.diff(places)
-        assert not len(steps) or steps.max() - steps.min() <= 1
+        # The last with at most half of the blocks random, and even steps on both sides of it.
+        middle = max([0, *(place for place in range(count) if 2 * (place + 1) <= count)])
+        assert limit == 2 or middle in places
+        upper = places if limit == 2 else [place for place in places if place <= middle]
+        for part in (upper, places[len(upper) - 1 :]):
+            steps = np.diff(part)
+            assert not len(steps) or steps.max() - steps.min() <= 1
 
 
 def test_a_stage_limit_leaves_stages_out(whole):
@@ -606,3 +612,18 @@ def test_a_method_that_ceases_to_apply_is_left_out_and_the_others_go_on(monkeypa
     assert set(outcome.matrices) == {("gradient", "rank")}
     with pytest.raises(NotApplicable, match=r"none of the methods .* picky: at stage second"):
         Experiment(model, x, target, {"picky": OnlyTheTrained()}, measures, **given)()
+
+
+@pytest.mark.parametrize("count", range(1, 25))
+def test_the_stage_halfway_is_found_whatever_the_limit(count):
+    """Half of the blocks, rounded down; a limit of two leaves it out unless it is the first."""
+    stages = tuple(Stage(str(i), ("",) * (i + 1)) for i in range(count))
+    for limit in range(count + 2):
+        if limit == 1:
+            continue
+        shares = [len(stage.blocks) / count for stage in spread(stages, limit)]
+        table = pd.DataFrame({"random": shares, "position": range(len(shares))})
+        found = halfway(table.assign(stage=table["position"]))
+        there = count > 1 and (limit != 2 or count < 4)
+        assert (found is not None) == there
+        assert found is None or shares[found] * count == pytest.approx(count // 2)

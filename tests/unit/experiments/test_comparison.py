@@ -159,6 +159,10 @@ def test_the_verdict_table_reads_the_last_stage_and_the_whole_cascade():
         "responds",
     ]
     assert shown["first below the margin"].tolist() == ["never", "bottom"]
+    assert "kappa, upper half random" not in shown
+    areas["upper"] = ["0.1", "0.9"]
+    shown = verdict_table(readings, "hog", areas).data.set_index("method")
+    assert shown["kappa, upper half random"].to_dict() == {"Gradient": "0.1", "The input": "0.9"}
     area = shown["area under kappa"].astype(float)
     assert area.tolist() == pytest.approx([0.95, 0.3], abs=0.02)
     last = readings[readings["stage"] == "bottom"].set_index("method")

@@ -99,7 +99,9 @@ def test_known_controls_get_their_verdicts():
     for key in METRICS:
         assert rows.loc[("input", key), "kappa"] == pytest.approx(1)
         assert rows.loc[("input", key), "verdict"] == "above"
-        assert rows.loc[("noise", key), "verdict"] == "below"
+        # It is drawn from the weights, so that another training gives another one, too.
+        assert rows.loc[("noise", key), "high"] < rows.loc[("noise", key), "margin"]
+        assert rows.loc[("noise", key), "verdict"] == "cannot tell"
     absolute = rows.loc[(CONTROL, "spearman_abs")]
     assert absolute["verdict"] == "above"
     # Noise times the input does as much as itself, and as two networks of either kind.

@@ -296,3 +296,32 @@ def test_a_checkpoint_without_a_slash_is_read(file, prefix, tmp_path, monkeypatc
     loaded = load_model("mlp", file, device="cpu")
     assert loaded.weights == file
     assert weights_hash(loaded) == weights_hash(saved)
+
+
+def test_another_training_differs_in_its_seed(monkeypatch):
+    from saliency_sanity.subjects import models
+
+    trained = load_model("cnn", "none", device="cpu")
+    trained.weights, trained.provenance = "fashion_mnist", {}
+    asked = []
+    monkeypatch.setattr(models, "load_model", lambda *given: asked.append(given) or given)
+    assert models.trained_again(trained, 1) == []
+    assert models.trained_again(trained, 3, "cpu") == asked
+    assert asked == [("cnn", f"fashion_mnist-{seed}", "cpu") for seed in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("weights", "record", "count", "says"),
+    [
+        ("fashion_mnist", {}, 0, "0 trainings of the network; valid are 1 and more"),
+        ("none", None, 2, "2 trainings of cnn, but its weights 'none' are not those"),
+        ("fashion_mnist-1", {}, 2, "'fashion_mnist-1' are not those of a network trained here"),
+    ],
+)
+def test_a_network_without_another_training_says_so(weights, record, count, says):
+    from saliency_sanity.subjects.models import trained_again
+
+    classifier = load_model("cnn", "none", device="cpu")
+    classifier.weights, classifier.provenance = weights, record
+    with pytest.raises(ValueError, match=says):
+        trained_again(classifier, count)

@@ -8,9 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency_sanity._files import read_table, write_table
-from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle, notes_of
+from saliency_sanity.verdict.obstacle import CeilingKind, Note, NoteKind, Obstacle, notes_of
 from saliency_sanity.verdict.reading import read, table
-from saliency_sanity.verdict.wording import reasons, said, settled, verdict_words, why
+from saliency_sanity.verdict.wording import (
+    CEILINGS,
+    reasons,
+    said,
+    settled,
+    verdict_words,
+    why,
+)
 
 ONE = Note(NoteKind.ONE_NETWORK)
 # As text a table may hold nothing else.
@@ -92,9 +99,23 @@ def test_obstacles_that_others_find_have_words():
     assert not settled(known)
 
 
+@pytest.mark.parametrize("kind", CeilingKind)
+def test_a_low_ceiling_says_what_it_is(kind):
+    low = 0.05 * np.eye(8) + 0.01 * np.random.default_rng(0).standard_normal((8, 8))
+    reading = read(SQUARES["decided"] * 0.02, ceiling={kind: low, "arithmetic": low})
+    row = reading.row()
+    assert (reading.verdict, reading.obstacle) == ("cannot tell", "low_ceiling")
+    assert why(row) == reasons(row) == f"{CEILINGS[kind]} has kappa {reading.ceiling:.2f}"
+    assert said(row) == f"cannot tell: {why(row)}"
+    assert reading.words() == f"cannot tell ({why(row)})"
+    assert str(reading).endswith(f": cannot tell ({why(row)})")
+    assert not settled(row)
+
+
 def test_no_obstacle_is_left_out_here():
     met = {obstacle for obstacle, _, _ in EXPECTED.values() if obstacle}
-    assert met | {"line_inside", "not_memorized"} == {obstacle.value for obstacle in Obstacle}
+    elsewhere = {"line_inside", "not_memorized", "low_ceiling"}
+    assert met | elsewhere == {obstacle.value for obstacle in Obstacle}
 
 
 def test_a_table_keeps_obstacles_and_notes_as_plain_text(readings, tmp_path):

@@ -407,3 +407,67 @@ def test_what_groups_add_is_in_the_interval():
             covered[size] += reading.low <= truth <= reading.high
     assert covered[6] >= covered[24] - 0.03 * runs
     assert covered[6] >= 0.9 * runs
+
+
+def by_loops(square):
+    """Kappa of similarities [N,N], in plain loops."""
+    n = len(square)
+    own = sum(square[i][i] for i in range(n)) / n
+    other = sum(square[i][j] for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    return (own - other) / (1 - other)
+
+
+def test_the_lowest_ceiling_counts_and_is_the_kappa_of_its_own_chance():
+    kinds = {"arithmetic": 0.9, "random_arithmetic": 0.4, "seeds": 0.6}
+    tops = {
+        kind: population(seed, images=6, seeds=1, kappa=kappa)
+        for seed, (kind, kappa) in enumerate(kinds.items())
+    }
+    own, plain = read(population(9), ceiling=tops), read(population(9))
+    kappas = {kind: by_loops(square[0]) for kind, square in tops.items()}
+    assert own.ceiling_kind == min(kappas, key=kappas.get)
+    assert own.ceiling == pytest.approx(min(kappas.values()), abs=1e-12)
+    alone = read(tops[own.ceiling_kind])
+    limits = own.ceiling_similarity, own.ceiling_low, own.ceiling_high, own.ceiling_images
+    assert limits == (alone.similarity, alone.low, alone.high, alone.images)
+    # It stands beside the reading and moves nothing in it.
+    without = {key: value for key, value in own.row().items() if not key.startswith("ceiling")}
+    assert without == {key: plain.row()[key] for key in without}
+    assert np.isnan(plain.ceiling)
+    assert plain.ceiling_kind == ""
+
+
+@pytest.mark.parametrize("top", [-0.1, 0.02, 0.15, 0.9])
+def test_below_the_margin_a_ceiling_forbids_to_respond_and_nothing_else(top):
+    seen = set()
+    for seed in range(60):
+        kappa = [0.0, 0.1, 0.3][seed % 3]
+        square = population(seed, kappa=kappa, images=10)
+        plain = read(square)
+        tops = {"seeds": population(1000 + seed, images=6, seeds=1, kappa=top)}
+        found = read(square, ceiling=tops)
+        seen.add(found.verdict)
+        low = by_loops(tops["seeds"][0]) < found.margin
+        assert (plain.low, plain.high) == (found.low, found.high)
+        if low and plain.verdict != "above":
+            assert (found.verdict, found.obstacle) == ("cannot tell", Obstacle.LOW_CEILING)
+        else:
+            assert (found.verdict, found.obstacle) == (plain.verdict, plain.obstacle)
+    assert "above" in seen
+    assert ("below" in seen) == (top > 0.1)
+
+
+def test_a_ceiling_without_room_or_similarities_is_none():
+    square = population(0)
+    full, empty = np.full((6, 6), 0.99) + 0.001 * np.eye(6), np.full((6, 6), np.nan)
+    for top in (full, empty):
+        assert read(square, ceiling={"arithmetic": top}).ceiling_kind == ""
+    few = read(square[:, :3, :3], ceiling={"arithmetic": np.zeros((6, 6))})
+    assert few.obstacle is Obstacle.FEW_IMAGES, "what was in the way before comes first"
+
+
+def test_a_ceiling_has_a_known_kind_and_the_shape_of_similarities():
+    with pytest.raises(ValueError, match=r"unknown ceiling 'seed'.*Nearest: seeds"):
+        read(population(0), ceiling={"seed": np.eye(6)})
+    with pytest.raises(ValueError, match="ceiling seeds has shape"):
+        read(population(0), ceiling={"seeds": np.ones((2, 3, 4, 5))})

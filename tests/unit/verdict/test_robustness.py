@@ -128,6 +128,22 @@ def test_another_margin_gives_what_reading_with_it_would():
     assert len({tuple(at_margin(rows, margin)["verdict"]) for margin in MARGINS}) > 1
 
 
+def test_a_ceiling_is_held_against_another_margin_too():
+    ceilings = (0.03, 0.08, 0.15, 0.5)
+
+    def reading(level, top, margin):
+        square = np.random.default_rng(3).normal(0, 0.05, (3, 8, 8))
+        return read(square + level * np.eye(8), ceiling={"seeds": top * np.eye(8)}, margin=margin)
+
+    pairs = [(level, top) for level in (0.0, 0.1, 0.4) for top in ceilings]
+    rows = table({str(pair): reading(*pair, 0.1) for pair in pairs})
+    for margin in MARGINS:
+        found = at_margin(rows, margin)
+        again = [reading(*pair, margin) for pair in pairs]
+        assert found["verdict"].tolist() == [one.verdict for one in again]
+        assert found["obstacle"].tolist() == [one.row()["obstacle"] for one in again]
+
+
 def test_a_lower_level_leaves_what_wider_intervals_leave():
     levels = (-0.05, 0.02, 0.08, 0.12, 0.2, 0.6)
     rows = table({str(level): made(3, level) for level in levels})
@@ -175,7 +191,7 @@ def test_p_says_what_the_verdict_says():
 
 def test_any_other_verdict_is_left_alone():
     rows = pd.DataFrame({"verdict": ["inconclusive"], "obstacle": ["no_room"]})
-    found = at_margin(rows.assign(low=0.5, high=0.6), 0.1)
+    found = at_margin(rows.assign(low=0.5, high=0.6, ceiling=0.0), 0.1)
     assert found[["verdict", "obstacle"]].to_numpy().tolist() == [["inconclusive", "no_room"]]
 
 

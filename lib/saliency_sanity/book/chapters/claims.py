@@ -16,9 +16,10 @@ from saliency_sanity._errors import unknown
 from saliency_sanity._files import read_json, results_folder, write_json
 from saliency_sanity._markup import render
 from saliency_sanity.book.chapters.statements import Statement, statement
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.robustness import MARGINS
 
-VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not tested")
+VERDICTS = ("reproduced", "not reproduced", "inconclusive", CANNOT_TELL, "not tested")
 DECIDED = ("reproduced", "not reproduced")
 # At which levels claims are tried; what one statement's readings need together lies among them.
 LEVELS = tuple(0.05 / readings for readings in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32))
@@ -300,10 +301,18 @@ def judge(verdicts: Iterable[str], wanted: str = "above") -> str:
     """The verdict on a claim that every reading (``below``, ``above``, …) should be ``wanted``.
 
     ``reproduced`` where all are, ``not reproduced`` where all are decided otherwise, and
-    ``inconclusive`` where readings disagree, are themselves inconclusive, or are none.
+    ``inconclusive`` where readings disagree, are themselves inconclusive, or are none. Where one of
+    them cannot tell, neither can the claim.
     """
     verdicts = list(verdicts)
+    if CANNOT_TELL in verdicts:
+        return CANNOT_TELL
     if not verdicts or "inconclusive" in verdicts:
         return "inconclusive"
     hits = [verdict == wanted for verdict in verdicts]
     return "reproduced" if all(hits) else "inconclusive" if any(hits) else "not reproduced"
+
+
+def resting(verdict: str, readings: Iterable[str]) -> str:
+    """The verdict on a claim that rests on readings: where one of them cannot tell, it can't."""
+    return CANNOT_TELL if CANNOT_TELL in readings else verdict

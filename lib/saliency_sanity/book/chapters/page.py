@@ -1,18 +1,23 @@
 """What all pages share: where results go, which methods run at which scale, what is checked."""
 
+import atexit
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pandas as pd
 import torch
+from IPython import get_ipython
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
+from saliency_sanity._arithmetic import PRECISIONS, arithmetic
+from saliency_sanity._errors import known
 from saliency_sanity._files import results_folder, write_table
 from saliency_sanity._groups import GROUP
 from saliency_sanity._hashing import describe
@@ -26,12 +31,24 @@ from saliency_sanity.networks.forward import fitted
 from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import Photographs, load_photographs
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
 _DENSE = 0.95
 
-_VERDICTS = {"above": "picture-driven", "below": "responds", "inconclusive": "open"}
+# What a composition that multiplies by the input has in its description.
+_PRODUCTS = ("TimesInput", "Lrp(")
+
+_process = ExitStack()
+atexit.register(_process.close)
+
+_VERDICTS = {
+    "above": "picture-driven",
+    "below": "responds",
+    "inconclusive": "open",
+    "cannot tell": "cannot tell",
+}
 
 
 @dataclass(kw_only=True)
@@ -40,7 +57,8 @@ class Page:
 
     Sections of the notebook are methods, which return what is to be shown; what several of them
     need is a cached property. ``results`` is the folder for tables, claims, figures and the store,
-    ``case`` the name of this executed copy.
+    ``case`` the name of this executed copy, ``precision`` the arithmetic in which the maps are made
+    that are compared; everything else is exact.
 
     Raises ResultsError where the folder cannot be used, ValueError for a parameter out of range.
     """
@@ -52,8 +70,10 @@ class Page:
     device: str
     results: str
     case: str = ""
+    precision: str = "exact"
 
     def __post_init__(self):
+        known("precision", self.precision, PRECISIONS)
         self.started = datetime.now(UTC)
         self.folder: Path = results_folder(self.results)
         use_style()
@@ -62,15 +82,20 @@ class Page:
     def of(cls, namespace: Mapping[str, Any]) -> Self:
         """The page with the parameters that a notebook has set: ``Page.of(globals())``.
 
+        A notebook runs in a process of its own: there torch computes exactly until it ends.
+
         Raises NameError for a parameter that the notebook lacks.
         """
         names = [item.name for item in fields(cls) if item.init]
-        missing = [name for name in names if name not in namespace and name != "case"]
+        optional = ("case", "precision")
+        missing = [name for name in names if name not in namespace and name not in optional]
         if missing:
             raise NameError(
                 f"{cls.notebook}: the notebook sets no parameter {', '.join(missing)}; "
                 "add it to the cell tagged 'parameters'"
             )
+        if get_ipython() is not None:
+            _in_this_process()
         return cls(**{name: namespace[name] for name in names if name in namespace})
 
     @property
@@ -101,9 +126,17 @@ class Page:
         self, parameters: Mapping[str, Any], seeds: Iterable[int], device: Any
     ) -> ProvenanceBox:
         """The box at the page's end: what made this copy, with the parameters worth telling."""
+        made_in = {} if device is None else {"arithmetic": self.precision}
         return provenance_box(
-            parameters=parameters, seeds=seeds, device=device, started=self.started
+            parameters=parameters, seeds=seeds, device=device, started=self.started, **made_in
         )
+
+
+@cache
+def _in_this_process() -> None:
+    """Compute exactly wherever a page computes, on whatever device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _process.enter_context(arithmetic("exact", device))
 
 
 class MethodsPage(Page):
@@ -170,6 +203,15 @@ def methods_at_scale(names: Iterable[str], **scale: Mapping[str, Any]) -> dict[s
     return {name: resolve(name, **scale.get(name, {})) for name in names}
 
 
+def is_product(key: str, method: Attribution | None = None) -> bool:
+    """Whether a method of the catalogue is multiplied by the input, so that it is 0 where that is.
+
+    ``method`` is the one of this name at a page's scale.
+    """
+    text = describe(resolve(key) if method is None else method)
+    return key == "input" or any(part in text for part in _PRODUCTS)
+
+
 def plain_table(rows: pd.DataFrame, precision: int | None = None) -> Styler:
     """A table as pages show it: no numbers of rows, and numbers with so many decimals."""
     shown = rows.style.hide(axis="index").set_table_attributes('class="dataframe"')
@@ -216,9 +258,11 @@ def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
     ``readings`` has a row a method and metric.
     """
     rows = readings[readings["metric"] == metric]
+    found = {verdict: rows["method"][rows["verdict"] == verdict] for verdict in _VERDICTS}
     parts = [
-        f"{word}: {' · '.join(rows['method'][rows['verdict'] == verdict]) or 'none'}"
+        f"{word}: {' · '.join(found[verdict]) or 'none'}"
         for verdict, word in _VERDICTS.items()
+        if verdict != CANNOT_TELL or len(found[verdict])
     ]
     return Markdown(f"By {METRIC_TITLES[metric]}: **{'; '.join(parts)}**.")
 
@@ -226,4 +270,7 @@ def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
 def verdict_counts(readings: pd.DataFrame, metric: str) -> dict[str, int]:
     """How many of the readings by one metric have each verdict: ``above_ssim`` and the like."""
     verdicts = readings["verdict"][readings["metric"] == metric]
-    return {f"{verdict}_{metric}": int((verdicts == verdict).sum()) for verdict in _VERDICTS}
+    return {
+        f"{verdict.replace(' ', '_')}_{metric}": int((verdicts == verdict).sum())
+        for verdict in _VERDICTS
+    }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NOT_HERE = {
     "seed": "a case's 'replicates' says how many networks there are, with seeds 0, 1, …",
     "labels": "name the entry NETWORK-permuted for permuted labels",
+    "negatives": "name the entry NETWORK-negatives for one that learns negatives, too",
 }
 
 
@@ -52,8 +53,8 @@ class Profile:
         Values by parameter, for each notebook (all its cases) and for single copies,
         ``NOTEBOOK-CASE``, which win.
     networks
-        Values of the training recipe, for each network: ``NETWORK``, or ``NETWORK-permuted`` for
-        those that learn permuted labels.
+        Values of the training recipe, for each network: ``NETWORK``, ``NETWORK-permuted`` for
+        those that learn permuted labels, ``NETWORK-negatives`` for those that learn negatives, too.
     """
 
     notebooks: Mapping[str, Mapping[str, Any]]
@@ -205,7 +206,7 @@ def profile_networks(
         found |= {replace(recipes[key], seed=seed) for key in case.needs for seed in range(count)}
     large = list(TRAINABLE)
     found = sorted(
-        found, key=lambda one: (large.index(one.network), -one.epochs, one.labels, one.seed)
+        found, key=lambda one: (large.index(one.network), -one.epochs, one.key, one.seed)
     )
     return {trained_path(one.network, one.weights).stem: one for one in found}
 
@@ -237,7 +238,7 @@ def check_recipe(
     Parameters
     ----------
     network
-        A network that can be trained, ``NETWORK`` or ``NETWORK-permuted``.
+        A network that can be trained, ``NETWORK[-permuted|-negatives]``.
     given
         Values by name; texts are converted.
     where
@@ -275,5 +276,9 @@ def check_recipe(
         raise InputError(
             f"{where}: labels {recipe.labels!r}: this one learns {named['labels']} labels; train "
             f"{named['network']} for true ones"
+        )
+    if named["negatives"] and not recipe.negatives:
+        raise InputError(
+            f"{where}: negatives false: this one learns them; train {named['network']} without"
         )
     return recipe

@@ -27,14 +27,16 @@ STANDINGS = {
     "wanted": (*VERDICTS["below"], "as a map that sees the model should"),
     "unwanted": (*VERDICTS["above"], "as it should not"),
     "open": (*VERDICTS["inconclusive"], "inconclusive"),
+    "cannot": (*VERDICTS["cannot tell"], "cannot tell"),
     "above": ("#333333", "^", "edge-like"),
     "below": ("#333333", "v", "not edge-like"),
 }
 # Inches: 680 pixels of a page, or 340 of a phone's, leave eight of SMALL points.
 _WIDTHS = {False: 10.5, True: 5.2}
-_NAMES, _ROW, _LETTER = 1.6, {False: 0.33, True: 0.31}, 0.07
-# Narrow figures, so that both limits fit below kappa; the font comes with matplotlib.
+_NAMES, _ROW, _LETTER = 1.6, {False: 0.44, True: 0.31}, 0.07
+# Narrow figures, so that limits stay in their tile; the font comes with matplotlib.
 _LIMITS = FontProperties(fname=Path(get_data_path(), "fonts/ttf/cmss10.ttf"), size=SMALL + 1)
+_KEPT = "†"
 _BETWEEN = 0.2  # columns between questions, and rows between methods and controls
 
 
@@ -77,7 +79,10 @@ def scoreboard_chart(
     methods, controls = in_order(table["method"])
     across, down = _places(columns), _rows(methods, controls)
     width, row = _WIDTHS[narrow], _ROW[narrow]
-    names = [f"{check.question}: {check.title}" if narrow else check.title for check in columns]
+    names = [
+        f"{check.question}: " * narrow + check.title + f" {_KEPT}" * bool(check.kept)
+        for check in columns
+    ]
     # The longest heading upright, and in the wide picture the questions above.
     head = _LETTER * max(map(len, names)) + (0.05 if narrow else 0.5)
     foot = 0.75 if narrow else 0.35
@@ -99,8 +104,10 @@ def scoreboard_chart(
         for check in columns:
             cell = measured.get((method, check.key))
             _tile(axes, across[check.key], y, cell, narrow)
+    if any(check.kept for check in columns):
+        axes.plot([], [], " ", label=f"{_KEPT} batch norms kept")
     figure.legend(
-        loc="lower center", ncols=2 if narrow else len(STANDINGS), fontsize=SMALL, frameon=False
+        loc="lower center", ncols=2 if narrow else len(STANDINGS) + 1, fontsize=SMALL, frameon=False
     )
     return figure
 
@@ -151,7 +158,7 @@ def _label(
     for question, group in groupby(columns, key=lambda check: check.question):
         places = [across[check.key] for check in group]
         axes.annotate(
-            fill(question, 7 * len(places), break_long_words=False),
+            fill(question, 9 * len(places) // 2, break_long_words=False),
             (sum(places) / len(places), 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, above),
@@ -173,16 +180,17 @@ def _tile(axes: Axes, x: float, y: float, cell: pd.Series | None, narrow: bool) 
     tint = [1 - 0.15 * (1 - part) for part in to_rgb(colour)]
     face, edge = ("white", "#c9c9c9") if neutral else (tint, "none")
     tile = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, edgecolor=edge, lw=0.7)
+    if cell["standing"] == "cannot":  # to be told without its colour, too
+        tile.set(hatch="////", edgecolor=[1 - 0.3 * (1 - part) for part in to_rgb(colour)], lw=0)
     axes.add_patch(tile)
-    at = (x, y) if narrow else (x - 0.32, y - 0.19)
+    at = (x, y) if narrow else (x - 0.36, y - 0.27)
     axes.plot(*at, marker, color=colour, ms=6 if narrow else 5)
     if narrow:
         return
     text = {"va": "center", "color": "black"}
-    heavy = {"ha": "center", "fontsize": SMALL, "fontweight": "bold"}
-    axes.text(x + 0.13, y - 0.17, number(cell["kappa"]), **text, **heavy)
+    text["ha"] = "right"
+    axes.text(x + 0.44, y - 0.27, number(cell["kappa"]), **text, fontsize=SMALL, fontweight="bold")
     if not pd.isna(cell["low"]):
         text["fontproperties"] = _LIMITS
-        line = cell["margin"]
-        axes.text(x - 0.04, y + 0.24, number(cell["low"], line), ha="right", **text)
-        axes.text(x + 0.04, y + 0.24, number(cell["high"], line), ha="left", **text)
+        axes.text(x + 0.44, y + 0.04, number(cell["low"], cell["margin"]), **text)
+        axes.text(x + 0.44, y + 0.32, number(cell["high"], cell["margin"]), **text)

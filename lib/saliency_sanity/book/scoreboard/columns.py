@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from saliency_sanity._errors import unknown
+from saliency_sanity.book.chapters.cascade.claims import MOST
 from saliency_sanity.book.runs.cases import Case
 from saliency_sanity.probes.input_size import INPUT_WORDS, KEPT
 from saliency_sanity.probes.units import MOVED, UNCHANGED
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import EDGE_WORDS, RANDOMIZATION_WORDS
 
 UNIT_WORDS = {"below": "another map", "above": "the same map"}
+# The lower half is as it was learned, so something of a map may stay for a good reason.
+HALF_WORDS = {"below": "most is gone", "above": "most is left"}
+
+# Which stage of a randomization is read: the last, where everything is random; the one that leaves
+# the lower half as it was learned; of blocks randomized one at a time that which is noticed least.
+LAST, HALFWAY, ONE_BLOCK = "last", "halfway", "one block"
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,13 @@ class Check:
         Which of the two a map that sees the model gives; empty where neither speaks against it.
     metric
         The similarity that is read.
-    single
-        Blocks were randomized one at a time, and the one that is noticed least is shown; else the
-        last stage, where everything is random.
+    stage
+        Of readings with stages the one that counts: ``LAST``, ``HALFWAY`` or ``ONE_BLOCK``.
     line
         Kappa that parts below from above; None for the verdict as the page has it.
+    kept
+        Where running statistics of batch norms stay as they were learned, the address of what
+        hangs on it; empty where there are none.
     """
 
     key: str
@@ -89,11 +99,17 @@ class Check:
     words: Mapping[str, str]
     wanted: str = "below"
     metric: str = "spearman_abs"
-    single: bool = False
+    stage: str = LAST
     line: float | None = None
+    kept: str = ""
 
     def standing(self, verdict: str) -> str:
-        """``wanted``, ``unwanted``, ``neutral`` where neither is, or ``open`` without verdict."""
+        """``wanted``, ``unwanted``, ``neutral`` where neither is; without verdict ``open``.
+
+        ``cannot`` where no verdict can be had.
+        """
+        if verdict == CANNOT_TELL:
+            return "cannot"
         if verdict == "inconclusive":
             return "open"
         return ("wanted" if verdict == self.wanted else "unwanted") if self.wanted else "neutral"
@@ -107,13 +123,31 @@ def _verdicts(notebook: str, case: str) -> Source:
     return Source(notebook, case, "verdicts")
 
 
-def _cascade(case: str, title: str) -> Check:
-    sources = [_verdicts("02_cascading_randomization", case)]
+def _kept(case: str) -> str:
+    return Source("02_cascading_randomization", case, "what-hides-in-randomize").link
+
+
+def _cascade(case: str, title: str, half: bool) -> Check:
+    section = "how-similar-do-they-stay" if half else "verdicts"
+    sources = [Source("02_cascading_randomization", case, section)]
     if case in ("photographs", "cnn"):
         # The same test of RectGrad and its relatives stands on the page on input bias.
         anchor = "free-of-the-bias-does-it-pass"
         sources.append(Source("05_input_bias", case, anchor))
-    return Check(f"cascade_{case}", "Random weights", title, tuple(sources), RANDOMIZATION_WORDS)
+    check = Check(
+        *(f"cascade_{case}", "Random weights", title, tuple(sources), RANDOMIZATION_WORDS),
+        kept="" if case in ("cnn", "mlp") else _kept(case),
+    )
+    if not half:
+        return check
+    return replace(
+        check,
+        key=f"upper_{case}",
+        question="Upper half random",
+        words=HALF_WORDS,
+        stage=HALFWAY,
+        line=MOST,
+    )
 
 
 def _bias(kind: str, case: str, title: str) -> Check:
@@ -131,16 +165,22 @@ def _bias(kind: str, case: str, title: str) -> Check:
 CHECKS = (
     Check("edges", "Edge-like", "by ranks", (_EDGES,), EDGE_WORDS, wanted=""),
     Check("outlines", "Edge-like", "by outlines", (_EDGES,), EDGE_WORDS, wanted="", metric="hog"),
-    _cascade("imagenet", "Inception v3, ImageNet"),
-    _cascade("photographs", _LITE),
-    _cascade("inception", "Inception v3"),
-    _cascade("cnn", "CNN"),
-    _cascade("mlp", "MLP"),
+    *(
+        _cascade(case, title, half)
+        for half in (False, True)
+        for case, title in {
+            "imagenet": "Inception v3, ImageNet",
+            "photographs": _LITE,
+            "inception": "Inception v3",
+            "cnn": "CNN",
+            "mlp": "MLP",
+        }.items()
+    ),
     Check(
         *("independent_cnn", "One block", "CNN"),
         (_verdicts("02_cascading_randomization", "independent"),),
         RANDOMIZATION_WORDS,
-        single=True,
+        stage=ONE_BLOCK,
     ),
     *(
         Check(
@@ -155,6 +195,7 @@ CHECKS = (
             *(f"competition_{case}", "Competition", title),
             (_verdicts("04_cgi_sanity", case),),
             RANDOMIZATION_WORDS,
+            kept=_kept(case) if case == "photographs" else "",
         )
         for case, title in {"photographs": _LITE, "cnn": "CNN", "mlp": "MLP"}.items()
     ),
@@ -178,22 +219,25 @@ _OWN = {
     "edges": "edges",
     "outlines": "edges",
     "cascade_photographs": "random-weights",
+    "upper_photographs": "random-weights",
     "independent_cnn": "random-weights",
     "input_photographs": "the-input-and-its-units",
     "units_photographs": "the-input-and-its-units",
 }
 
 
-def own_checks(network: str) -> tuple[Check, ...]:
+def own_checks(network: str, *, norms: bool) -> tuple[Check, ...]:
     """The checks of a reader's own method on one network, whose name heads their columns.
 
     Those of ``CHECKS`` that need no network trained for them, with sources on the same page.
+    ``norms``: the network has batch norms.
     """
     return tuple(
         replace(
             check,
             title=check.title if check.question == CHECKS[0].question else network,
             sources=(Source("", "", _OWN[check.key]),),
+            kept=_kept("photographs") if norms and _OWN[check.key] == "random-weights" else "",
         )
         for check in CHECKS
         if check.key in _OWN

@@ -12,7 +12,7 @@ from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
 from saliency_sanity.verdict.wording import kappa_text, rounded
 
-_MARKS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼"}
+_MARKS = {"o": "●", "s": "■", "D": "◆", "X": "✖", "^": "▲", "v": "▼"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Scorecard:
 
     def _repr_markdown_(self) -> str:
         columns, cells = columns_of(self.table, self.checks), self._cells()
-        heads = ["Method", *(f"{check.question}: {check.title}" for check in columns)]
+        heads = ["Method", *map(_head, columns)]
         lines = ["| " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(columns)]
         methods, controls = in_order(self.table["method"])
         for name in (*methods, *controls):
@@ -66,6 +66,11 @@ class Scorecard:
             ]
             lines.append("| " + " | ".join([method_title(name), *texts]) + " |")
         return "\n".join(lines)
+
+
+def _head(check: Check) -> str:
+    kept = f" ([batch norms kept]({check.kept}))" if check.kept else ""
+    return f"{check.question}: {check.title}{kept}"
 
 
 def _row(

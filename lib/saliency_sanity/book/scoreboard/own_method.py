@@ -17,18 +17,19 @@ from saliency_sanity import load_model, resolve, weights_hash
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.canonization import NORMS
 from saliency_sanity.attribution.controls import Sobel
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
-from saliency_sanity.book.scoreboard.columns import Check, own_checks
+from saliency_sanity.book.scoreboard.columns import HALFWAY, Check, own_checks
 from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import score
 from saliency_sanity.contract.clauses import Report
 from saliency_sanity.contract.trial import require_method
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.comparison import Explained, compare, explain
-from saliency_sanity.experiments.outcome import Outcome, stage_table
+from saliency_sanity.experiments.outcome import Outcome, halfway, stage_table
 from saliency_sanity.plots.input_bias import response_chart
 from saliency_sanity.plots.maps import map_grid, stage_grid
 from saliency_sanity.plots.ranking import kappa_ranking
@@ -48,7 +49,12 @@ from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.verdict.wording import EDGE_WORDS, kappa_text, verdict_table
 
 _UNTRAINED = "its weights are random, so its verdicts say nothing about a method"
-_STANDINGS = {"unwanted": "as it should not", "wanted": "as it should", "open": "inconclusive"}
+_STANDINGS = {
+    "unwanted": "as it should not",
+    "wanted": "as it should",
+    "open": "inconclusive",
+    "cannot": "cannot tell",
+}
 
 
 @dataclass(kw_only=True)
@@ -143,7 +149,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def explained(self) -> Explained:
         """Maps by method."""
-        return explain(self.chosen, self.classifier, self.x, self.target)
+        return explain(self.chosen, self.classifier, self.x, self.target, self.precision)
 
     @property
     def _maps(self) -> dict[str, Tensor]:
@@ -210,6 +216,7 @@ class OwnMethod(MethodsPage):
             stage_limit=self.stage_limit,
             shown=1,
             store=self.store,
+            precision=self.precision,
         )
 
     @cached_property
@@ -220,7 +227,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def cascade(self) -> pd.DataFrame:
         """Readings of the cascade, a row a method, metric and stage."""
-        return stage_table(self.outcome.readings(margin=self.margin))
+        return stage_table(self.outcome.readings(margin=self.margin), self.outcome.random)
 
     def stages(self) -> Figure:
         """Maps of the first picture by method and stage."""
@@ -326,6 +333,7 @@ class OwnMethod(MethodsPage):
             "edges": self.edge_likeness,
             "outlines": self.edge_likeness,
             "cascade_photographs": self.cascade,
+            "upper_photographs": self.cascade,
             "independent_cnn": self.alone,
             "input_photographs": self.likeness,
             "units_photographs": self.moved,
@@ -335,10 +343,14 @@ class OwnMethod(MethodsPage):
     @cached_property
     def checks(self) -> list[Check]:
         """The checks that could be made."""
+        norms = any(isinstance(part, tuple(NORMS)) for part in self.classifier.modules())
+        halves = halfway(self.cascade) is not None
         return [
             check
-            for check in own_checks(self.classifier.name)
-            if check.key in self._read and check.metric in set(self._read[check.key]["metric"])
+            for check in own_checks(self.classifier.name, norms=norms)
+            if check.key in self._read
+            and check.metric in set(self._read[check.key]["metric"])
+            and (halves or check.stage != HALFWAY)
         ]
 
     @cached_property
@@ -381,6 +393,8 @@ class OwnMethod(MethodsPage):
         undecided = self.said["open"]
         head = f"{self.titles[self.method]} fails {len(wrong)} of {total} checks"
         head += f", and leaves {len(undecided)} open" if undecided else ""
+        untold = self.said["cannot"]
+        head += f"; of {len(untold)} nobody can tell" if untold else ""
         head += "" if self.learned else f". But this network has learned nothing: {_UNTRAINED}"
         lines = [
             f"* *{_STANDINGS[standing]}*: {' · '.join(texts)}"

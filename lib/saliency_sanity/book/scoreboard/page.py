@@ -16,7 +16,7 @@ from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.profiles import profile_names
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
-from saliency_sanity.book.scoreboard.columns import NOT_SCORED, checks_in
+from saliency_sanity.book.scoreboard.columns import HALFWAY, NOT_SCORED, checks_in
 from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import read_scoreboard, tally
 from saliency_sanity.plots.style import save
@@ -112,6 +112,9 @@ class Scoreboard(Page):
             f"methods_{word}" if word != "methods" else word: count
             for word, count in tally(self.table, randomized).items()
         }
+        halves = [check for check in self.columns if check.stage == HALFWAY]
+        numbers |= {f"half_{word}": count for word, count in tally(self.table, halves).items()}
+        numbers["checks_randomized"] = len(randomized)
         counts = self.ledger.counts("paper")
         numbers |= {"checks": len(self.columns), "readings": self.ledger.readings}
         numbers |= {"statements": sum(counts.values())}

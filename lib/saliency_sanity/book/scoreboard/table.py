@@ -8,7 +8,8 @@ import pandas as pd
 from saliency_sanity._errors import unknown
 from saliency_sanity._files import read_table
 from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title
-from saliency_sanity.book.scoreboard.columns import CHECKS, Check, Source
+from saliency_sanity.book.scoreboard.columns import CHECKS, HALFWAY, LAST, Check, Source
+from saliency_sanity.experiments.outcome import halfway
 from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.obstacle import Obstacle
 from saliency_sanity.verdict.wording import settled, why
@@ -26,7 +27,7 @@ COLUMNS = (
     *("obstacle", "margin", "stage", "page", "link"),
 )
 # Of several blocks that one counts which is noticed least.
-_SEVERITY = {"below": 0, "inconclusive": 1, "above": 2}
+_SEVERITY = {"below": 0, "inconclusive": 1, "cannot tell": 2, "above": 3}
 
 
 class MissingTablesError(FileNotFoundError):
@@ -50,9 +51,9 @@ def read_scoreboard(
     Returns
     -------
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
-    is below, above or inconclusive, ``obstacle`` why it is open, ``words`` what that means,
-    ``margin`` what the interval is held against, ``standing`` as ``Check.standing`` says; ``page``
-    and ``link`` lead to what shows why. What was not measured has no row.
+    is below, above, inconclusive or "cannot tell", ``obstacle`` why it is open, ``words`` what that
+    means, ``margin`` what the interval is held against, ``standing`` as ``Check.standing`` says;
+    ``page`` and ``link`` lead to what shows why. What was not measured has no row.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        The table lacks the check's metric, or has two readings of one method.
+        The table lacks the check's metric or its stage, or has two readings of one method.
     """
     own = readings[readings["metric"] == check.metric]
     if own.empty:
@@ -149,7 +150,7 @@ def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
     verdicts, obstacles = zip(*judged, strict=True)
     methods = own["method"].replace(TWINS)
     own = own.assign(method=methods, verdict=verdicts, obstacle=obstacles, line=check.line)
-    own = _chosen(own, check)
+    own = _chosen(own, check, source)
     twice = own.loc[own["method"].duplicated(), "method"].tolist()
     if twice:
         raise ValueError(f"{source.file}: {twice[0]!r} has several readings of {check.metric}")
@@ -168,11 +169,19 @@ def _judged(row: Mapping, check: Check) -> tuple[str, str]:
     return "inconclusive", Obstacle.LINE_INSIDE.value
 
 
-def _chosen(readings: pd.DataFrame, check: Check) -> pd.DataFrame:
+def _chosen(readings: pd.DataFrame, check: Check, source: Source) -> pd.DataFrame:
     if "stage" not in readings:
         return readings
-    if not check.single:
+    if check.stage == LAST:
         return readings[readings["position"] == readings["position"].max()]
+    if check.stage == HALFWAY:
+        stage = halfway(readings) if "random" in readings else None
+        if stage is None:
+            raise ValueError(
+                f"{source.file} has no stage with the upper half of the network random; run its "
+                "notebook again, with stage_limit 0 or at least 3"
+            )
+        return readings[readings["stage"] == stage]
     blocks = readings[readings["stage"] != WHOLE]
     worst = blocks.assign(severity=blocks["verdict"].map(_SEVERITY)).sort_values(
         ["severity", "kappa"], ascending=False, na_position="last"
@@ -187,8 +196,8 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
         "margin": row["margin"] if check.line is None else check.line,
         "check": check.key,
         "standing": check.standing(verdict),
-        "words": check.words.get(verdict) or f"inconclusive: {why(row)}",
-        "stage": row.get("stage", "") if check.single else "",
+        "words": check.words.get(verdict) or f"{verdict}: {why(row)}",
+        "stage": "" if check.stage == LAST else row.get("stage", ""),
         "page": source.copy,
         "link": source.link,
     }

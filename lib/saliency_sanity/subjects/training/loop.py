@@ -180,7 +180,7 @@ class _Run:
         # That was counted on the way, by weights that have changed since: now by those it has.
         # Training never reads the statistics which this leaves in the batch norms.
         self._settle()
-        found = accuracy(self.predicted(self.images), self.labels)
+        found = self.learned(slice(None))
         self._set_training()
         return found >= self.recipe.target_accuracy
 
@@ -198,8 +198,15 @@ class _Run:
         return row[start : start + batch]
 
     def _augmented(self, images: Tensor) -> Tensor:
-        if self.recipe.augmentation == "none":
+        if self.recipe.augmentation == "flip-shift":
+            images = self._shifted(images)
+        if not self.recipe.negatives:
             return images
+        random = generator(self.recipe.seed, "negatives", self.step)
+        turned = torch.rand(len(images), generator=random, dtype=torch.float32, device="cpu") < 0.5
+        return torch.where(turned[:, None, None], _negative(images), images)
+
+    def _shifted(self, images: Tensor) -> Tensor:
         random = generator(self.recipe.seed, "augmentation", self.step)
         mirrored = torch.rand(len(images), generator=random, dtype=torch.float32, device="cpu")
         mirrored = mirrored < 0.5
@@ -226,7 +233,7 @@ class _Run:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over batches
-        for part in self._parts(self.images[:_SAMPLE]) if norms else ():
+        for part in self._parts(self._learned(slice(_SAMPLE))) if norms else ():
             self.network(part)
         for norm, momentum in zip(norms, kept, strict=True):
             norm.momentum = momentum
@@ -240,6 +247,16 @@ class _Run:
     @torch.inference_mode()
     def predicted(self, images: Tensor) -> Tensor:
         return torch.cat([self.network(part).argmax(1) for part in self._parts(images)])
+
+    def _learned(self, sample: slice) -> Tensor:
+        """Pictures as they are learned from, with the negatives where the recipe has some."""
+        images = self.images[sample]
+        return torch.cat([images, _negative(images)]) if self.recipe.negatives else images
+
+    def learned(self, sample: slice) -> float:
+        """Which part of them is classified as their labels say."""
+        pictures, labels = self._learned(sample), self.labels[sample]
+        return accuracy(self.predicted(pictures), labels.repeat(len(pictures) // len(labels)))
 
     def _save(self) -> None:
         state = {
@@ -278,13 +295,18 @@ class _Run:
                 left.unlink(missing_ok=True)
 
 
+def _negative(images: Tensor) -> Tensor:
+    """The negatives of ``images`` uint8: 1 - p of what ``to_pixels`` makes of them."""
+    return 255 - images
+
+
 def _record(
     run: _Run, recipe: Recipe, pictures: Dataset, tests: Dataset, started: datetime
 ) -> dict[str, Any]:
     target = recipe.target_accuracy
     # What is read from a network that learned permuted labels hangs on this.
     sample = slice(None if target or recipe.labels == "permuted" else _SAMPLE)
-    right = accuracy(run.predicted(pictures.images[sample]), run.labels[sample])
+    right = run.learned(sample)
     found = run.predicted(tests.images)
     accuracies = {
         "test_accuracy": accuracy(found, tests.labels),
@@ -295,6 +317,9 @@ def _record(
         "target_accuracy": target,
         "target_reached": right >= target if target else None,
     }
+    if recipe.negatives:
+        turned = run.predicted(_negative(tests.images))
+        accuracies["negatives_test_accuracy"] = accuracy(turned, tests.labels)
     changed = (run.labels != pictures.labels).double().mean().item()
     return {
         **provenance(parameters=recipe.parameters, seeds=[recipe.seed], started=started),

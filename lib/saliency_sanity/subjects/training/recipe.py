@@ -47,12 +47,18 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
-_PERMUTED = "permuted"
+_PERMUTED, _NEGATIVES = "permuted", "negatives"
 _LABELS = ("true", _PERMUTED)
+# What may follow a network's name, and what of its recipe that says.
+_KINDS: dict[str, dict[str, Any]] = {
+    "": {"labels": "true", "negatives": False},
+    f"-{_PERMUTED}": {"labels": _PERMUTED, "negatives": False},
+    f"-{_NEGATIVES}": {"labels": "true", "negatives": True},
+}
 
 # One name for each: seed 0 is left out and no seed starts with a zero.
 _WEIGHTS = re.compile(
-    rf"(?P<dataset>{'|'.join(CLASS_NAMES)})(?P<labels>-{_PERMUTED})?(-(?P<seed>[1-9][0-9]*))?"
+    rf"(?P<dataset>{'|'.join(CLASS_NAMES)})(?P<kind>{'|'.join(_KINDS)})(-(?P<seed>[1-9][0-9]*))?"
 )
 
 
@@ -77,6 +83,7 @@ class _Checked(Strict):
     source: str = Field(description="be a text")
     images: _From0 = Field(description="be a positive whole number, or 0 for all")
     labels: _one_of("labels", _LABELS)
+    negatives: Annotated[bool, Field(strict=True)] = Field(description="be true or false")
     epochs: _Positive = Field(description=_POSITIVE)
     batch: _From1 = Field(description=_COUNT)
     learning_rate: _Positive = Field(description=_POSITIVE)
@@ -101,10 +108,12 @@ class Recipe:
 
     What is left out is the network's own: the settings of [adebayo2018sanity], appendix B, and of
     [adebayo2018code] for ``cnn`` and ``mlp``. ``images`` is the number of training pictures, 0 for
-    all. ``labels`` are ``true`` or ``permuted`` (once, among the training pictures). ``epochs``
-    may be a fraction; training ends sooner after an epoch that leaves ``target_accuracy`` of all
-    training pictures classified right, 0 for never. ``optimizer`` ``adam`` adds ``weight_decay``/2
-    times the squared weights to the loss, ``adamw`` and ``sgd`` (Nesterov, 0.9) do theirs; biases
+    all. ``labels`` are ``true`` or ``permuted`` (once, among the training pictures). With
+    ``negatives`` a picture comes as its negative, under the same label, in half of the epochs, by
+    chance; permuted labels have none. ``epochs`` may be a fraction; training ends sooner after an
+    epoch that leaves ``target_accuracy`` of all training pictures classified right, 0 for never.
+    ``optimizer`` ``adam`` adds ``weight_decay``/2 times the squared weights to the loss, ``adamw``
+    and ``sgd`` (Nesterov, 0.9) do theirs; biases
     and norms never decay. ``schedule`` is ``constant`` or ``one-cycle``. ``augmentation``
     ``flip-shift`` mirrors half of the pictures and moves them by up to 2 pixels. ``size`` is in
     pixels. Raises ValueError for unknown names and impossible numbers.
@@ -115,6 +124,7 @@ class Recipe:
     source: str = "embedded"
     images: int = 0
     labels: str = "true"
+    negatives: bool = False
     # None is the network's own value, put in its place below: nobody reads a None.
     epochs: float = None  # type: ignore[assignment]
     batch: int = None  # type: ignore[assignment]
@@ -133,16 +143,18 @@ class Recipe:
         given = {name: value for name, value in vars(self).items() if value is not None}
         for name, value in checked(_Checked, own | given):
             object.__setattr__(self, name, value)
+        if self.negatives and self.labels != "true":
+            raise ValueError("negatives go with true labels; leave one of both out")
 
     @property
     def key(self) -> str:
-        """Its name among the networks to train, such as ``cnn`` or ``cnn-permuted``."""
-        return self.network + _suffix(self.labels)
+        """Its name among the networks to train: ``cnn``, ``cnn-permuted``, ``cnn-negatives``."""
+        return self.network + _suffix(self.labels, self.negatives)
 
     @property
     def weights(self) -> str:
         """The name that ``load_model`` knows its weights by, as :func:`weights_name` gives it."""
-        return weights_name(self.dataset, self.labels, self.seed)
+        return weights_name(self.dataset, self.labels, self.seed, negatives=self.negatives)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -177,51 +189,54 @@ class Recipe:
 
 
 def network_keys() -> list[str]:
-    """Names of the networks that can be trained, on true labels and on permuted ones."""
-    return [name + _suffix(labels) for name in TRAINABLE for labels in _LABELS]
+    """Names of the networks that can be trained: on true labels, on permuted, on negatives too."""
+    return [name + kind for name in TRAINABLE for kind in _KINDS]
 
 
-def split_key(key: str) -> dict[str, str]:
-    """Split a name of :func:`network_keys` into ``network`` and ``labels`` of its recipe.
+def split_key(key: str) -> dict[str, Any]:
+    """Split a name of :func:`network_keys`: ``network``, ``labels`` and ``negatives`` of a recipe.
 
     Raises ValueError for an unknown name.
     """
-    if key not in network_keys():
-        raise ValueError(unknown("network to train", key, network_keys()))
-    network = key.removesuffix(_suffix(_PERMUTED))
-    return {"network": network, "labels": "true" if network == key else _PERMUTED}
+    for kind, parts in _KINDS.items():
+        network = key.removesuffix(kind)
+        if network + kind == key and network in TRAINABLE:
+            return {"network": network, **parts}
+    raise ValueError(unknown("network to train", key, network_keys()))
 
 
-def weights_name(dataset: str, labels: str = "true", seed: int = 0) -> str:
-    """Name weights by what they were trained on: ``DATASET[-permuted][-SEED]``.
+def weights_name(
+    dataset: str, labels: str = "true", seed: int = 0, *, negatives: bool = False
+) -> str:
+    """Name weights by what they were trained on: ``DATASET[-permuted|-negatives][-SEED]``.
 
     True labels and seed 0 are left out: ``fashion_mnist``, ``fashion_mnist-permuted-1``.
     """
-    return dataset + _suffix(labels) + (f"-{seed}" if seed else "")
+    return dataset + _suffix(labels, negatives) + (f"-{seed}" if seed else "")
 
 
 def parse_weights(name: str) -> dict[str, Any] | None:
-    """Read a name of :func:`weights_name` as ``dataset``, ``labels`` and ``seed`` of a recipe.
+    """Read a name of :func:`weights_name` as parts of a recipe; None for anything else.
 
-    None for anything else.
+    ``dataset``, ``labels``, ``negatives`` and ``seed``.
     """
     found = _WEIGHTS.fullmatch(name)
     if found is None:
         return None
     return {
         "dataset": found["dataset"],
-        "labels": _PERMUTED if found["labels"] else "true",
+        **_KINDS[found["kind"]],
         "seed": int(found["seed"] or 0),
     }
 
 
-def _suffix(labels: str) -> str:
-    return f"-{labels}" if labels == _PERMUTED else ""
+def _suffix(labels: str, negatives: bool) -> str:
+    return f"-{_NEGATIVES}" if negatives else f"-{labels}" if labels == _PERMUTED else ""
 
 
 def unknown_weights(name: str, weights: str, others: list[str]) -> str:
     """What to say of weights that are neither trained here nor one of ``others``."""
-    ours = [weights_name(data, labels) for data in CLASS_NAMES for labels in ("true", "permuted")]
+    ours = [data + kind for data in CLASS_NAMES for kind in _KINDS]
     example = weights_name("fashion_mnist", "permuted", 1)
     return (
         unknown(f"weights of {name}", weights, [*ours, *others])

@@ -192,6 +192,8 @@ def test_the_markdown_has_as_many_cells_in_every_row():
         (["above", "below"], "inconclusive"),
         (["above", "inconclusive"], "inconclusive"),
         ([], "inconclusive"),
+        (["above", "cannot tell"], "cannot tell"),
+        (["below", "inconclusive", "cannot tell"], "cannot tell"),
     ],
 )
 def test_a_claim_about_several_readings_needs_all_of_them(verdicts, expected):

@@ -18,7 +18,7 @@ GRADIENT, GUIDED = (
     {"of": "upper-layers-leave", "about": about} for about in ("Gradient <1>", "Guided")
 )
 EXACT, OWN = {"of": "one-layer-closed"}, {"of": "noise-passes"}
-YES, NO, OPEN, NOT = VERDICTS
+YES, NO, OPEN, UNTOLD, NOT = VERDICTS
 
 
 def made(id: str, verdict: str, of: dict, level=None, **margins: str) -> Claim:
@@ -70,6 +70,7 @@ def page(results):
         ([YES, NO, YES, YES], "mixed"),
         ([YES, OPEN], "cannot tell"),
         ([OPEN, NOT], "cannot tell"),
+        ([YES, UNTOLD, UNTOLD], "cannot tell"),
         ([NOT, NOT], "not tested"),
         ([], "not tested"),
     ],

@@ -1,7 +1,17 @@
 """What all pages share."""
 
 import pandas as pd
-from saliency_sanity.book.chapters.page import pictures_used, verdict_counts, verdict_lists
+import pytest
+import torch
+from made.pages import parameters
+from saliency_sanity._arithmetic import in_force, settings
+from saliency_sanity.book.chapters import page
+from saliency_sanity.book.chapters.page import (
+    Page,
+    pictures_used,
+    verdict_counts,
+    verdict_lists,
+)
 
 READINGS = pd.DataFrame(
     [
@@ -26,6 +36,7 @@ def test_verdicts_are_counted_each_under_its_name():
         "above_ssim": 1,
         "below_ssim": 2,
         "inconclusive_ssim": 0,
+        "cannot_tell_ssim": 0,
     }
     assert verdict_counts(READINGS, "hog")["inconclusive_hog"] == 1
 
@@ -35,3 +46,45 @@ def test_pages_say_in_what_groups_many_pictures_are_compared():
     assert pictures_used("mnist", 33) == "mnist, 33 pictures, compared in groups of 32"
     assert "9 test pictures, compared in groups of 4" in pictures_used("x", 9, 4, "test pictures")
     assert pictures_used("mnist", 33, 0) == "mnist, 33 pictures"
+
+
+# Pages whose maps are compared with others, and which say in what arithmetic.
+COMPARED = (
+    "01_edge_detectors",
+    "02_cascading_randomization",
+    "03_label_randomization",
+    "04_cgi_sanity",
+    "05_input_bias",
+    "07_your_own_method",
+)
+
+
+@pytest.mark.parametrize("notebook", COMPARED)
+def test_pages_that_compare_maps_take_a_precision_which_is_exact(notebook):
+    assert parameters(notebook)["precision"] == "exact"
+
+
+def test_a_page_says_in_what_arithmetic_it_was_made(tmp_path):
+    common = {"margin": 0.1, "seed": 0, "device": "cpu", "results": str(tmp_path)}
+    short = Page.of(common | {"precision": "bfloat16"})
+    assert ("Arithmetic", "bfloat16") in short.provenance({}, (), "cpu").rows()
+    assert "Arithmetic" not in dict(Page.of(common).provenance({}, (), None).rows())
+    with pytest.raises(ValueError, match=r"precision 'half'.*Valid: exact, tf32, bfloat16"):
+        Page.of(common | {"precision": "half"})
+
+
+def test_in_a_notebook_all_is_exact_until_it_ends(tmp_path, monkeypatch):
+    common = {"margin": 0.1, "seed": 0, "device": "cpu", "results": str(tmp_path)}
+    cuda = torch.device("cuda")
+    before = settings()
+    Page.of(common)
+    assert settings() == before
+    monkeypatch.setattr(page, "get_ipython", object)
+    page._in_this_process.cache_clear()
+    try:
+        Page.of(common), Page.of(common)
+        assert (in_force(cuda)["conv"], in_force(cuda)["matmul"]) == ("ieee", "ieee")
+    finally:
+        page._process.close()
+        page._in_this_process.cache_clear()
+    assert settings() == before

@@ -215,6 +215,7 @@ def test_names_follow_the_data_that_a_profile_trains_on(trained):
         ({"cnn": {"seed": 1}}, r"profile 'quick', cnn: 'seed' is not .*'replicates' says"),
         ({"cnn": {"labels": "permuted"}}, r"'labels' is not .*name the entry NETWORK-permuted"),
         ({"cnn-permuted": {"labels": "true"}}, r"cnn-permuted: 'labels' is not the profile's"),
+        ({"cnn": {"negatives": True}}, r"'negatives' is not .*name the entry NETWORK-negatives"),
         ({"mlp": {"epochs": 0}}, r"profile 'quick', mlp: 'epochs' must be a positive .* not 0.0"),
     ],
 )
@@ -267,3 +268,6 @@ def test_values_go_on_top_of_a_recipe():
     assert check_recipe("cnn", {"labels": "permuted"}, "here").key == "cnn-permuted"
     with pytest.raises(InputError, match=r"here: labels 'true': .* train cnn for true ones"):
         check_recipe("cnn-permuted", {"labels": "true"}, "here", base)
+    assert check_recipe("cnn", {"negatives": "true"}, "here").key == "cnn-negatives"
+    with pytest.raises(InputError, match=r"here: negatives false: .*; train cnn without"):
+        check_recipe("cnn-negatives", {"negatives": "false"}, "here")

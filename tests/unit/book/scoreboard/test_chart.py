@@ -112,9 +112,14 @@ def test_no_two_texts_overlap(table):
 
 
 def test_a_legend_has_what_occurs(table):
-    figure = scoreboard_chart(table[table["standing"] == "wanted"])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [STANDINGS["wanted"][2]]
-    plt.close(figure)
+    wanted = table[table["standing"] == "wanted"]
+    for part, kept in ((wanted, True), (wanted[wanted["check"].str.endswith("_cnn")], False)):
+        figure = scoreboard_chart(part)
+        said = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert said == [STANDINGS["wanted"][2], *["† batch norms kept"] * kept]
+        heads = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert {head.endswith(" †") for head in heads} == ({True, False} if kept else {False})
+        plt.close(figure)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def test_keys_are_unique_and_questions_stand_together():
         ("", "above", "neutral"),
         ("", "below", "neutral"),
         ("below", "inconclusive", "open"),
+        ("below", "cannot tell", "cannot"),
+        ("", "cannot tell", "cannot"),
         ("", "inconclusive", "open"),
     ],
 )

@@ -44,8 +44,11 @@ def test_cells_stand_where_they_belong(page, table):
     assert len(rows) == len(METHODS)
     assert all(len(row.select("td")) == len(CHECKS) for row in rows)
     assert [len(body.select("tr")) for body in page.select("tbody")] == [3, 2]
-    named = [cell.get_text() for cell in page.select("thead th[scope=col]")][1:]
-    assert named == [check.title for check in CHECKS]
+    heads = page.select("thead th[scope=col]")[1:]
+    assert [head.find(string=True).strip() for head in heads] == [check.title for check in CHECKS]
+    for head, check in zip(heads, CHECKS, strict=True):
+        links = {link["href"]: link.get_text() for link in head.select("a")}
+        assert links == ({check.kept: "batch norms kept"} if check.kept else {})
     spans = [int(cell["colspan"]) for cell in page.select("thead th[scope=colgroup]")]
     assert sum(spans) == len(CHECKS)
     gradient = next(row for row in rows if row.th.get_text() == "Gradient")

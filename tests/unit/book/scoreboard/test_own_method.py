@@ -37,6 +37,13 @@ def net():
     return Classifier(layers, name="mine", weights="mine", scaling=scaling, size=32)
 
 
+def normed():
+    network = net()
+    norm = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)).eval()
+    network.network = torch.nn.Sequential(norm, network.network)
+    return network
+
+
 def double():
     return net().double()
 
@@ -152,6 +159,16 @@ def test_a_network_without_gradients_is_the_reason_and_not_the_method(place, met
     made = page(place, model="mine_alone:cut", method=method)
     with pytest.raises(NotApplicable, match="nothing in the method needs mending"):
         made.contract()
+
+
+@pytest.mark.parametrize(("model", "two"), [("net", False), ("normed", True)])
+def test_the_upper_half_has_a_column_where_a_stage_has_it(place, model, two):
+    """Of a single block nothing is left; that batch norms are kept is said where there are any."""
+    made = page(place, model=f"mine_alone:{model}", seeds=1, beside=["sobel"])
+    checks = {check.key: check for check in made.checks}
+    assert ("upper_photographs" in checks) == two
+    assert bool(checks["cascade_photographs"].kept) == two
+    assert not checks["input_photographs"].kept
 
 
 def test_the_method_of_a_file_is_shown_and_one_of_the_catalogue_is_not(place):

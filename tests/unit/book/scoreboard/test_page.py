@@ -60,3 +60,13 @@ def test_of_some_checks_only_those_are_read_and_counted(planted):
     assert [check.key for check in made.columns] == ["edges", "labels_cnn"]
     assert made.numbers()["checks"] == 2
     assert "in 1 checks" in made.summary().data, "edges speak for or against no method"
+
+
+def test_what_keeps_most_of_its_map_is_counted_apart(planted):
+    """An interval about the margin, 0.1, is below the line of half a network, 0.5."""
+    numbers = page(planted).numbers()
+    assert {key: numbers[key] for key in numbers if key.startswith("half_")} == {
+        "half_methods": 3, "half_wanted": 2, "half_unwanted": 1, "half_open": 0
+    }  # fmt: skip
+    assert numbers["methods_open"] == 1
+    assert 0 < numbers["checks_randomized"] < numbers["checks"]

@@ -8,6 +8,9 @@ from saliency_sanity import CATALOGUE, resolve
 from saliency_sanity.attribution.competition import Compete
 from saliency_sanity.book.scoreboard.columns import (
     CHECKS,
+    HALF_WORDS,
+    HALFWAY,
+    ONE_BLOCK,
     UNIT_WORDS,
     Check,
     Source,
@@ -82,6 +85,39 @@ def test_of_a_cascade_the_last_stage_counts(tmp_path):
     assert read(tmp_path, CASCADE, rows).loc["gradient", "verdict"] == "below"
 
 
+HALF = replace(CASCADE, stage=HALFWAY, words=HALF_WORDS, line=0.5)
+
+
+@pytest.mark.parametrize(
+    ("half", "words", "standing"),
+    [
+        ((0.51, 0.9), "most is left", "unwanted"),
+        ((0.2, 0.49), "most is gone", "wanted"),
+        ((0.4, 0.6), "inconclusive: the interval holds 0.5", "open"),
+    ],
+)
+def test_the_upper_half_is_the_stage_with_half_of_the_blocks_random(
+    tmp_path, half, words, standing
+):
+    """What an all-random network leaves says nothing of it, nor what one random block leaves."""
+    rows = staged("gradient", "spearman_abs", fc=DRIVEN, b=half, a=RESPONDS, stem=RESPONDS)
+    row = read(tmp_path, HALF, rows).loc["gradient"]
+    assert (row["stage"], row["words"], row["standing"]) == ("b", words, standing)
+    assert read(tmp_path, CASCADE, rows).loc["gradient", "standing"] == "wanted"
+
+
+@pytest.mark.parametrize("shares", [(0.1, 1.0), (1.0,), None])
+def test_without_such_a_stage_the_upper_half_is_not_guessed(tmp_path, shares):
+    rows = [
+        reading("gradient", "spearman_abs", DRIVEN, stage=str(i), position=i, random=share)
+        for i, share in enumerate(shares or (0.5, 1.0))
+    ]
+    if shares is None:
+        rows = [{key: row[key] for key in row if key != "random"} for row in rows]
+    with pytest.raises(ValueError, match=r"02_a-cnn-readings\.parquet has no stage with the upper"):
+        read(tmp_path, HALF, rows)
+
+
 @pytest.mark.parametrize(
     ("blocks", "stage", "verdict"),
     [
@@ -93,7 +129,7 @@ def test_of_a_cascade_the_last_stage_counts(tmp_path):
 )
 def test_of_single_blocks_the_one_noticed_least_counts(tmp_path, blocks, stage, verdict):
     """The highest kappa, but one that is decided never hides one that is open."""
-    check = replace(CASCADE, single=True)
+    check = replace(CASCADE, stage=ONE_BLOCK)
     rows = staged("gradient", "spearman_abs", **blocks | {WHOLE: (0.95, 0.99)})
     other = staged("noise", "spearman_abs", **dict.fromkeys([*blocks, WHOLE], RESPONDS))
     table = read(tmp_path, check, rows + other)

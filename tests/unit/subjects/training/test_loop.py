@@ -71,6 +71,25 @@ def test_record_says_what_was_done(finished):
     assert list(path.parent.iterdir()) == [path], "neither checkpoint nor temporary files"
 
 
+def test_negatives_are_learned_and_counted(tmp_path):
+    path = tmp_path / "negatives.safetensors"
+    recipe = Recipe("cnn", **TINY, negatives=True)
+    record = train(recipe, path, progress=False)
+    run = training._Run(recipe, torch.full((400, 28, 28), 10, dtype=torch.uint8), None, path)
+    shown = run._augmented(run.images)
+    assert sorted(shown.unique().tolist()) == [10, 245]
+    assert 140 < (shown[:, 0, 0] == 245).sum() < 260, "about half of them"
+    model = load_model("cnn", str(path), device="cpu")
+    for name, data, sides in (
+        ("test_accuracy", load_dataset(split="test"), (False,)),
+        ("negatives_test_accuracy", load_dataset(split="test"), (True,)),
+        ("train_accuracy", load_dataset(split="train", count=60), (False, True)),
+    ):
+        raw = data.images[:, None].float() / 255
+        right = [model.predict(1 - raw if turn else raw) == data.labels for turn in sides]
+        assert record[name] == pytest.approx(torch.cat(right).double().mean().item(), abs=1e-3)
+
+
 def test_accuracies_are_those_of_the_file(finished):
     path, record = finished
     model = load_model("cnn", str(path), device="cpu")

@@ -84,11 +84,13 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nothing():
         ({"labels": "permuted"}, "fashion_mnist-permuted"),
         ({"labels": "permuted", "seed": 12}, "fashion_mnist-permuted-12"),
         ({"dataset": "mnist", "labels": "permuted", "seed": 1}, "mnist-permuted-1"),
+        ({"negatives": True, "seed": 2}, "fashion_mnist-negatives-2"),
     ],
 )
 def test_weights_are_named_by_what_they_were_trained_on(values, name):
     recipe = Recipe("cnn", **values)
-    assert recipe.weights == weights_name(recipe.dataset, recipe.labels, recipe.seed) == name
+    named = weights_name(recipe.dataset, recipe.labels, recipe.seed, negatives=recipe.negatives)
+    assert recipe.weights == named == name
     assert Recipe("cnn", **parse_weights(name)) == recipe
 
 
@@ -97,17 +99,30 @@ def test_one_network_has_one_name():
     for name in (
         *("fashion_mnist-0", "fashion_mnist-01", "fashion_mnist--1", "fashion_mnist-true"),
         *("fashion_mnist-1-permuted", "fashion_mnist-permuted-0", "fashion_mnist-permutd"),
-        *("mnist-permuted-", " mnist", "mnist-\u0663", "fashion", "default", "none", ""),
+        *(
+            "mnist-permuted-negatives",
+            "mnist-negatives-0",
+            "mnist-permuted-",
+            " mnist",
+            "mnist-\u0663",
+            "fashion",
+            "default",
+            "none",
+            "",
+        ),
     ):
         assert parse_weights(name) is None, name
 
 
-def test_keys_name_network_and_labels():
+def test_keys_name_network_and_what_it_learns():
     keys = network_keys()
-    assert len(keys) == len(set(keys)) == 2 * len(TRAINABLE)
+    assert len(keys) == len(set(keys)) == 3 * len(TRAINABLE)
     for key in keys:
         assert Recipe(**split_key(key)).key == key
-    assert split_key("cnn-permuted") == {"network": "cnn", "labels": "permuted"}
+    learns = {"network": "cnn", "labels": "permuted", "negatives": False}
+    assert split_key("cnn-permuted") == learns
+    with pytest.raises(ValueError, match="negatives go with true labels"):
+        Recipe("cnn", labels="permuted", negatives=True)
     assert Recipe("mlp", seed=3).key == "mlp"
     for wrong, nearest in (("cnn-permutd", "cnn-permuted"), ("cnn-true", "cnn"), ("cnnn", "cnn")):
         with pytest.raises(ValueError, match=rf"network to train '{wrong}'. Nearest: .*{nearest}"):

@@ -6,9 +6,11 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from saliency_sanity.attribution.catalogue import title
-from saliency_sanity.book.chapters.claims import ClaimTable, judge
+from saliency_sanity.book.chapters.claims import ClaimTable, judge, resting
 from saliency_sanity.book.chapters.published import Published
+from saliency_sanity.experiments.outcome import halfway
 from saliency_sanity.randomization.blocks import WHOLE
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled
 
 PAPER = "Adebayo et al. 2018"
@@ -37,7 +39,7 @@ class Readings:
         return self.rows.loc[(method, metric, stage)]
 
     def verdicts(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> list[str]:
-        """``above``, ``below`` or ``inconclusive``, method by method."""
+        """``above``, ``below`` or what is no verdict, method by method."""
         return [self.at(m, metric, stage)["verdict"] for m in methods for stage in stages]
 
     def measured(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
@@ -79,6 +81,8 @@ class Readings:
     def side(self, method: str, metric: str, stages: Sequence[str], line: float) -> str:
         """The verdict on a claim that every interval of a method lies above a line."""
         rows = [self.at(method, metric, stage) for stage in stages]
+        if CANNOT_TELL in (row["verdict"] for row in rows):
+            return CANNOT_TELL
         above, below = ([row["low"] > line for row in rows], [row["high"] < line for row in rows])
         if not all(map(settled, rows)) or not (all(above) or any(below)):
             return "inconclusive"
@@ -114,7 +118,8 @@ def cascade_claims(
     """
     found = Readings(readings, published)
     first, last = found.stages[0], found.stages[-1]
-    upper = found.stages[: len(found.stages) // 2] or [first]
+    # At least one: where stages are few, the one halfway may be left out.
+    upper = found.stages[: found.stages.index(halfway(readings) or first) + 1]
     ends = list(dict.fromkeys((first, last)))
     line = f"kappa {margin:g}"
 
@@ -190,7 +195,7 @@ def cascade_claims(
                 about=title(method),
                 where="section 3.1 and contribution 3",
                 words="changes with the lower convolutions only",
-                verdict=_lower(end, start, margin),
+                verdict=resting(_lower(end, start, margin), found.verdicts([method], metric, ends)),
                 reason=f"reproduced if the interval at {last} lies below that at {first}; not "
                 f"reproduced if it cannot be {margin:g} lower",
             )
@@ -263,8 +268,9 @@ def independent_claims(
             paper_said=found.said(pair, metric, blocks, "less sensitive"),
             measured=found.measured(pair, metric, blocks),
             chance=found.chance(pair, metric, blocks),
-            verdict=next(
-                (v for v in ("not reproduced", "inconclusive") if v in apart), "reproduced"
+            verdict=resting(
+                next((v for v in ("not reproduced", "inconclusive") if v in apart), "reproduced"),
+                found.verdicts(pair, metric, blocks),
             ),
             reason="reproduced if at every block the gradient's interval of kappa lies below that "
             f"of guided backpropagation; not reproduced if at one it cannot be {margin:g} lower",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from saliency_sanity.book.chapters.cascade.claims import (
     independent_claims,
 )
 from saliency_sanity.book.chapters.cascade.wording import (
+    ceiling_text,
     network_facts,
     random_networks,
     stage_words,
@@ -44,7 +46,7 @@ from saliency_sanity.book.chapters.page import (
 from saliency_sanity.book.chapters.published import Published, published
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
-from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
+from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import variants
 from saliency_sanity.plots.maps import stage_grid
@@ -54,10 +56,11 @@ from saliency_sanity.plots.style import save
 from saliency_sanity.randomization.blocks import ORDERS
 from saliency_sanity.randomization.schemes import EXPLAINED, Randomization
 from saliency_sanity.similarity.metrics import PRESETS, metric
+from saliency_sanity.subjects.models import trained_again
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.reading import Reading
 from saliency_sanity.verdict.robustness import at_margin
-from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, verdict_table
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, kappa_text, verdict_table
 
 # The gradient, and what multiplies it by the input.
 _MULTIPLIED = ("gradient", "gradient_x_input", "integrated_gradients")
@@ -96,6 +99,7 @@ class Cascade(MethodsPage):
     batch_norm: str
     explained_class: str
     seeds: int
+    trainings: int
     methods: list[str]
     choices: list[str]
     metrics: list[str]
@@ -140,7 +144,9 @@ class Cascade(MethodsPage):
             stage_limit=self.stage_limit,
             shown=self.shown,
             store=self.store,
+            precision=self.precision,
             group=self.group,
+            trainings=trained_again(self.classifier, self.trainings, self.device),
         )
 
     def _load(self) -> None:
@@ -160,8 +166,14 @@ class Cascade(MethodsPage):
         pictures = f"{len(self.photographs)} of {self.images}"
         facts = network_facts(self.classifier, pictures, self.predicted, self.labels)
         facts["random networks"] = random_networks(self.seeds)
+        facts["ceiling"] = ceiling_text(self.experiment)
         shown = pd.Series(facts, name="").to_frame()
         return shown.style.set_table_attributes('class="dataframe"')
+
+    def left_out(self) -> list[str]:
+        """Methods that do not apply, and those that have no ceiling, with the reason."""
+        without = [f"no ceiling: {title(k)}: {why}" for k, why in self.outcome.no_ceiling.items()]
+        return super().left_out() + without
 
     def share(self) -> Share:
         """Leave this shard's similarities in the store for the run that follows."""
@@ -189,7 +201,7 @@ class Cascade(MethodsPage):
     @cached_property
     def table(self) -> pd.DataFrame:
         """Readings with the catalogue's names of methods."""
-        return stage_table(self.found)
+        return stage_table(self.found, self.outcome.random)
 
     @cached_property
     def readings(self) -> pd.DataFrame:
@@ -278,6 +290,11 @@ class Cascade(MethodsPage):
         curves = None
         if self.order in ("top_down", "bottom_up") and len(self.outcome.stages) > 1:
             curves = self._titled(cascades(self.found))
+            half = self.readings[self.readings["stage"] == halfway(self.table)]
+            if self.order == "top_down" and len(half):
+                half = half.assign(upper=[kappa_text(row) for row in half.to_dict("records")])
+                keys = ["method", "metric"]
+                curves = curves.merge(half[[*keys, "upper"]], on=keys)
         return verdict_table(self.readings, self.metrics[0], curves)
 
     def by_metric(self) -> Styler:
@@ -357,7 +374,8 @@ class Cascade(MethodsPage):
         """Readings of what claims are about, with intervals of confidence 1 - ``level``."""
         matrices = {key: found for key, found in self.outcome.matrices.items() if key[0] in CLAIMED}
         outcome = replace(self.outcome, matrices=matrices)
-        return stage_table(outcome.readings(margin=self.margin, confidence=1 - level))
+        found = outcome.readings(margin=self.margin, confidence=1 - level)
+        return stage_table(found, outcome.random)
 
     def write_all(self) -> None:
         """Write the claims, if there are any, and both tables of the page."""
@@ -387,7 +405,9 @@ class Cascade(MethodsPage):
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""
-        stage = self.outcome.stages[-1]
+        stages = {"kappa": self.outcome.stages[-1]}
+        if self.order == "top_down" and (half := halfway(self.table)):
+            stages["upper"] = half
         numbers = {
             "pictures": len(self.photographs),
             "stages": len(self.outcome.stages),
@@ -398,10 +418,10 @@ class Cascade(MethodsPage):
             numbers["test_accuracy"] = trained["test_accuracy"]
         for key in self.metrics:
             numbers |= verdict_counts(self._methods_last, key)
-            for method in self.outcome.pictures:
+            for method, (name, stage) in product(self.outcome.pictures, stages.items()):
                 # As it is printed, without a minus before a zero.
                 kappa = self.found[method, key, stage].kappa
-                numbers[f"kappa_{method}_{key}"] = round(kappa, 2) + 0.0
+                numbers[f"{name}_{method}_{key}"] = round(kappa, 2) + 0.0
         return numbers
 
     def box(self) -> ProvenanceBox:
@@ -415,6 +435,7 @@ class Cascade(MethodsPage):
                 "randomization": str(self.experiment.randomization),
                 "explained class": self.explained_class,
                 "random networks": self.seeds,
+                "trainings": self.trainings,
                 "preset": self.preset,
                 "samples": self.samples,
                 "steps": self.steps,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from saliency_sanity._hashing import weights_hash
+from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.randomization.blocks import WHOLE
 
@@ -55,3 +56,11 @@ def random_networks(seeds: int) -> str:
     if seeds == 1:
         return "1; no prior, and intervals cover pictures only"
     return f"{seeds}; the prior is made of {seeds - 1} pair{'s' * (seeds > 2)}"
+
+
+def ceiling_text(experiment: Experiment) -> str:
+    """What the ceiling is made of."""
+    again = [f"{len(experiment.x[: experiment.ceiling])} maps in exact arithmetic"]
+    count = len(experiment.trainings)
+    again += [f"maps of {count} other training{'s' * (count > 1)}"] if count else []
+    return " and ".join(again)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.claims import ClaimTable, resting
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded
 
 _PAPER = "Gupta and Arora 2019, abstract"
@@ -81,6 +82,8 @@ def _passes(
         verdict = "inconclusive"
         if ours["verdict"] == "above":
             verdict = "not reproduced"
+        elif CANNOT_TELL in (ours["verdict"], theirs["verdict"]):
+            verdict = CANNOT_TELL
         elif theirs["verdict"] == "below":
             verdict = "not tested"
         elif ours["verdict"] == "below" and theirs["verdict"] == "above":
@@ -139,7 +142,7 @@ def _noise(
         paper_said="–",
         measured=f"{titles['competitive_noise']}, kappa: {'; '.join(parts)}",
         chance="kappa 0",
-        verdict="reproduced" if below else "inconclusive",
+        verdict=resting("reproduced" if below else "inconclusive", set(rows["verdict"])),
         reason=f"reproduced if every interval lies below kappa {margin:g}",
         of="noise-passes",
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saliency_sanity import load_model, resolve
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._hashing import weights_hash
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.attribution.competition import Compete, check_top
@@ -39,6 +40,7 @@ from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.label_permutation import Agreement
 from saliency_sanity.experiments.outcome import Outcome, stage_table
+from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.competition import removal_chart, sums_chart, survival_chart
 from saliency_sanity.plots.labels import agreement_bars
 from saliency_sanity.plots.maps import map_grid, stage_grid
@@ -210,6 +212,13 @@ class Competition(Page):
             )
         return rows
 
+    @property
+    def _again(self) -> list[Classifier]:
+        """Another training of the network, where there is one: its maps are a ceiling."""
+        own = weights_hash(self.classifier)
+        others = [n for n in self.replicates.get("true", []) if weights_hash(n) != own]
+        return others[:1]
+
     @cached_property
     def outcome(self) -> Outcome:
         """The maps of the network randomized block by block, against those of the trained one."""
@@ -225,7 +234,9 @@ class Competition(Page):
             stage_limit=self.stage_limit,
             shown=self.shown,
             store=self.store,
+            precision=self.precision,
             statistics=STATISTICS,
+            trainings=self._again,
         )
         return experiment()
 
@@ -314,6 +325,7 @@ class Competition(Page):
             self.applicable,
             self.measures | self.kept,
             store=self.store,
+            precision=self.precision,
         )
         readings = agreement().readings(margin=self.margin)
         return readings if self.learned else undecided(readings)

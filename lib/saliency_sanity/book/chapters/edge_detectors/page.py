@@ -117,7 +117,7 @@ class EdgeDetectors(MethodsPage):
     @cached_property
     def explained(self) -> Explained:
         """Maps by method."""
-        return explain(self.chosen, self.classifier, self.x, self.target)
+        return explain(self.chosen, self.classifier, self.x, self.target, self.precision)
 
     @property
     def _maps(self) -> dict[str, Tensor]:
@@ -323,7 +323,8 @@ class EdgeDetectors(MethodsPage):
             if not is_control(key) and passes(method) <= _PASSES
         }
         draws = [
-            explain(methods, network, inputs, network.predict(inputs)).maps for network in networks
+            explain(methods, network, inputs, network.predict(inputs), self.precision).maps
+            for network in networks
         ]
         maps = {f"{title(key)}, {name}": [draw[key] for draw in draws] for key in draws[0]}
         edges = Sobel()(first, inputs, self.target)
@@ -392,14 +393,15 @@ class EdgeDetectors(MethodsPage):
             trained = rows[rows["method"].isin(own)].set_index("method")
             bare = self.blank[self.blank["metric"] == key].set_index("method")
             numbers[f"untrained_compared_{key}"] = len(bare)
-            for name, kappa in trained["kappa"].items():
+            for name, kappa in rows.set_index("method")["kappa"].items():
                 if name in CATALOGUE:
                     numbers[f"kappa_{name}_{key}"] = kappa
+                    # The same network before it has learned anything.
+                    if (untrained := f"{title(name)}, {self.model}") in bare.index:
+                        numbers[f"untrained_{name}_{key}"] = bare["kappa"][untrained]
             for verdict, word in _COUNTED.items():
                 numbers[f"{word}_{key}"] = int((trained["verdict"] == verdict).sum())
                 numbers[f"untrained_{word}_{key}"] = int((bare["verdict"] == verdict).sum())
-            for kappa in bare["kappa"].filter(like="Guided backpropagation, inception"):
-                numbers[f"untrained_inception_{key}"] = kappa
         return numbers
 
     def box(self) -> ProvenanceBox:

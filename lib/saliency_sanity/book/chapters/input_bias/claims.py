@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from scipy.stats import binomtest
 
 from saliency_sanity.book.chapters.claims import Claim, ClaimTable, judge
 from saliency_sanity.probes.input_size import LEAST_IMAGES
@@ -16,6 +17,10 @@ RECT, MODIFIED = "rectgrad", "modified_rectgrad"
 _PAPER = "Brocki and Chung 2020, abstract"
 _OURS = "this book"
 _EXACT = 1e-5  # relative to the largest value
+# Of fewer photographs, which differ as much as these do, a mean says too little.
+LEAST_OBJECTS = 12
+# Share of pictures that have to be the same thing to a network as their negatives.
+KEEPS = 0.8
 
 
 def remember(claim: Claim, sentence: str) -> Markdown:
@@ -33,15 +38,16 @@ def _power(value: float) -> str:
 
 def dark_claims(
     claims: ClaimTable,
-    densities: Mapping[tuple[str, str], np.ndarray],
+    densities: Mapping[float, Mapping[tuple[str, str], np.ndarray]],
     *,
     zeros: tuple[str, str] = ("black", "mid-grey"),
 ) -> list[Claim]:
-    """Add what [brocki2020input] says of dark regions, image by image.
+    """Add what [brocki2020input] says of dark regions, image by image, at every percentile.
 
-    ``densities`` ``[N]`` by method and colour that is zero; ``zeros`` names the dark one and
-    another. RectGrad with the dark zero is held against an average pixel, the map without the
-    product, and the other zero; without densities all three are "not tested".
+    ``densities`` ``[N]`` by percentile q, then by method and colour that is zero; ``zeros`` names
+    the dark one and another. RectGrad with the dark zero is held against an average pixel, the map
+    without the product, and the other zero. A verdict has to be the same at every q, and needs
+    ``LEAST_OBJECTS`` pictures; without densities all three are "not tested".
     """
     blind, other = zeros
     sides = (
@@ -72,20 +78,27 @@ def dark_claims(
     made = []
     for name, of, statement, key, words in sides:
         measured, verdict = None, "not tested"
-        reason = "no picture has a dark object that the rule finds"
+        reason = "no picture has a dark object whose outline is known"
         if densities:
-            ours = densities[RECT, blind]
-            theirs = densities[key] if key else np.ones_like(ours)
-            found = gap(theirs, ours)
-            measured = (
-                f"density {rounded(np.nanmean(ours))} with the product and {blind} as zero, "
-                f"{rounded(np.nanmean(theirs))} {words}; difference {found}; N = {found.images}"
-            )
-            verdict = found.verdict
+            parts, gaps = {}, []
+            for q, found in densities.items():
+                ours = found[RECT, blind]
+                theirs = found[key] if key else np.ones_like(ours)
+                gaps.append(gap(theirs, ours))
+                means = rounded(np.nanmean(ours)), rounded(np.nanmean(theirs))
+                parts.setdefault(f"{', '.join(means)}, difference {gaps[-1]}", []).append(f"{q:g}")
+            images = min(one.images for one in gaps)
+            by_q = "; ".join(f"q = {', '.join(qs)}: {text}" for text, qs in parts.items())
+            measured = f"density with {blind} as zero, then {words}; {by_q}; N = {images}"
+            verdicts = {one.verdict for one in gaps}
+            verdict = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
             reason = (
-                "reproduced if the interval of the difference, image by image, lies above 0; not "
-                f"reproduced if below; {LEAST_IMAGES} pictures are needed"
+                "reproduced if the interval of the difference, image by image, lies above 0 at "
+                "every q; not reproduced if below at every q"
             )
+            if images < LEAST_OBJECTS:
+                verdict = "inconclusive"
+                reason = f"{images} pictures cannot tell; {LEAST_OBJECTS} are needed"
         made.append(
             claims.add(
                 name,
@@ -147,14 +160,42 @@ def colour_claim(claims: ClaimTable, at_zero: Mapping[str, tuple[float, float]])
     )
 
 
-def negative_claim(claims: ClaimTable, readings: pd.DataFrame | None, images: int) -> Claim:
+def premise_claim(claims: ClaimTable, stays: int, shown: int, weights: str) -> Claim:
+    """Add that a network gives ``stays`` of ``shown`` negatives their picture's class."""
+    share = binomtest(stays, shown).proportion_ci(method="wilson")
+    verdict = "inconclusive"
+    if share.low >= KEEPS:
+        verdict = "reproduced"
+    elif share.high < KEEPS:
+        verdict = "not reproduced"
+    return claims.add(
+        "a negative shows the same thing",
+        "The network gives a picture and its negative the same class.",
+        source=_OURS,
+        paper_said="–",
+        measured=f"{stays} of {shown} negatives: {stays / shown:.0%} ({share.low:.0%} to "
+        f"{share.high:.0%}), weights {weights}",
+        verdict=verdict,
+        reason=f"reproduced if the interval lies above {KEEPS:.0%}; not reproduced if below",
+        of="negatives-show-same",
+    )
+
+
+def negative_claim(
+    claims: ClaimTable, premise: Claim, readings: pd.DataFrame | None, images: int
+) -> Claim:
     """Add that maps of a picture and its negative differ more with the product than without.
 
-    ``readings`` of ``moved_table`` for the ``images`` whose class stays, or None.
+    ``readings`` of ``moved_table`` for the ``images`` whose class stays, or None. Where the
+    ``premise`` of ``premise_claim`` fails, they cannot tell: what the network sees has changed.
     """
     measured, verdict = f"{images} negatives with their original's class", "not tested"
     reason = f"{LEAST_IMAGES} negatives that keep their original's class are needed"
-    if readings is not None:
+    if premise.verdict != "reproduced":
+        reason = "it cannot tell: a negative does not show the network the same thing"
+        if premise.verdict == "inconclusive":
+            reason = "it cannot tell: whether a negative shows the network the same thing is open"
+    elif readings is not None:
         rows = readings.set_index("method")
         product, without = rows.loc[RECT], rows.loc[MODIFIED]
         measured = (
@@ -314,7 +355,7 @@ def sanity_claims(claims: ClaimTable, readings: pd.DataFrame, metric: str) -> li
         made.append(
             claims.add(
                 f"RectGrad {words} sees the picture",
-                f"RectGrad {words} hardly changes when the whole network is random.",
+                f"RectGrad {words} keeps more than the margin when the whole network is random.",
                 source=f"{_OURS}, after Sixt et al. 2020",
                 paper_said="–",
                 measured=f"kappa {kappa_text(row)}, similarity {rounded(row['similarity'])}",

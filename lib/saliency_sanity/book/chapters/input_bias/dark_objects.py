@@ -1,4 +1,4 @@
-"""Dark objects on bright ground: how much of a map lies on them, by which colour is zero."""
+"""Dark objects on lighter ground: how much of a map lies on them, by which colour is zero."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown
@@ -30,7 +29,8 @@ from saliency_sanity.probes.regions import (
     outlined,
     read_masks,
 )
-from saliency_sanity.probes.units import inverted, region_table, rescaled
+from saliency_sanity.probes.units import region_table, rescaled
+from saliency_sanity.subjects.outlines import outlines
 
 _COMPARED = (
     *(RECT, MODIFIED, "gradient_x_input", "integrated_gradients"),
@@ -50,40 +50,43 @@ _PICTURED = (
 class Objects:
     """Where objects lie in all pictures that are searched, and which of them count.
 
-    ``subject`` is the network that sees ``scenes`` ``[P, C, H, W]``; ``masks`` ``[P, H, W]`` are
-    the objects, ``dark`` ``[P]`` whether one is dark on bright ground.
+    ``subject`` is the network that sees ``scenes`` ``[P, C, H, W]`` and takes them for ``classes``
+    ``[P]``; ``masks`` ``[P, H, W]`` are the objects, ``dark`` ``[P]`` whether one counts. No map
+    has a say in that.
     """
 
     subject: Classifier
     scenes: Tensor
+    classes: Tensor
     masks: Tensor
     dark: Tensor
 
 
 def known(page: InputBias) -> Objects:
-    """Garments in negative, whose ground is exactly white, and the network that knows them so."""
-    pixels = page.pixels
-    dark = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-    return Objects(inverted(page.classifier), 1 - pixels, known_mask(pixels), dark)
+    """Garments in negative, whose ground is exactly white; those count that the network knows."""
+    subject, scenes = page.both_ways, 1 - page.pixels
+    classes = subject.predict(subject.scaling.to_network(scenes))
+    dark = classes == torch.tensor(page.photographs.labels, device=classes.device)
+    return Objects(subject, scenes, classes, known_mask(page.pixels), dark)
 
 
 def masked(page: InputBias) -> Objects:
-    """Objects by somebody's own masks; raises as ``regions.read_masks``."""
+    """Objects by somebody's own masks, dark on the whole; raises as ``regions.read_masks``."""
     pixels = page.pixels
     masks = read_masks(Path(page.masks), Path(page.images), page.classifier.size)
     masks = masks[: len(pixels)].to(pixels.device)
     dark = on_bright_ground(pixels, masks, brightest=page.brightest, least=0, most=1)
     dark &= depth(pixels, masks) < page.darkest
-    return Objects(page.classifier, pixels, masks, dark)
+    return Objects(page.classifier, pixels, page.classes, masks, dark)
 
 
-def ruled(page: InputBias) -> Objects:
-    """Objects by the rule: dark, and where Grad-CAM has at least a share of its maximum."""
-    pixels, classifier = page.pixels, page.classifier
-    seen = resolve("grad_cam")(classifier, classifier.scaling.to_network(pixels), page.classes)
-    masks = dark_object(pixels, seen, darkest=page.darkest, evident=page.evident)
+def drawn(page: InputBias) -> Objects:
+    """Objects by outlines that were drawn by hand: what is dark within them."""
+    pixels = page.pixels
+    around = outlines(page.photographs).to(pixels.device)
+    masks = dark_object(pixels, around, darkest=page.darkest)
     dark = on_bright_ground(pixels, masks, brightest=page.brightest)
-    return Objects(classifier, pixels, masks, dark)
+    return Objects(page.classifier, pixels, page.classes, masks, dark)
 
 
 @dataclass
@@ -107,18 +110,18 @@ class DarkObjects:
 
     @classmethod
     def of(cls, page: InputBias) -> Self:
-        """Find the dark objects: known, by masks of one's own, or by the rule."""
-        found = (known if page.garments else masked if page.masks else ruled)(page)
+        """Find the dark objects: known, by masks of one's own, or by outlines."""
+        found = (known if page.garments else masked if page.masks else drawn)(page)
         count = int(found.dark.sum())
         lightness = depth(found.scenes, found.masks).masked_fill(~found.dark, torch.inf)
-        chosen = lightness.argsort()[:count][page.first]
+        chosen = lightness.argsort()[:count][: page.dark_count or None]
         scenes = found.scenes[chosen]
         fed = {zero: rescaled(found.subject, scaling) for zero, scaling in page.zeros.items()}
         return cls(
             page=page,
             scenes=scenes,
             masks=found.masks[chosen],
-            labels=page.classes[chosen],
+            labels=found.classes[chosen],
             names=[page.photographs.names[i] for i in chosen.tolist()],
             fed=fed,
             inputs={zero: fed[zero].scaling.to_network(scenes) for zero in fed},
@@ -130,12 +133,17 @@ class DarkObjects:
 
     def count_text(self) -> str:
         """How many pictures have a dark object, and what to do where none has."""
-        lines = [
-            f"{self.count} of {len(self.page.pixels)} pictures have a dark object on bright ground"
-        ]
-        if not self.count:
+        searched = len(self.page.pixels)
+        if self.page.garments:
+            weights = self.page.both_ways.weights
+            lines = [f"{self.count} of {searched} dark garments are known to {weights}"]
+        else:
+            lines = [f"{self.count} of {searched} pictures have a dark object on lighter ground"]
+        if len(self) < self.count:
+            lines.append(f"the {len(self)} darkest are used")
+        if not self.count and not self.page.garments:
             lines.append(
-                "The thresholds of the rule, darkest, evident and brightest, are parameters."
+                "darkest and brightest are parameters; your own pictures need masks of their own"
             )
         return "\n".join(lines)
 
@@ -157,19 +165,17 @@ class DarkObjects:
     @cached_property
     def explained(self) -> dict[tuple[str, str], Tensor]:
         """Maps by method and by which colour is zero."""
-        compared = {key: self.page.methods[key] for key in _COMPARED}
+        page = self.page
+        compared = {key: page.methods[key] for key in _COMPARED if key != RECT}
         found = {}
         for zero in self.fed if len(self) else ():
-            maps = explain(compared, self.fed[zero], self.inputs[zero], self.labels).maps
-            found |= {(key, zero): maps[key] for key in maps}
+            maps = explain(
+                compared, self.fed[zero], self.inputs[zero], self.labels, page.precision
+            ).maps
+            # The slowest of all, and but for its last step the same.
+            maps[RECT] = maps[MODIFIED] * self.inputs[zero]
+            found |= {(key, zero): maps[key] for key in _COMPARED if key in maps}
         return found
-
-    @cached_property
-    def densities(self) -> dict[tuple[str, str], np.ndarray]:
-        """Density ``[N]`` in the object, by method and by which colour is zero."""
-        return {
-            key: density(maps, self.masks).cpu().numpy() for key, maps in self.explained.items()
-        }
 
     @cached_property
     def shares(self) -> pd.DataFrame:
@@ -177,26 +183,55 @@ class DarkObjects:
         return region_table(self.explained, self.masks)
 
     @cached_property
+    def by_q(self) -> dict[float, dict[tuple[str, str], Tensor]]:
+        """RectGrad's maps with the product, by colour that is zero, and without, by percentile."""
+        found = {}
+        for q in self.page.quantiles if len(self) else ():
+            without = resolve(MODIFIED, q=q)(self.fed["black"], self.inputs["black"], self.labels)
+            found[q] = {(RECT, zero): without * self.inputs[zero] for zero in self.fed}
+            # The same whatever is zero, as the section on colours shows.
+            found[q][MODIFIED, "black"] = without
+        return found
+
+    @cached_property
+    def curve(self) -> pd.DataFrame:
+        """The density in the objects by percentile: ``region_table`` with a column q."""
+        tables = [region_table(maps, self.masks).assign(q=q) for q, maps in self.by_q.items()]
+        return pd.concat(tables, ignore_index=True)
+
+    @cached_property
     def claims(self) -> list[Claim]:
         """What [brocki2020input] says of dark regions, added to the page's claims."""
-        return dark_claims(self.page.claims, self.densities)
+        return dark_claims(
+            self.page.claims,
+            {
+                q: {key: density(found, self.masks).cpu().numpy() for key, found in maps.items()}
+                for q, maps in self.by_q.items()
+            },
+        )
+
+    def _ends(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """The lowest and the highest mean density over the percentiles, by method and zero."""
+        grouped = self.curve.groupby(["method", "zero"])["density"]
+        return {key: (values.min(), values.max()) for key, values in grouped}
 
     def density_panel(self) -> Markdown | None:
         """What to remember of densities; None without dark objects."""
         _, less, _ = self.claims
         if not len(self):
             return None
-        rows = self.shares.set_index(["method", "zero"])
-        ends = ["density", "density_low", "density_high"]
+        ends = self._ends()
         black, grey, without = (
-            "{:.2f} ({:.2f} to {:.2f})".format(*rows.loc[key, ends])
+            "{:.2f} to {:.2f}".format(*ends[key])
             for key in ((RECT, "black"), (RECT, "mid-grey"), (MODIFIED, "black"))
         )
+        qs = self.page.quantiles
         return remember(
             less,
             f"Times the input, RectGrad gives a dark object {black} times the attention of an "
             f"average pixel while black is zero, and {grey} times with mid-grey as zero; without "
-            f"the product {without} times, whatever is zero ({len(self)} pictures).",
+            f"the product {without} times (mean of {len(self)} pictures, q from {min(qs):g} to "
+            f"{max(qs):g}).",
         )
 
     def inside(self) -> Figure | None:
@@ -209,36 +244,29 @@ class DarkObjects:
         """RectGrad's density in the objects by its percentile q."""
         if not len(self):
             return None
-        maps = {}
-        for q in self.page.quantiles:
-            method = resolve("modified_rectgrad", q=q)
-            found = method(self.fed["black"], self.inputs["black"], self.labels)
-            maps |= {
-                (f"RectGrad, zero is {zero}", q): found * self.inputs[zero] for zero in self.fed
-            }
-            maps["RectGrad, without ⊙ input", q] = found
-        rows = region_table(maps, self.masks)
+        lines = {(RECT, zero): f"RectGrad, zero is {zero}" for zero in self.fed}
+        lines[MODIFIED, "black"] = "RectGrad, without ⊙ input"
+        keys = zip(self.curve["method"], self.curve["zero"], strict=True)
         return percentile_chart(
-            rows.assign(
-                q=rows["zero"],
-                value=rows["density"],
-                low=rows["density_low"],
-                high=rows["density_high"],
+            self.curve.assign(
+                method=[lines[key] for key in keys],
+                value=self.curve["density"],
+                low=self.curve["density_low"],
+                high=self.curve["density_high"],
             )
         )
 
     def write(self) -> None:
-        """Write the shares inside, if there are dark objects."""
+        """Write the shares inside, and densities by percentile, if there are dark objects."""
         if len(self):
             self.page.write(self.shares, "inside")
+            self.page.write(self.curve, "percentiles")
 
     def numbers(self) -> dict[str, float]:
-        """How many dark objects there are, and RectGrad's mean density in them, by zero."""
+        """How many dark objects there are, and RectGrad's least and greatest mean density."""
         found = {
-            f"density_{key}_{zero.replace('-', '_')}": float(np.nanmean(values))
-            for (key, zero), values in self.densities.items()
-            if key in (RECT, MODIFIED)
+            f"density_{key}_{zero.replace('-', '_')}_{end}": round(float(value), 2) + 0.0
+            for (key, zero), ends in (self._ends() if len(self) else {}).items()
+            for end, value in zip(("least", "most"), ends, strict=True)
         }
-        return {"dark_pictures": len(self)} | {
-            name: round(value, 2) + 0.0 for name, value in found.items()
-        }
+        return {"dark_pictures": len(self)} | found

@@ -12,7 +12,6 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity import CATALOGUE, resolve
-from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.lrp import Lrp
 from saliency_sanity.book.chapters.claims import Claim
 from saliency_sanity.book.chapters.input_bias.claims import (
@@ -23,7 +22,7 @@ from saliency_sanity.book.chapters.input_bias.claims import (
     rule_claim,
 )
 from saliency_sanity.book.chapters.input_bias.page import InputBias
-from saliency_sanity.book.chapters.page import plain_table
+from saliency_sanity.book.chapters.page import is_product, plain_table
 from saliency_sanity.experiments.comparison import Explained, explain
 from saliency_sanity.plots.input_bias import response_chart
 from saliency_sanity.plots.ranking import kappa_ranking
@@ -41,8 +40,6 @@ from saliency_sanity.verdict.wording import kappa_text, rounded
 
 # Whether a map hangs on the zero, few samples tell as well as many.
 _LEAN = {"samples": 2, "steps": 2, "top": 2}
-# What a composition that multiplies by the input has in its description.
-_PRODUCTS = ("TimesInput", "Lrp(")
 _ACROSS = "|x|, in units of the network"
 _LRP = "lrp_epsilon"
 _RULES = {"z": "z", "zᴮ": "zbox", "w²": "wsquare", "flat": "flat"}
@@ -64,7 +61,8 @@ class Following:
     @cached_property
     def explained(self) -> Explained:
         """Every method's maps, and which methods do not apply."""
-        return explain(self.page.methods, self.page.classifier, self.page.x, self.page.target)
+        page = self.page
+        return explain(page.methods, page.classifier, page.x, page.target, page.precision)
 
     @cached_property
     def responses(self) -> pd.DataFrame:
@@ -98,11 +96,8 @@ class Following:
     @cached_property
     def claims(self) -> list[Claim]:
         """Which methods follow, and which hang on the zero, added to the page's claims."""
-        multiplied = [
-            key
-            for key in self.unmoved["method"]
-            if key == "input" or any(part in describe(self.page.methods[key]) for part in _PRODUCTS)
-        ]
+        methods = self.page.methods
+        multiplied = [key for key in self.unmoved["method"] if is_product(key, methods[key])]
         return following_claims(self.page.claims, self.likeness, self.unmoved, multiplied)
 
     def refused_text(self) -> str:
@@ -199,7 +194,7 @@ class FirstLayer:
             return {}
         page = self.following.page
         rules = {text: Lrp("epsilon", rule) for text, rule in _RULES.items()}
-        return dict(explain(rules, page.classifier, page.x, page.target).maps)
+        return dict(explain(rules, page.classifier, page.x, page.target, page.precision).maps)
 
     def responses(self) -> Figure | None:
         """The size of relevance over that of the input, by rule."""
@@ -219,5 +214,6 @@ class FirstLayer:
     def panel(self) -> Markdown:
         """What to remember of rules."""
         return remember(
-            self.claim, "Which colours LRP can see is decided by the rule of its first layer."
+            self.claim,
+            "How far LRP follows the size of the input hangs on the rule of its first layer.",
         )

@@ -1,5 +1,6 @@
-"""Negatives: the same thing to the network, in other colours."""
+"""Negatives: the same thing in other colours, to a network that learned them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from saliency_sanity.book.chapters.input_bias.claims import (
     MODIFIED,
     RECT,
     negative_claim,
+    premise_claim,
     remember,
 )
 from saliency_sanity.book.chapters.input_bias.page import InputBias
@@ -34,8 +36,8 @@ class Negatives:
 
     @cached_property
     def network(self) -> Classifier:
-        """The page's network with black as its zero."""
-        return rescaled(self.page.classifier, self.page.zeros["black"])
+        """The network that is shown negatives, with black as its zero."""
+        return rescaled(self.page.both_ways, self.page.zeros["black"])
 
     @cached_property
     def _inputs(self) -> tuple[Tensor, Tensor]:
@@ -43,10 +45,15 @@ class Negatives:
         return tuple(self.network.scaling.to_network(side) for side in (pixels, 1 - pixels))
 
     @cached_property
+    def _classes(self) -> tuple[Tensor, Tensor]:
+        """What the network takes pictures and negatives for."""
+        return tuple(self.network.predict(side) for side in self._inputs)
+
+    @cached_property
     def _stays(self) -> Tensor:
         """The pictures whose negative gets their class, all of those searched."""
-        same = self.network.predict(self._inputs[1]) == self.page.classes
-        return same.nonzero().flatten()
+        pictures, negatives = self._classes
+        return (pictures == negatives).nonzero().flatten()
 
     @property
     def compared(self) -> Tensor:
@@ -55,27 +62,51 @@ class Negatives:
 
     @cached_property
     def readings(self) -> pd.DataFrame | None:
-        """How alike a picture's map and its negative's are; None where too few keep their class."""
-        if len(self.compared) < LEAST_IMAGES:
+        """How alike a picture's map and its negative's are; None where nothing can be told."""
+        if self.premise.verdict != "reproduced" or len(self.compared) < LEAST_IMAGES:
             return None
         paired = {key: self.page.methods[key] for key in _PAIRED}
-        labels = self.page.classes[self.compared]
+        labels = self._classes[0][self.compared]
         first, second = (
-            explain(paired, self.network, side[self.compared], labels).maps for side in self._inputs
+            explain(paired, self.network, side[self.compared], labels, self.page.precision).maps
+            for side in self._inputs
         )
         return moved_table(first, second, margin=self.page.margin)
 
     @cached_property
+    def premise(self) -> Claim:
+        """That a negative shows the network the same thing, added to the page's claims."""
+        searched = len(self.page.pixels)
+        weights = f"{self.page.both_ways.weights}"
+        return premise_claim(self.page.claims, len(self._stays), searched, weights)
+
+    @cached_property
     def claim(self) -> Claim:
         """That the two maps are more alike without the product, added to the page's claims."""
-        return negative_claim(self.page.claims, self.readings, len(self.compared))
+        return negative_claim(self.page.claims, self.premise, self.readings, len(self.compared))
+
+    def _own(self) -> tuple[int, int, str]:
+        """Of the page's own network: negatives that stay, and the class of most, how many."""
+        network = self.page.classifier
+        found = network.predict(network.scaling.to_network(1 - self.page.pixels))
+        label, count = Counter(found.tolist()).most_common(1)[0]
+        return int((found == self.page.classes).sum()), count, network.class_name(label)
 
     def count_text(self) -> str:
         """How many negatives keep their class, and how many are compared."""
-        return (
-            f"{len(self._stays)} of {len(self.page.pixels)} negatives keep their class; "
-            f"at most {len(self.page.x)} are compared"
-        )
+        page, searched = self.page, len(self.page.pixels)
+        lines = [
+            f"{page.both_ways.weights}: {len(self._stays)} of {searched} negatives keep their class"
+        ]
+        if page.both_ways is not page.classifier:
+            kept, most, name = self._own()
+            lines.append(
+                f"{page.classifier.weights}, which learned none: {kept} of {searched}; "
+                f"{most} negatives are {name!r} to it"
+            )
+        if self.readings is not None:
+            lines.append(f"{len(self.compared)} are compared")
+        return "\n".join(lines)
 
     def table(self) -> Styler | None:
         """How alike the maps are, by method."""
@@ -102,7 +133,7 @@ class Negatives:
             said = {key: rounded(row["kappa"]) for key, row in rows.iterrows()}
         return remember(
             self.claim,
-            "To the network a picture and its negative show the same thing; RectGrad's two maps "
-            f"are less alike with the product (kappa {said[RECT]}) than without it "
-            f"({said[MODIFIED]}).",
+            f"{len(self._stays)} of {len(self.page.pixels)} pictures and their negatives are the "
+            "same thing to the network; RectGrad's two maps are less alike with the product (kappa "
+            f"{said[RECT]}) than without it ({said[MODIFIED]}).",
         )

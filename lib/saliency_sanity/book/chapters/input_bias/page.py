@@ -29,6 +29,8 @@ class InputBias(Page):
     pictures that are searched, in [0, 1], and ``classes`` ``[P]`` what the network takes them for;
     ``raw``, ``x`` and ``target`` are those that every method explains, raw, in the network's units,
     and their classes. ``zeros`` are the units whose zero is black, mid-grey and white.
+    ``both_ways`` is the network that is shown negatives: one that learned them, too, where
+    ``negative_weights`` names it, else the page's own.
 
     Raises ValueError for a method's scale, a metric, a colour or a number that cannot be, before
     anything is explained.
@@ -40,10 +42,11 @@ class InputBias(Page):
     weights: str
     images: str
     masks: str
+    negative_weights: str
     pool: int
     image_count: int
+    dark_count: int
     darkest: float
-    evident: float
     brightest: float
     quantiles: list[float]
     grid: list[float]
@@ -65,6 +68,8 @@ class InputBias(Page):
         for percentile in (*self.quantiles, *self.grid):
             Threshold(percentile)
         self.q = self.quantiles[-1]
+        if self.dark_count < 0:
+            raise ValueError(f"dark_count is {self.dark_count}; valid are 1 and more, or 0 for all")
         self.garments = self.images == "fashion_mnist"
         if self.masks and not Path(self.images).is_dir():
             raise ValueError(
@@ -75,6 +80,9 @@ class InputBias(Page):
         self.titles = {key: title(key) for key in self.methods}
         self.controls = [self.titles[key] for key in self.methods if is_control(key)]
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)
+        self.both_ways = self.classifier
+        if self.negative_weights:
+            self.both_ways = load_model(self.model, self.negative_weights, self.device)
         self._look()
 
     def _scale(self) -> dict[str, dict[str, Any]]:
@@ -126,11 +134,12 @@ class InputBias(Page):
 
     def box(self, dark: int) -> ProvenanceBox:
         """How this page was made, with so many dark objects."""
-        found = self.masks or ("known" if self.garments else "rule")
+        found = self.masks or ("known" if self.garments else "dark within outlines by hand")
         return self.provenance(
             {
                 "model": self.model,
                 "weights": f"{self.classifier.weights}",
+                "weights, negatives": f"{self.both_ways.weights}",
                 "images": f"{pictures_used(self.images, len(self.photographs))}; {len(self.x)} are "
                 "explained by every method",
                 "dark objects": f"{found}, {dark} pictures",

@@ -43,8 +43,10 @@ class Sanity:
             seed=page.seed,
             stage_limit=page.stage_limit,
             store=page.store,
+            precision=page.precision,
         )
-        return stage_table(experiment().readings(margin=page.margin))
+        outcome = experiment()
+        return stage_table(outcome.readings(margin=page.margin), outcome.random)
 
     @cached_property
     def claims(self) -> list[Claim]:

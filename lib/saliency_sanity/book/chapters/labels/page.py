@@ -122,6 +122,7 @@ class Labels(MethodsPage):
             labels=torch.tensor(self.photographs.labels, device="cpu"),
             shown=self.shown,
             store=self.store,
+            precision=self.precision,
         )
 
     def _load(self) -> None:

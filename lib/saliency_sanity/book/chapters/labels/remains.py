@@ -15,6 +15,7 @@ from saliency_sanity.book.chapters.labels.references import (
     has_reference,
     no_more,
 )
+from saliency_sanity.book.chapters.page import is_product
 from saliency_sanity.experiments.label_permutation import CONTROL
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled, why
 
@@ -98,15 +99,21 @@ def _reached(row: Mapping, margin: float, nonzero: Mapping | None) -> str:
             return f"That is more than {_listed([REFERENCES[name] for name in less])} {verb}"
         return "What explains it is open" if there else "No reference says what explains it"
     who = _listed([REFERENCES[name] for name in same])
+    product = is_product(row["method"])
     enough = "picture, architecture and training on any labels"
-    if "noise" in same:
+    if "noise" in same and product:
         enough = "the input"
         if row["metric"] == ABSOLUTE:
             gone = nonzero is not None and nonzero["verdict"] == "below"
             enough = "the input's zero background" + " and brightness" * (not gone)
     verb = "agrees" if same == ["noise"] else "agree"
-    text = f"{who[0].upper()}{who[1:]} {verb} as much or more, so such agreement needs no more "
-    text += f"than {enough}"
+    text = f"{who[0].upper()}{who[1:]} {verb} as much or more, so "
+    if "noise" in same and not product:
+        # The control is zero where the input is; this method need not be.
+        text += "agreement of this size needs no network; this map is no product with the input, "
+        text += "and why it agrees is open"
+    else:
+        text += f"such agreement needs no more than {enough}"
     more = nonzero is not None and settled(nonzero) and nonzero["noise_excess_low"] > margin
     if "noise" in same and more:
         text += "; over pixels where the input is not zero more remains than that gives"

@@ -1,105 +1,65 @@
-"""Claims on randomization: what is lower, and what wider intervals and other margins leave."""
+"""Claims on randomization: what rests on a reading that cannot tell, cannot either."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from saliency_sanity.book.chapters.cascade.claims import cascade_claims, independent_claims
-from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
-from saliency_sanity.experiments.label_permutation import ACROSS, PERMUTED, TRUE, Agreed
-from saliency_sanity.experiments.outcome import Outcome, stage_table
+from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.experiments.outcome import stage_table
+from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.reading import read
-from saliency_sanity.verdict.robustness import at_margin
+
+MARGIN, IMAGES = 0.1, 8
+KAPPAS = {
+    "gradient": (0.02, 0.0, 0.0, 0.0),
+    "guided_backprop": (0.9, 0.8, 0.4, 0.0),
+    "gradient_x_input": (0.8, 0.8, 0.8, 0.8),
+    "integrated_gradients": (0.8, 0.8, 0.8, 0.8),
+}
+RESPONDS, LOWER = "Gradient responds", "Guided backpropagation, lower layers"
+UPPER, PRODUCTS = "Guided backpropagation, upper layers", "products with the input"
 
 
-def row(method: str, stage: str, position: int, low: float, high: float) -> dict:
-    return {
-        "method": method, "metric": "spearman_abs", "stage": stage, "position": position,
-        "low": low, "high": high, "kappa": (low + high) / 2, "similarity": high, "chance": 0.0,
-        "verdict": "above" if low > 0.1 else "inconclusive", "obstacle": "", "margin": 0.1,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("end", "verdict"),
-    [
-        ((0.1, 0.4), "reproduced"),  # below the first
-        ((0.3, 0.6), "inconclusive"),  # it may be 0.4 lower, or not at all
-        ((0.65, 0.8), "not reproduced"),  # less than the margin at most
-        ((0.8, 0.9), "not reproduced"),
-    ],
-)
-def test_lower_is_said_and_denied_by_intervals_only(end, verdict):
-    rows = [row("guided_backprop", "fc", 0, 0.5, 0.7), row("guided_backprop", "all", 1, *end)]
-    claims = ClaimTable("x")
-    cascade_claims(claims, pd.DataFrame(rows), None, 0.1)
-    found = {claim.of: claim.verdict for claim in claims}
-    assert found["lower-layers-change"] == verdict
-
-
-@pytest.mark.parametrize(
-    ("ends", "verdict"),
-    [
-        (((0.1, 0.2), (0.2, 0.3)), "reproduced"),
-        (((0.1, 0.2), (0.2, 0.6)), "inconclusive"),
-        (((0.1, 0.2), (0.48, 0.6)), "not reproduced"),
-    ],
-)
-def test_a_block_where_guided_backpropagation_is_no_higher_denies_it_for_all(ends, verdict):
-    rows = []
-    for position, (stage, gradient) in enumerate(zip(("fc", "conv"), ends, strict=True)):
-        rows += [row("gradient", stage, position, *gradient)]
-        rows += [row("guided_backprop", stage, position, 0.4, 0.55)]
-    claims = ClaimTable("x")
-    independent_claims(claims, pd.DataFrame(rows), None, 0.1)
-    assert [claim.verdict for claim in claims if claim.of == "blocks-guided-less"] == [verdict]
-
-
-def squares(level: float, seed: int, stages: int = 1) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    values = rng.normal(0, 0.1, (stages, 3, 8, 8))
-    values[..., np.arange(8), np.arange(8)] += level
+def square(kappa, seed, networks=2):
+    values = 0.02 * np.random.default_rng(seed).standard_normal((networks, IMAGES, IMAGES))
+    values[:, np.arange(IMAGES), np.arange(IMAGES)] += kappa
     return values
 
 
-def outcome(level: float) -> Outcome:
-    key = ("gradient", "spearman_abs")
-    matrices = np.concatenate([squares(0.5, 1), squares(level, 0)])
-    return Outcome(
-        ("fc", "all"), {key: matrices}, {key: squares(0, 2)[0][:0]}, np.zeros(0), {}, {}, {}
+def verdicts(adding, stages, tops):
+    """The verdicts by the claim's name, ceilings being ``tops`` of methods."""
+    table = stage_table(
+        {
+            (method, "spearman_abs", stage): read(
+                square(kappa, i), ceiling={"seeds": square(tops.get(method, 0.9), 9, 1)}
+            )
+            for method, kappas in KAPPAS.items()
+            for i, (stage, kappa) in enumerate(zip(stages, kappas, strict=True))
+        },
+        {stage: (place + 1) / len(stages) for place, stage in enumerate(stages)},
     )
+    claims = ClaimTable("cascade")
+    adding(claims, table, None, MARGIN)
+    return {claim.id.partition(", by")[0]: claim.verdict for claim in claims}
 
 
-@pytest.mark.parametrize("level", [0.0, 0.05, 0.1, 0.3])
-def test_claims_of_an_outcome_are_decided_again_with_wider_intervals(level):
-    found = outcome(level)
-
-    def make(margin: float, at: float) -> ClaimTable:
-        claims = ClaimTable("x")
-        rows = stage_table(found.readings(confidence=1 - at))
-        cascade_claims(claims, at_margin(rows, margin), None, margin)
-        return claims
-
-    (claim,) = tried(make, 0.1)
-    last = found.matrices["gradient", "spearman_abs"][-1]
-    verdicts = {at: read(last, confidence=1 - at).verdict for at in LEVELS}
-    words = {"below": "reproduced", "above": "not reproduced", "inconclusive": "inconclusive"}
-    assert claim.verdict == words[verdicts[0.05]]
-    if claim.verdict == "inconclusive":
-        assert claim.level == 1
-    else:
-        same = [at for at in LEVELS if verdicts[at] == verdicts[0.05]]
-        assert claim.level == min(same)
-    margins = {f"{m:g}": words[read(last, margin=m).verdict] for m in (0.05, 0.2)}
-    assert claim.margins == margins
+@pytest.mark.parametrize(
+    ("low", "untold"),
+    [((), set()), (("gradient",), {RESPONDS}), (("guided_backprop",), {LOWER}),
+     (("gradient", "guided_backprop"), {RESPONDS, LOWER}), (("gradient_x_input",), set())],
+)  # fmt: skip
+def test_only_what_rests_on_a_low_ceiling_cannot_tell(low, untold):
+    tops = dict.fromkeys(low, 0.01)
+    found = verdicts(cascade_claims, ("fc", "three", "two", "one"), tops)
+    assert {RESPONDS, LOWER, UPPER, PRODUCTS} <= set(found)
+    # Above the margin a reading stays what it is.
+    for name, verdict in found.items():
+        assert verdict == ("cannot tell" if name in untold else "reproduced"), name
 
 
-def test_readings_of_labels_are_as_wide_as_asked():
-    pairs = {kind: squares(0.2, seed)[0] for seed, kind in enumerate((ACROSS, TRUE, PERMUTED))}
-    matrices = {("gradient", "ssim", kind): values for kind, values in pairs.items()}
-    agreed = Agreed(matrices, np.zeros(0), {}, {})
-    for confidence in (0.95, 0.99):
-        (found,) = agreed.readings(confidence=confidence).to_dict("records")
-        wanted = read(pairs[ACROSS], pairs[TRUE], confidence=confidence)
-        assert [found[key] for key in ("low", "high", "true_excess_low", "true_excess_high")] == [
-            wanted.low, wanted.high, wanted.excess_low, wanted.excess_high
-        ]  # fmt: skip
+def test_blocks_that_are_randomized_alone_are_held_to_it_too():
+    stages = ("fc", "three", "two", WHOLE)
+    high = verdicts(independent_claims, stages, {})
+    low = verdicts(independent_claims, stages, {"gradient": 0.0})
+    assert high["guided against gradient"] == "reproduced"
+    assert low["guided against gradient"] == "cannot tell"
+    assert high["products with the input"] == low["products with the input"] == "reproduced"

@@ -6,6 +6,7 @@ import pytest
 from made.pages import parameters
 from saliency_sanity._errors import InputError
 from saliency_sanity.book.chapters.cascade.page import Cascade
+from saliency_sanity.verdict.wording import kappa_text
 
 
 def page(folder, **given):
@@ -84,3 +85,16 @@ def test_what_cannot_be_compared_or_was_not_published_leaves_its_section_empty(t
         "02_cascading_randomization.parquet",
         "02_cascading_randomization-readings.parquet",
     }
+
+
+def test_the_upper_half_stands_beside_the_last_stage(tmp_path):
+    made = page(tmp_path, image_count=5, seeds=2, shown=1)
+    assert made.table["random"].unique().tolist() == [0.25, 0.5, 0.75, 1.0]
+    rows = made.table[made.table["metric"] == "spearman_abs"]
+    rows = rows[rows["random"] == 0.5].set_index("method")
+    shown = made.verdicts().data.set_index("method")["kappa, upper half random"]
+    numbers = made.numbers()
+    for method in ("gradient", "noise"):
+        assert shown[made.titles[method]] == kappa_text(rows.loc[method])
+        upper = numbers[f"upper_{method}_spearman_abs"]
+        assert upper == pytest.approx(rows.loc[method, "kappa"], abs=0.006)

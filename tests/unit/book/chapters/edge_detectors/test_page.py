@@ -56,3 +56,14 @@ def test_without_untrained_networks_nothing_is_shown_of_them(tmp_path):
     assert made.untrained_ranking() is None
     assert made.untrained_verdicts() is None
     assert made.numbers()["untrained_compared_spearman_abs"] == 0
+
+
+def test_trained_and_untrained_numbers_are_of_one_network(tmp_path):
+    """Here the page's network has learned nothing either, so that both are the same."""
+    made = page(tmp_path, image_count=2, untrained=["resnet18"], untrained_seeds=1)
+    numbers = made.numbers()
+    own, bare = (numbers[f"{kind}_gradient_spearman_abs"] for kind in ("kappa", "untrained"))
+    assert own == pytest.approx(bare, abs=1e-4)
+    assert numbers["kappa_sobel_spearman_abs"] == 1
+    made.model = "resnet34"
+    assert "untrained_gradient_spearman_abs" not in made.numbers()

@@ -7,12 +7,24 @@ from saliency_sanity.book.chapters.claims import VERDICTS, ClaimTable
 from saliency_sanity.book.chapters.input_bias import claims as brightness
 
 RECT, MODIFIED = brightness.RECT, brightness.MODIFIED
-BASE = np.linspace(0, 1, 8)
+BASE = np.linspace(0, 1, brightness.LEAST_OBJECTS)
 
 
 def densities(product, other, without):
+    """At two percentiles, a little more at the second."""
     level = {(RECT, "black"): product, (RECT, "mid-grey"): other, (MODIFIED, "black"): without}
-    return {key: BASE + value for key, value in level.items()}
+    return {
+        q: {key: BASE + value + more for key, value in level.items()}
+        for q, more in ((80.0, 0.0), (98.0, 0.1))
+    }
+
+
+def fewer(found, count):
+    return {q: {key: values[:count] for key, values in maps.items()} for q, maps in found.items()}
+
+
+def premise(stays=200, shown=200):
+    return brightness.premise_claim(ClaimTable("premise"), stays, shown, "both")
 
 
 def reading(kappa, half=0.02, margin=0.1, **named):
@@ -36,14 +48,20 @@ def claims():
         (densities(2, 1, 0), ["not reproduced", "not reproduced", "not reproduced"]),
         (densities(2, 3, 4), ["not reproduced", "reproduced", "reproduced"]),
         (densities(0, 1, -1), ["reproduced", "not reproduced", "reproduced"]),
-        ({key: values[:4] for key, values in densities(0, 1, 2).items()}, ["inconclusive"] * 3),
+        (fewer(densities(0, 1, 2), brightness.LEAST_OBJECTS - 1), ["inconclusive"] * 3),
+        # One way at one percentile, another way at the other.
+        (
+            {80.0: densities(0, 1, 2)[80.0], 98.0: densities(2, 1, 0)[80.0]},
+            ["inconclusive"] * 3,
+        ),
         ({}, ["not tested"] * 3),
     ],
 )
 def test_dark_objects(claims, found, verdicts):
     assert [claim.verdict for claim in brightness.dark_claims(claims, found)] == verdicts
     assert (
-        "density 0.50 with the product" in claims.claims[0].measured
+        "as zero, then for an average pixel; q = 80: 0.50, 1.00, difference 0.50"
+        in claims.claims[0].measured
         if verdicts[0] == ("reproduced")
         else True
     )
@@ -80,10 +98,37 @@ def test_blind_spot(claims, at_zero, verdict):
 )
 def test_negatives(claims, product, without, verdict):
     rows = pd.DataFrame([reading(product, method=RECT), reading(without, method=MODIFIED)])
-    claim = brightness.negative_claim(claims, rows, 7)
+    claim = brightness.negative_claim(claims, premise(), rows, 7)
     assert claim.verdict == verdict
     assert "7 pictures" in claim.measured
-    assert brightness.negative_claim(ClaimTable("other"), None, 3).verdict == "not tested"
+    few = brightness.negative_claim(ClaimTable("few"), premise(), None, 3)
+    assert few.verdict == "not tested"
+    # Maps of what the network takes for two things say nothing, whatever they are.
+    for stays in (22, 160):
+        told = brightness.negative_claim(ClaimTable("other"), premise(stays), rows, 7)
+        assert told.verdict == "not tested"
+        assert told.reason.startswith("it cannot tell")
+
+
+@pytest.mark.parametrize(
+    ("stays", "shown", "verdict"),
+    [
+        (185, 200, "reproduced"),
+        (22, 200, "not reproduced"),
+        (160, 200, "inconclusive"),
+        (20, 20, "reproduced"),
+        (17, 20, "inconclusive"),
+    ],
+)
+def test_whether_negatives_show_the_same_thing(stays, shown, verdict):
+    found = premise(stays, shown)
+    assert found.verdict == verdict
+    assert f"{stays} of {shown} negatives: {100 * stays / shown:.0f}%" in found.measured
+    # Wilson's interval, by hand.
+    share, z = stays / shown, 1.959964
+    middle = (share + z**2 / (2 * shown)) / (1 + z**2 / shown)
+    half = z / (1 + z**2 / shown) * (share * (1 - share) / shown + z**2 / (4 * shown**2)) ** 0.5
+    assert f"({middle - half:.0%} to {middle + half:.0%})" in found.measured
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """The page on input bias refuses what cannot be before it explains anything."""
 
+import dataclasses
+
 import pytest
 from made.pages import page_of
 from saliency_sanity.book.chapters.input_bias import Colours, DarkObjects, InputBias, Negatives
+from saliency_sanity.subjects.training.loop import train
+from saliency_sanity.subjects.training.recipe import Recipe
 
 GIVEN = {
     "model": "cnn",
@@ -10,6 +14,7 @@ GIVEN = {
     "images": "fashion_mnist",
     "pool": 20,
     "image_count": 6,
+    "steps": 5,
 }
 
 
@@ -20,6 +25,7 @@ GIVEN = {
         ({"grid": [0.0, 100.0]}, "q 100.0 must be below 100"),
         ({"colours": [0.5, 1.5]}, "colour 1.5 is no raw colour"),
         ({"image_count": 99}, "image_count is 99; valid are 1 to 20"),
+        ({"dark_count": -1}, "dark_count is -1; valid are 1 and more"),
         ({"masks": "masks"}, "masks is 'masks'; they go with a folder of pictures"),
         ({"metrics": ["spearman"]}, "spearman_abs"),
     ],
@@ -31,7 +37,14 @@ def test_bad_values_are_refused_by_name(tmp_path, given, message):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return page_of(InputBias, tmp_path_factory.mktemp("bias"), **GIVEN)
+    """With a network that learned both: 200 of each class, for a few steps."""
+    folder = tmp_path_factory.mktemp("bias")
+    recipe = Recipe(
+        "cnn", images=600, epochs=3.0, learning_rate=1e-3, schedule="one-cycle", negatives=True
+    )
+    path = folder / "both.safetensors"
+    train(recipe, path, progress=False)
+    return page_of(InputBias, folder, **GIVEN | {"negative_weights": str(path)})
 
 
 def test_scales_reach_the_methods(page):
@@ -42,22 +55,47 @@ def test_scales_reach_the_methods(page):
     assert len(page.pixels) == 20
 
 
-def test_dark_garments_are_negatives_and_the_darkest_comes_first(page):
+def test_dark_garments_are_those_that_the_network_knows_and_the_darkest_comes_first(page):
     dark = DarkObjects.of(page)
-    assert len(dark) == 6
-    assert dark.count_text() == "20 of 20 pictures have a dark object on bright ground"
+    network = page.both_ways
+    found = network.predict(network.scaling.to_network(1 - page.pixels))
+    known = [a == b for a, b in zip(found.tolist(), page.photographs.labels, strict=True)]
+    assert 5 < sum(known) < 20, "otherwise this sees nothing"
+    assert len(dark) == dark.count == sum(known)
+    assert dark.count_text().startswith(f"{sum(known)} of 20 dark garments are known to ")
     lightness = [
         scene[:, mask].mean().item() for scene, mask in zip(dark.scenes, dark.masks, strict=True)
     ]
     assert lightness == sorted(lightness)
-    # Whatever is zero, it is the network's own garment.
-    for zero, network in dark.fed.items():
-        assert network.predict(dark.inputs[zero]).tolist() == dark.labels.tolist()
-    assert set(dark.numbers()) == {"dark_pictures"} | {
-        f"density_{key}_{zero}"
-        for key in ("rectgrad", "modified_rectgrad")
-        for zero in ("black", "mid_grey", "white")
-    }
+    # Whatever is zero, the network takes the dark garment for what it is.
+    for zero, rescaled in dark.fed.items():
+        assert rescaled.predict(dark.inputs[zero]).tolist() == dark.labels.tolist()
+    labels = dict(zip(page.photographs.names, page.photographs.labels, strict=True))
+    assert [labels[name] for name in dark.names] == dark.labels.tolist()
+
+
+def test_the_network_that_learned_no_negatives_knows_few_dark_garments(tmp_path):
+    page = page_of(InputBias, tmp_path, **GIVEN)
+    assert page.both_ways is page.classifier
+    dark, negatives = DarkObjects.of(page), Negatives(page)
+    assert len(dark) < 12
+    assert {claim.verdict for claim in dark.claims} <= {"inconclusive", "not tested"}
+    assert negatives.premise.verdict != "reproduced" or len(negatives._stays) > 16
+
+
+def test_densities_are_given_for_every_percentile(page):
+    dark = DarkObjects.of(page)
+    dark.page = dataclasses.replace(page, quantiles=[50.0, 98.0])
+    assert sorted(dark.curve["q"].unique()) == [50.0, 98.0]
+    at_last = dark.curve[dark.curve["q"] == 98].set_index(["method", "zero"])["density"]
+    single = dark.shares.set_index(["method", "zero"])["density"]
+    for key in at_last.index:
+        assert at_last[key] == pytest.approx(single[key], rel=1e-3), key
+    ends = dark.numbers()
+    rows = dark.curve.set_index(["method", "zero"]).loc[("rectgrad", "black"), "density"]
+    assert ends["density_rectgrad_black_least"] == pytest.approx(rows.min(), abs=0.005)
+    assert ends["density_rectgrad_black_most"] == pytest.approx(rows.max(), abs=0.005)
+    assert all("q = 50" in claim.measured for claim in dark.claims)
 
 
 def test_the_colours_that_are_zero_are_those_of_the_pictures(page):
@@ -72,7 +110,14 @@ def test_the_colours_that_are_zero_are_those_of_the_pictures(page):
 
 def test_negatives_that_are_compared_keep_their_class(page):
     negatives = Negatives(page)
-    kept = negatives.network.predict(negatives.network.scaling.to_network(1 - page.pixels))
-    assert (kept[negatives.compared] == page.classes[negatives.compared]).all()
-    assert negatives.count_text().endswith("negatives keep their class; at most 6 are compared")
-    assert (negatives.table() is None) == (len(negatives.compared) < 5)
+    scaling = negatives.network.scaling
+    first, second = (
+        negatives.network.predict(scaling.to_network(side))
+        for side in (page.pixels, 1 - page.pixels)
+    )
+    kept = (first == second).nonzero().flatten()
+    assert negatives.compared.tolist() == kept[:6].tolist()
+    assert f": {len(kept)} of 20 negatives keep their class" in negatives.count_text()
+    assert "which learned none" in negatives.count_text()
+    told = negatives.premise.verdict == "reproduced" and len(kept) >= 5
+    assert (negatives.table() is not None) == told

@@ -108,6 +108,28 @@ def test_the_zero_background_alone_explains_what_is_gone_elsewhere():
     )
 
 
+@pytest.mark.parametrize("metric", ["spearman_abs", "ssim"])
+@pytest.mark.parametrize(
+    ("method", "product"),
+    [
+        ("guided_backprop", False),
+        ("modified_rectgrad", False),
+        ("gradient", False),
+        ("grad_cam", False),
+        ("rectgrad", True),
+        ("integrated_gradients", True),
+        ("lrp_epsilon", True),
+    ],
+)
+def test_only_a_product_owes_its_agreement_to_the_input(method, product, metric):
+    rows = [reading(method=method, metric=metric, kappa=0.9, true=0.92, noise=0.9)]
+    rows.append(reading(method=method, metric=NONZERO, kappa=0.0))
+    text = said(*rows)
+    assert ("needs no more than the input" in text) == product
+    assert ("zero background" in text) == (product and metric == "spearman_abs")
+    assert ("agreement of this size needs no network" in text) != product
+
+
 def test_the_control_is_not_held_against_itself():
     text = said(reading(method="input_x_noise", kappa=0.9, true=0.9, permuted=0.9, noise=0.9))
     assert text.count("nput ⊙ noise") == 1
@@ -128,8 +150,10 @@ def test_all_metrics_are_named_once_in_words():
 
 
 def test_without_absolute_ranks_the_first_metric_leads():
-    text = said(reading(metric="ssim", kappa=0.9, noise=0.9), reading(metric="hog", kappa=0.2))
-    assert text.startswith("**Gradient**: by SSIM, kappa is 0.90")
+    product = {"method": "gradient_x_input"}
+    rows = reading(**product, metric="ssim", kappa=0.9, noise=0.9), reading(**product, metric="hog")
+    text = said(*rows)
+    assert text.startswith("**Gradient ⊙ input**: by SSIM, kappa is 0.90")
     assert "needs no more than the input;" in text
 
 
