@@ -115,10 +115,11 @@ class Scoreboard(Page):
         halves = [check for check in self.columns if check.stage == HALFWAY]
         numbers |= {f"half_{word}": count for word, count in tally(self.table, halves).items()}
         numbers["checks_randomized"] = len(randomized)
-        counts = self.ledger.counts
-        numbers |= {"checks": len(self.columns), "claims": sum(counts.values())}
+        counts = self.ledger.counts("paper")
+        numbers |= {"checks": len(self.columns), "readings": self.ledger.readings}
+        numbers |= {"statements": sum(counts.values())}
         return numbers | {
-            f"claims_{verdict.replace(' ', '_')}": count for verdict, count in counts.items()
+            f"statements_{word.replace(' ', '_')}": count for word, count in counts.items()
         }
 
     def box(self) -> ProvenanceBox:
