@@ -43,6 +43,7 @@ class Scoreboard(Page):
     margin: float = field(init=False, default=0.1)
     seed: int = field(init=False, default=0)
     device: str = field(init=False, default="cpu")
+    precision: str = field(init=False, default="exact")
 
     def __post_init__(self):
         super().__post_init__()
