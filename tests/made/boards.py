@@ -74,6 +74,7 @@ def plant(results: Path, checks: tuple[Check, ...] = CHECKS) -> Path:
                 measured="yes",
                 verdict="reproduced" if "cnn" in source.copy else "not reproduced",
                 reason="it is",
+                of="products-stay",
             )
             claims.write(results)
     for file, rows in files.items():

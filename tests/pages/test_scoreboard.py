@@ -64,7 +64,7 @@ def test_every_verdict_and_every_claim_has_its_link(page):
     for copy in copies:
         assert f'<a href="{copy}.html">' in said
     assert "imagenet" not in said, "that page is in another profile"
-    assert f"{len(copies)} claims on {len(copies)} pages" in said
+    assert f"1 statement of papers: 1 mixed. {len(copies)} readings on {len(copies)} pages" in said
     assert "Without claims: Why no similarity" in said
     assert "Not among the checks" in outputs(executed) or "Not among the checks" in said
 
@@ -81,5 +81,5 @@ def test_it_records_what_the_landing_page_shows(page):
     assert [found[key] for key in ("methods", "methods_wanted", "methods_unwanted")] == [
         "3", "1", "1"
     ]  # fmt: skip
-    total = sum(int(value) for key, value in found.items() if key.startswith("claims_"))
-    assert total == int(found["claims"])
+    total = sum(int(value) for key, value in found.items() if key.startswith("statements_"))
+    assert total == int(found["statements"]) == 1

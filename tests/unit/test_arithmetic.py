@@ -135,6 +135,7 @@ def test_a_run_has_its_precision_and_leaves_none(precision, place, before):
 
 @new
 def test_what_takes_its_parents_precision_does_so_again():
+    torch.backends.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
     with arithmetic("tf32", CUDA):
         pass
     torch.backends.fp32_precision = "tf32"

@@ -24,7 +24,7 @@ from saliency_sanity.attribution.base import (
     mapped,
     recording,
 )
-from saliency_sanity.experiments.ceiling import PICTURES, exact
+from saliency_sanity.experiments.ceiling import PICTURES, in_double
 from saliency_sanity.experiments.comparison import check_map, refuse_all
 from saliency_sanity.experiments.keys import subject
 from saliency_sanity.experiments.outcome import ORIGINAL, Outcome, displayed, packed, unpacked
@@ -74,7 +74,7 @@ class Experiment:
     grows with the pictures, not with their square, and several jobs can share them, see ``share``.
     ``precision`` is the ``arithmetic`` in which networks are run: ``exact``, ``tf32`` or
     ``bfloat16``. Maps are compared in float32 in any case.
-    The first ``ceiling`` pictures are explained once more in exact arithmetic, by the trained
+    The first ``ceiling`` pictures are explained once more in double precision, by the trained
     network and by the first wholly random one, 0 for none; ``trainings`` are other trainings of the
     same network, whose maps of the first group are made: both say how alike maps can be at all.
 
@@ -166,7 +166,7 @@ class Run:
                     self._explain_original(rows)
                     if journal.is_first(rows):
                         maps = {n: m for (n, start), m in self.reference.items() if start == 0}
-                        self._again_exactly(rows, None, maps)
+                        self._again_in_double(rows, None, maps)
                         self._other_trainings(rows, maps)
                 bar.update()
                 self._walk(window, bar)
@@ -215,7 +215,7 @@ class Run:
                             whole[name, rows.start] = found
                         if name in topped:
                             top[name] = found
-                    self._again_exactly(rows, stage, top)
+                    self._again_in_double(rows, stage, top)
                     if last:
                         self._pair(rows, before, whole, seed)
                 bar.update()
@@ -239,8 +239,10 @@ class Run:
             arrays = self._measured(found) | self._as_pictures(rows, found)
             self.journal.keep(arrays, "original", None, self.of.seed, name, rows)
 
-    def _again_exactly(self, rows: slice, stage: Stage | None, maps: Mapping[str, Tensor]) -> None:
-        """Compare the first maps of a network as it is now with what exact arithmetic gives."""
+    def _again_in_double(
+        self, rows: slice, stage: Stage | None, maps: Mapping[str, Tensor]
+    ) -> None:
+        """Compare the first maps of a network as it is now with what double precision gives."""
         seed, journal = self.of.seed, self.journal
         count, shared = min(self.of.ceiling, rows.stop), self.of.originals
         wanted = [n for n in maps if not journal.have("ceiling", stage, seed, n, rows)]
@@ -248,11 +250,11 @@ class Run:
             return
         x, target = self.of.x[:count], self._target(rows, stage, seed)[:count]
         methods = {name: self.of.methods[name] for name in wanted}
-        at = {n: ("exact", n, describe(m), *target.tolist()) for n, m in methods.items()}
+        at = {n: ("double", n, describe(m), *target.tolist()) for n, m in methods.items()}
         known = {} if stage is not None or shared is None else shared
         fresh = {name: method for name, method in methods.items() if at[name] not in known}
-        found, refused = exact(fresh, self.of.model, x, target, self.randomizer.forget)
-        known |= {at[name]: exactly for name, exactly in found.items()}
+        found, refused = in_double(fresh, self.of.model, x, target, self.randomizer.forget)
+        known |= {at[name]: double for name, double in found.items()}
         found |= {name: known[at[name]] for name in wanted if at[name] in known}
         for name in wanted:
             if name in found:
@@ -271,7 +273,7 @@ class Run:
                 target = logits(other, x).argmax(1)
             for name in wanted:
                 method = self.of.methods[name]
-                at = (id(other), name, describe(method), *target.tolist())
+                at = id(other), name, describe(method), self.of.precision, *target.tolist()
                 try:
                     if at not in shared:
                         shared[at] = check_map(name, mapped(method, other, x, target), x)
@@ -282,10 +284,11 @@ class Run:
 
     def _between(self, rows: slice, one: Tensor, other: Tensor) -> Arrays:
         """How alike maps are, by metric; the others are taken in the precision of the first."""
-        return {
-            key: similarity_matrix(of_rows(metric, rows), one, other.to(one)).cpu().numpy()
-            for key, metric in self.of.metrics.items()
-        }
+        with arithmetic("exact", one.device):
+            return {
+                key: similarity_matrix(of_rows(metric, rows), one, other.to(one)).cpu().numpy()
+                for key, metric in self.of.metrics.items()
+            }
 
     def _drop(self, name: str, reason: str) -> None:
         """Leave out a method that does not apply; raises NotApplicable where none is left."""
@@ -546,7 +549,7 @@ class Journal:
         return exactly + others if self.is_first(rows) else []
 
     def untopped(self, rows: slice, stage: Stage) -> list[str]:
-        """Methods whose maps of a random network have still to be made in exact arithmetic."""
+        """Methods whose maps of a random network have still to be made in double precision."""
         if not (self.of.ceiling and self.is_first(rows)):
             return []
         at = "ceiling", stage, self.of.seed

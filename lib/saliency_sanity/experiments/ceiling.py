@@ -1,15 +1,20 @@
-"""The same map again, in exact arithmetic: how alike two maps are when nothing has changed."""
+"""The same map again, in double precision: how alike two maps are when nothing has changed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, product
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
+from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity._attributes import Attributes
 from saliency_sanity.attribution.base import Attribution, mapped, out_of_memory, passes
 from saliency_sanity.experiments.comparison import check_map
+from saliency_sanity.networks.pairs import convolving
 
 PICTURES = 6  # one more than an interval needs: a map may be undefined
 
@@ -31,14 +36,66 @@ def widened(model: nn.Module, forget: Callable[[], None] = lambda: None) -> Iter
                 narrow = tensor.data
                 tensor.data = narrow.double()
                 kept.append((tensor, narrow))
-        yield
+        with _Depthwise():
+            yield
     finally:
         before.restore()
         for tensor, narrow in kept:
             tensor.data = narrow
 
 
-def exact(
+class _Depthwise(TorchFunctionMode):
+    """Convolve each channel by itself in one go, where torch on a CPU takes channel by channel."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.conv2d:
+            x, weight, bias, options = convolving(*args, **kwargs)
+            # Weights that want a gradient are somebody's business.
+            if options is not None and x.device.type == "cpu" and not weight.requires_grad:
+                *how, groups = options
+                if x.dtype == torch.float64 and groups == len(weight) == x.shape[1] > 1:
+                    out = _ByChannel.apply(x, weight.detach(), *how)
+                    return out if bias is None else out + bias.view(1, -1, 1, 1)
+        return func(*args, **kwargs)
+
+
+class _ByChannel(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding, dilation):
+        ctx.of = x.shape, weight, stride, padding, dilation
+        padded = F.pad(x, (padding[1],) * 2 + (padding[0],) * 2)
+        return sum(part * by for part, by in _taps(padded, weight, stride, dilation))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        shape, weight, stride, (up, side), dilation = ctx.of
+        height, width = shape[2] + 2 * up, shape[3] + 2 * side
+        padded = gradient.new_zeros(*shape[:2], height, width)
+        for part, by in _taps(padded, weight, stride, dilation):
+            part.addcmul_(gradient, by)
+        found = padded[:, :, up : height - up, side : width - side]
+        return found, None, None, None, None
+
+
+def _taps(
+    padded: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What each weight of ``[C, 1, h, w]`` is multiplied with, a view of the padded pictures."""
+    size = [
+        (n - d * (k - 1) - 1) // s + 1
+        for n, k, s, d in zip(padded.shape[2:], weight.shape[2:], stride, dilation, strict=True)
+    ]
+    for i, j in product(*map(range, weight.shape[2:])):
+        rows, columns = (
+            slice(at * d, at * d + (n - 1) * s + 1, s)
+            for at, n, s, d in zip((i, j), size, stride, dilation, strict=True)
+        )
+        yield padded[:, :, rows, columns], weight[:, 0, i, j].view(1, -1, 1, 1)
+
+
+def in_double(
     methods: Mapping[str, Attribution],
     model: nn.Module,
     x: Tensor,
@@ -70,12 +127,13 @@ def exact(
                 raise
             refused[name] = f"{type(error).__name__}: {error}"
 
-    for name in methods:
-        if not passes(methods[name]):
-            one_by_one(name, x)
-    wide = [name for name in methods if passes(methods[name])]
-    if wide:
-        with widened(model, forget):
-            for name in wide:
-                one_by_one(name, x.double())
+    with arithmetic("exact", x.device):  # whatever was asked for
+        for name in methods:
+            if not passes(methods[name]):
+                one_by_one(name, x)
+        wide = [name for name in methods if passes(methods[name])]
+        if wide:
+            with widened(model, forget):
+                for name in wide:
+                    one_by_one(name, x.double())
     return maps, refused

@@ -188,7 +188,7 @@ class Agreed:
     pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
     refused: Mapping[str, str]
 
-    def readings(self, *, margin: float = 0.1) -> pd.DataFrame:
+    def readings(self, *, margin: float = 0.1, confidence: float = 0.95) -> pd.DataFrame:
         """True against permuted labels, beside three references; a row a method and metric.
 
         The fields of ``verdict.Reading``, whose prior is left empty and whose ceiling is two
@@ -203,8 +203,9 @@ class Agreed:
         for method, metric in dict.fromkeys(key[:2] for key in self.matrices):
             across = self.matrices[method, metric, ACROSS]
             seeds = self.matrices[method, metric, TRUE]
+            held = {"margin": margin, "confidence": confidence}
             ceiling = {CeilingKind.SEEDS: seeds} if len(seeds) else None
-            own = read(across, ceiling=ceiling, margin=margin)
+            own = read(across, ceiling=ceiling, **held)
             row = {"method": method, "metric": metric} | own.row() | {"words": own.words()}
             references = {
                 "true": seeds,
@@ -214,7 +215,7 @@ class Agreed:
             for reference, prior in references.items():
                 # The control is read across the networks themselves, not across others.
                 same = reference == "noise"
-                found = read(across, prior, margin=margin, paired=same) if len(prior) else own
+                found = read(across, prior, paired=same, **held) if len(prior) else own
                 beside = found.row()
                 if not same and not covers_networks(beside):
                     beside |= {"excess_low": np.nan, "excess_high": np.nan}

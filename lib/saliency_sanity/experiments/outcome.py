@@ -59,12 +59,14 @@ class Outcome:
         *,
         titles: Mapping[str, str] | None = None,
         margin: float = 0.1,
+        confidence: float = 0.95,
     ) -> dict[tuple[str, str, str], Reading]:
         """Every similarity read against chance, prior and ceiling, by method, metric and stage.
 
-        ``titles`` replaces the names of methods. Stages follow each other in their order. At all
-        of them the trained network's maps are compared, so its ceiling holds for all. The wholly
-        random network's holds for the last one, which it is; stages between have none of their own.
+        ``titles`` replaces the names of methods; ``margin`` and ``confidence`` as in ``read``.
+        Stages follow each other in their order. At all of them the trained network's maps are
+        compared, so its ceiling holds for all. The wholly random network's holds for the last one,
+        which it is; stages between have none of their own.
         """
         found: dict[tuple[str, str, str], Reading] = {}
         for (method, metric), matrices in self.matrices.items():
@@ -77,6 +79,7 @@ class Outcome:
                     prior if len(prior) else None,
                     last if stage == self.stages[-1] else before,
                     margin=margin,
+                    confidence=confidence,
                 )
         return found
 

@@ -26,9 +26,12 @@ def variants(
 
     All randomize the whole network at once and run ``methods``. ``labels`` ``[N]``, where they are
     known, are explained in one of them; ``presets`` has by name the same metrics with other
-    settings, each used in one. A network without batch norms has no such choice.
+    settings, each used in one. A network without batch norms has no such choice. Their ceiling is
+    that of other trainings, if there are some: none is measured in double precision.
     """
-    whole = replace(base, order="full", stage_limit=0, methods=methods, originals={})
+    # Double precision would take longer than each of them does; another training does not.
+    changes = {"order": "full", "stage_limit": 0, "methods": methods, "originals": {}}
+    whole = replace(base, ceiling=0, **changes)
     made = {AS_HERE: whole}
     other = {"argmax": "fixed", "fixed": "argmax"}[base.explained]
     made[f"class: {other}"] = replace(whole, explained=other)

@@ -219,7 +219,7 @@ class Gap:
         return "reproduced" if self.low > 0 else "not reproduced"
 
     def __str__(self) -> str:
-        return f"{rounded(self.value)} ({rounded(self.low)} to {rounded(self.high)})"
+        return f"{rounded(self.value)} ({rounded(self.low, 0)} to {rounded(self.high, 0)})"
 
 
 def gap(first: np.ndarray, second: np.ndarray) -> Gap:

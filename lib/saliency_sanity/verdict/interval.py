@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import stdtrit
 
+_LEAST_P = -9.0  # as a power of ten: below it, nothing is asked
 _SYMMETRIC = 1e-6  # of skewness: below it, what undoes Johnson's correction is 0 / 0
 
 
@@ -81,6 +83,28 @@ class Estimate:
         """The mean's interval, NaN of one picture; ``chain`` as in ``among_networks``."""
         parts = self.among_networks(chain=chain)
         return around(self.value, self.pictures, self.seen, parts, confidence, chain=chain)
+
+    def p(self, line: float) -> float:
+        """The largest 1 - confidence at which the interval holds a line, 1e-9 at least.
+
+        So a test of the line with both directions, turned round from the interval. NaN where there
+        is no interval.
+        """
+        if self.value == line:
+            return 1.0
+        side = 0 if self.value > line else 1
+
+        def off(power: float) -> float:
+            return self.interval(1 - 10**power)[side] - line
+
+        least, most = off(_LEAST_P), off(0)
+        if not math.isfinite(least) or not math.isfinite(most):
+            return math.nan
+        if (most > 0) == (side == 1):  # skewed, so that the mean itself is no limit
+            return 1.0
+        if (least > 0) == (side == 0):
+            return 10**_LEAST_P
+        return 10 ** brentq(off, _LEAST_P, 0, xtol=1e-4)
 
 
 class Part(NamedTuple):

@@ -38,7 +38,13 @@ from saliency_sanity.verdict.obstacle import (
     NoteKind,
     Obstacle,
 )
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, explained, reasons, verdict_words
+from saliency_sanity.verdict.wording import (
+    RANDOMIZATION_WORDS,
+    explained,
+    kappa_text,
+    reasons,
+    verdict_words,
+)
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
 # With fewer pictures the t quantile is 3.2 or more, and nothing tells whether their tails are long.
@@ -56,9 +62,10 @@ class Reading:
     are known. `excess` is kappa less the kappa of the prior; with fewer than three networks its
     interval covers images only. `ceiling` is the lowest kappa of maps between which nothing changed
     that should matter, with its interval, similarity and ``CeilingKind``, of `ceiling_images`.
-    `images` counts those whose own similarity is defined. Without a prior its fields are NaN,
-    without a ceiling too, and its kind is empty.
-    `obstacle` says why the verdict is open, None where there is one.
+    `p` is the largest 1 - confidence at which kappa's interval holds the margin, NaN where there is
+    no verdict whatever the margin. `images` counts those whose own similarity is defined. Without a
+    prior its fields are NaN, without a ceiling too, and its kind is empty. `obstacle` says why the
+    verdict is open, None where there is one.
     """
 
     similarity: float
@@ -70,6 +77,7 @@ class Reading:
     kappa: float
     low: float
     high: float
+    p: float
     prior_similarity: float
     prior_band_low: float
     prior_band_high: float
@@ -100,8 +108,8 @@ class Reading:
     def __str__(self) -> str:
         held = f"{self.verdict} the margin {self.margin:g}"
         return (
-            f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, kappa {self.kappa:.2f} "
-            f"({self.low:.2f} to {self.high:.2f}): "
+            f"similarity {self.similarity:.2f}, chance {self.chance:.2f}, "
+            f"kappa {kappa_text(self.row())}: "
             + (f"{self.verdict} ({reasons(self.row())})" if self.verdict in OPEN else held)
         )
 
@@ -173,8 +181,10 @@ def read(
     defined = found.similarity.seen
     obstacle = _obstacle(found, low)
     verdict = INCONCLUSIVE
+    p = math.nan
     notes: list[Note] = []
     if obstacle is None:
+        p = found.kappa.p(margin)
         verdict = "below" if high < margin else "above" if low > margin else INCONCLUSIVE
         obstacle = Obstacle.MARGIN_INSIDE if verdict == INCONCLUSIVE else None
         if verdict != "above" and highest["ceiling"] < margin:
@@ -196,6 +206,7 @@ def read(
         kappa=found.kappa.value,
         low=low,
         high=high,
+        p=p,
         images=defined,
         seeds=seeds,
         undefined_diagonal=undefined_diagonal,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -16,6 +17,7 @@ from saliency_sanity.verdict.obstacle import (
     Obstacle,
     notes_of,
 )
+from saliency_sanity.verdict.robustness import robustness
 
 RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
 EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
@@ -33,8 +35,8 @@ _OBSTACLES = {
     Obstacle.LOW_CEILING: "{same} has kappa {ceiling:.2f}",
 }
 CEILINGS = {
-    CeilingKind.ARITHMETIC: "the same map in exact arithmetic",
-    CeilingKind.RANDOM_ARITHMETIC: "the random network's own map in exact arithmetic",
+    CeilingKind.ARITHMETIC: "the same map in double precision",
+    CeilingKind.RANDOM_ARITHMETIC: "the random network's own map in double precision",
     CeilingKind.SEEDS: "the map of another training",
 }
 
@@ -94,7 +96,8 @@ def summary(
     """One metric's readings as a table for the page, the highest kappa first.
 
     ``words`` names what lies below and above the margin, ``head`` what is compared. Maps without
-    a defined similarity are counted where there are any.
+    a defined similarity are counted where there are any. Below it is how many verdicts stay when
+    all are given at once, and with other margins.
     """
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
     return _styled(_shown(rows, words).rename(columns={"method": head}), rows)
@@ -149,7 +152,8 @@ def _shown(rows: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
 def _styled(shown: pd.DataFrame, rows: pd.DataFrame) -> Styler:
     if rows["undefined_diagonal"].any():
         shown["undefined maps"] = rows["undefined_diagonal"]
-    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    style = shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    return style.set_caption(robustness(rows))
 
 
 def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
@@ -159,17 +163,28 @@ def said(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
     return words[row["verdict"]] + " (prior)" * _explained(row)
 
 
-def rounded(value: float) -> str:
-    """Two decimals, no minus before a zero, and a dash for what is undefined."""
-    return "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
+def rounded(value: float, line: float = math.nan) -> str:
+    """Two decimals, no minus before a zero, and a dash for what is undefined.
+
+    One or two decimals more where two would put it on the other side of a ``line``, or on it.
+    """
+    if math.isnan(value):
+        return "–"
+    shown = {digits: round(value, digits) + 0.0 for digits in (2, 3, 4)}
+    told = (n for n in shown if np.sign(shown[n] - line) == np.sign(value - line))
+    digits = 2 if math.isnan(line) else next(told, 4)
+    return f"{shown[digits]:.{digits}f}"
 
 
 def kappa_text(reading: Mapping) -> str:
-    """Kappa with its interval, e.g. ``0.41 (0.35 to 0.47)``, or that there is none."""
+    """Kappa with its interval, e.g. ``0.41 (0.35 to 0.47)``, or that there is none.
+
+    The interval's ends are printed on their side of the margin, if the reading has one.
+    """
     if math.isnan(reading["kappa"]):
         return "undefined"
-    kappa, low, high = (rounded(reading[key]) for key in ("kappa", "low", "high"))
-    return f"{kappa} ({low} to {high})"
+    low, high = (rounded(reading[end], reading.get("margin", math.nan)) for end in ("low", "high"))
+    return f"{rounded(reading['kappa'])} ({low} to {high})"
 
 
 def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:

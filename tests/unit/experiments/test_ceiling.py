@@ -1,6 +1,6 @@
 """Maps between which nothing has changed: known answers, and networks that stay as they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,11 +10,12 @@ from made.networks import small
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, resolve
 from saliency_sanity.experiments.cascade import share
-from saliency_sanity.experiments.ceiling import PICTURES, exact, widened
+from saliency_sanity.experiments.ceiling import PICTURES, in_double, widened
 from saliency_sanity.experiments.plan import planned
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.similarity.metrics import similarity_matrix
 from saliency_sanity.verdict.obstacle import Obstacle
+from torch import nn
 
 KEYS = ("gradient", "guided_backprop", "input_x_noise")
 
@@ -180,7 +181,7 @@ def test_maps_are_the_same_with_and_without_a_ceiling(outcome):
 def test_every_control_is_the_same_in_exact_arithmetic():
     of = made()
     methods = {key: resolve(key) for key in CATALOGUE if is_control(key)}
-    maps, refused = exact(methods, of.model, of.x, of.target)
+    maps, refused = in_double(methods, of.model, of.x, of.target)
     assert not refused
     for key, method in methods.items():
         plain = method(of.model, of.x, of.target).double()
@@ -191,3 +192,28 @@ def test_every_control_is_the_same_in_exact_arithmetic():
 def test_one_picture_is_no_ceiling(count):
     with pytest.raises(ValueError, match=f"ceiling of {count} pictures"):
         made(ceiling=count)
+
+
+@pytest.mark.parametrize("size", [(3, 1, 1, 1), (5, 2, 2, 1), (3, 2, 0, 2), ((3, 1), 1, (1, 0), 1)])
+def test_channels_convolved_by_themselves_are_torchs(size):
+    layer = nn.Conv2d(4, 4, *size, groups=4, dtype=torch.float64).requires_grad_(False)
+    x = images(2).double()[:, [0, 1, 2, 0], :13, :11].requires_grad_()
+
+    def found():
+        out = layer(x)
+        return out, *torch.autograd.grad((out**2).sum(), x)
+
+    plain = found()
+    with widened(layer):
+        ours = found()
+    assert ours[0].grad_fn.name() != plain[0].grad_fn.name()
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_shortened_arithmetic_is_held_against_double_precision():
+    of = made(methods={"gradient": Gradient()}, ceiling=PICTURES, seeds=2, shown=0)
+    exact, short = of(), replace(of, precision="bfloat16")()
+    key = "gradient", "spearman_abs"
+    high, low = (by_loops(one.ceilings[key]["arithmetic"].tolist()) for one in (exact, short))
+    assert 0.5 < low < 0.9999 < high

@@ -1,33 +1,42 @@
-"""Claims: what a paper said, what we got, what chance gives, and the verdict."""
+"""Claims: what a paper said, what we got, what chance gives, and the verdict.
+
+A claim is one reading of a statement: by one page, so of one network and its pictures, and mostly
+by one similarity.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from saliency_sanity._errors import unknown
 from saliency_sanity._files import read_json, results_folder, write_json
 from saliency_sanity._markup import render
+from saliency_sanity.book.chapters.statements import Statement, statement
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
+from saliency_sanity.verdict.robustness import MARGINS
 
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", CANNOT_TELL, "not tested")
+DECIDED = ("reproduced", "not reproduced")
+# At which levels claims are tried; what one statement's readings need together lies among them.
+LEVELS = tuple(0.05 / readings for readings in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32))
 
 Value = float | int | str | None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a paper beside our measurement.
+    """One reading of a statement beside our measurement.
 
     Attributes
     ----------
     id
         Short name, unique in its table, e.g. ``"C5"``.
     statement
-        The claim in one sentence.
+        The claim in one sentence, as its page says it.
     source
         Where the paper says it.
     paper_said
@@ -40,12 +49,24 @@ class Claim:
         One of ``VERDICTS``.
     reason
         Why this verdict, in one sentence.
+    of
+        The statement that it is a reading of, a name in ``statements.toml``.
+    about
+        What the statement is about, such as a method's title; empty where it names all itself.
+    by
+        The similarity that decides, by the catalogue's name; empty where there is none or several.
+    level
+        The least of ``LEVELS`` at which the verdict is the same, so that intervals of confidence
+        1 - level decide as these do; 1 where it is open. None where no interval decides, or none
+        was tried.
+    margins
+        The verdict that another margin would have given, by the margin as text.
 
     Raises
     ------
     ValueError
-        The verdict is not one of ``VERDICTS``, a text is empty, or a claim is decided on a
-        number that is not finite.
+        The verdict is not one of ``VERDICTS``, a text is empty, a claim is decided on a number that
+        is not finite, or there is no such statement, or not about such a thing.
     """
 
     id: str
@@ -56,6 +77,11 @@ class Claim:
     chance: Value
     verdict: str
     reason: str
+    of: str
+    about: str = ""
+    by: str = ""
+    level: float | None = None
+    margins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -63,12 +89,15 @@ class Claim:
         for name in ("id", "statement", "source", "reason"):
             if not str(getattr(self, name)).strip():
                 raise ValueError(f"claim {self.id!r}: {name!r} is empty; say it in one sentence")
+        if self.meant.takes_about != bool(self.about):
+            needs = "needs" if self.meant.takes_about else "takes no"
+            raise ValueError(f"claim {self.id!r}: statement {self.of!r} {needs} 'about'")
         for name in ("measured", "chance"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 value = float(value)
                 object.__setattr__(self, name, value)
-            decided = self.verdict in ("reproduced", "not reproduced")
+            decided = self.verdict in DECIDED
             undefined = value is None if name == "measured" else False
             undefined = undefined or (isinstance(value, float) and not math.isfinite(value))
             if decided and undefined:
@@ -76,6 +105,11 @@ class Claim:
                     f"claim {self.id!r}: {self.verdict!r} cannot rest on {name} = {value}; "
                     "give a finite value, or the verdict 'inconclusive' or 'not tested'"
                 )
+
+    @property
+    def meant(self) -> Statement:
+        """The statement that it is a reading of."""
+        return statement(self.of)
 
 
 @dataclass
@@ -109,7 +143,10 @@ class ClaimTable:
         measured: Value,
         verdict: str,
         reason: str,
+        of: str,
         chance: Value = None,
+        about: str = "",
+        by: str = "",
     ) -> Claim:
         """Append a claim; the arguments are those of :class:`Claim`.
 
@@ -118,7 +155,8 @@ class ClaimTable:
         ValueError
             The claim is invalid, or its name is taken.
         """
-        claim = Claim(id, statement, source, paper_said, measured, chance, verdict, reason)
+        texts = (id, statement, source, paper_said, measured, chance, verdict, reason)
+        claim = Claim(*texts, of=of, about=about, by=by)
         if any(other.id == id for other in self.claims):
             raise ValueError(f"{self.notebook}: there is a claim {id!r} already; ids are unique")
         self.claims.append(claim)
@@ -175,6 +213,13 @@ class ClaimTable:
         counts = ", ".join(f"{len(ids)} {verdict}" for verdict, ids in names.items())
         lines = (f"* *{verdict}*: {' · '.join(ids)}" for verdict, ids in names.items())
         head = f"**{len(self)} claim{'s' * (len(self) > 1)}: {counts}.**"
+        tried = [claim for claim in self if claim.margins]
+        others = [
+            f"{sum(claim.margins[margin] != claim.verdict for claim in tried)} with {margin}"
+            for margin in (tried[0].margins if tried else ())
+        ]
+        if others:
+            head += f" Other verdicts if the margin were another: {' and '.join(others)}."
         return "\n".join([head, "", *lines])
 
     def _repr_html_(self) -> str:
@@ -195,6 +240,38 @@ class ClaimTable:
             )
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         return "\n".join(rows)
+
+
+def tried(make: Callable[[float, float], ClaimTable], margin: float) -> ClaimTable:
+    """A page's claims, each with what other margins and lower levels make of its verdict.
+
+    ``make(margin, level)`` gives the claims of the same readings held against a margin by intervals
+    of confidence 1 - ``level``. Claims that some settings do not have are as open there.
+    """
+    table = make(margin, LEVELS[0])
+
+    def verdicts(margin: float, level: float) -> dict[str, str]:
+        return {claim.id: claim.verdict for claim in make(margin, level)}
+
+    margins = {f"{other:g}": verdicts(other, LEVELS[0]) for other in MARGINS if other != margin}
+    levels = {level: verdicts(margin, level) for level in LEVELS[1:]}
+    for place, claim in enumerate(table.claims):
+        others = {name: found.get(claim.id, "inconclusive") for name, found in margins.items()}
+        table.claims[place] = replace(claim, level=_least(claim, levels), margins=others)
+    return table
+
+
+def _least(claim: Claim, levels: Mapping[float, Mapping[str, str]]) -> float | None:
+    if claim.meant.exact or claim.verdict == "not tested":
+        return None
+    if claim.verdict not in DECIDED:
+        return 1.0
+    least = LEVELS[0]
+    for level, verdicts in levels.items():
+        if verdicts.get(claim.id) != claim.verdict:
+            break
+        least = level
+    return least
 
 
 def read_claims(folder: str | Path) -> list[ClaimTable]:

@@ -49,6 +49,7 @@ class Metrics(Page):
     # Nothing on this page asks for another one.
     margin: float = field(init=False, default=0.1)
     device: str = field(init=False, default="cpu")
+    precision: str = field(init=False, default="exact")
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,5 +1,6 @@
 """The scoreboard as a picture: a row a method, a column a check, a tile with the verdict each."""
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +20,7 @@ from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
 from saliency_sanity.plots.layout import SMALL
 from saliency_sanity.plots.style import VERDICTS
+from saliency_sanity.verdict.wording import rounded
 
 # Colour, marker and words by standing, and by verdict where neither answer is wanted.
 STANDINGS = {
@@ -52,11 +54,12 @@ def columns_of(table: pd.DataFrame, checks: Sequence[Check]) -> list[Check]:
     return [check for check in checks if check.key in set(table["check"])]
 
 
-def number(value: float) -> str:
-    """A kappa in few characters, e.g. ``.84``, ``-.05`` and ``1.0``; a dash where undefined."""
-    if pd.isna(value):
-        return "–"
-    text = f"{round(value, 2) + 0.0:.2f}"
+def number(value: float, line: float = math.nan) -> str:
+    """A kappa in few characters, e.g. ``.84``, ``-.05`` and ``1.0``; a dash where undefined.
+
+    With more decimals where two would not show on which side of the ``line`` it is.
+    """
+    text = rounded(value, line)
     return text[:-1] if abs(value) >= 0.995 else text.replace("0.", ".", 1)
 
 
@@ -189,5 +192,5 @@ def _tile(axes: Axes, x: float, y: float, cell: pd.Series | None, narrow: bool) 
     axes.text(x + 0.44, y - 0.27, number(cell["kappa"]), **text, fontsize=SMALL, fontweight="bold")
     if not pd.isna(cell["low"]):
         text["fontproperties"] = _LIMITS
-        axes.text(x + 0.44, y + 0.04, number(cell["low"]), **text)
-        axes.text(x + 0.44, y + 0.32, number(cell["high"]), **text)
+        axes.text(x + 0.44, y + 0.04, number(cell["low"], cell["margin"]), **text)
+        axes.text(x + 0.44, y + 0.32, number(cell["high"], cell["margin"]), **text)

@@ -83,7 +83,8 @@ def _row(
 
 def _cell(row: pd.Series, check: Check) -> dict[str, str]:
     block = f" at {row['stage']}" if row["stage"] else ""
-    value, low, high = (rounded(row[key]) for key in ("kappa", "low", "high"))
+    value = rounded(row["kappa"])
+    low, high = (rounded(row[end], row["margin"]) for end in ("low", "high"))
     return {
         "standing": row["standing"],
         "link": row["link"],

@@ -43,6 +43,7 @@ class Scoreboard(Page):
     margin: float = field(init=False, default=0.1)
     seed: int = field(init=False, default=0)
     device: str = field(init=False, default="cpu")
+    precision: str = field(init=False, default="exact")
 
     def __post_init__(self):
         super().__post_init__()
@@ -115,10 +116,11 @@ class Scoreboard(Page):
         halves = [check for check in self.columns if check.stage == HALFWAY]
         numbers |= {f"half_{word}": count for word, count in tally(self.table, halves).items()}
         numbers["checks_randomized"] = len(randomized)
-        counts = self.ledger.counts
-        numbers |= {"checks": len(self.columns), "claims": sum(counts.values())}
+        counts = self.ledger.counts("paper")
+        numbers |= {"checks": len(self.columns), "readings": self.ledger.readings}
+        numbers |= {"statements": sum(counts.values())}
         return numbers | {
-            f"claims_{verdict.replace(' ', '_')}": count for verdict, count in counts.items()
+            f"statements_{word.replace(' ', '_')}": count for word, count in counts.items()
         }
 
     def box(self) -> ProvenanceBox:

@@ -24,7 +24,7 @@ TWINS = {
 
 COLUMNS = (
     *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
-    *("obstacle", "stage", "page", "link"),
+    *("obstacle", "margin", "stage", "page", "link"),
 )
 # Of several blocks that one counts which is noticed least.
 _SEVERITY = {"below": 0, "inconclusive": 1, "cannot tell": 2, "above": 3}
@@ -52,8 +52,8 @@ def read_scoreboard(
     -------
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
     is below, above, inconclusive or "cannot tell", ``obstacle`` why it is open, ``words`` what that
-    means, ``standing`` as ``Check.standing`` says; ``page`` and ``link`` lead to what shows why.
-    What was not measured has no row.
+    means, ``margin`` what the interval is held against, ``standing`` as ``Check.standing`` says;
+    ``page`` and ``link`` lead to what shows why. What was not measured has no row.
 
     Raises
     ------
@@ -193,6 +193,7 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
     verdict = row["verdict"]
     return {
         **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "obstacle")},
+        "margin": row["margin"] if check.line is None else check.line,
         "check": check.key,
         "standing": check.standing(verdict),
         "words": check.words.get(verdict) or f"{verdict}: {why(row)}",

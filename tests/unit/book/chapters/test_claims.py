@@ -8,11 +8,13 @@ from markdown_it import MarkdownIt
 from saliency_sanity import _files as results
 from saliency_sanity._files import ResultsError
 from saliency_sanity.book.chapters.claims import (
+    LEVELS,
     VERDICTS,
     Claim,
     ClaimTable,
     judge,
     read_claims,
+    tried,
 )
 
 GOOD = {
@@ -24,13 +26,21 @@ GOOD = {
     "chance": -0.02,
     "verdict": "reproduced",
     "reason": "far from chance",
+    "of": "upper-layers-leave",
+    "about": "Guided Grad-CAM",
+    "by": "ssim",
+    "level": 0.025,
+    "margins": {"0.2": "inconclusive"},
 }
+
+# What a page finds out afterwards.
+ADDED = {key: value for key, value in GOOD.items() if key not in ("level", "margins")}
 
 
 def table() -> ClaimTable:
     claims = ClaimTable("01_edge_detectors")
-    claims.add(**GOOD)
-    claims.add(**GOOD | {"id": "C6", "verdict": "inconclusive", "measured": float("nan")})
+    claims.claims.append(Claim(**GOOD))
+    claims.add(**ADDED | {"id": "C6", "verdict": "inconclusive", "measured": float("nan")})
     return claims
 
 
@@ -79,12 +89,22 @@ def test_no_decision_rests_on_an_undefined_chance_but_there_may_be_none():
     assert Claim(**GOOD | {"chance": None}).chance is None
 
 
+def test_a_claim_is_a_reading_of_a_known_statement_about_something_where_it_needs_that():
+    assert Claim(**GOOD).meant.said("X").startswith("X keeps most of its map")
+    with pytest.raises(ValueError, match=r"unknown statement .*Nearest: upper-layers-leave"):
+        Claim(**GOOD | {"of": "upper-layer-leaves"})
+    with pytest.raises(ValueError, match="needs 'about'"):
+        Claim(**GOOD | {"about": ""})
+    with pytest.raises(ValueError, match="takes no 'about'"):
+        Claim(**GOOD | {"of": "products-stay"})
+
+
 def test_names_are_unique_and_a_refused_claim_is_not_added():
     claims = table()
     with pytest.raises(ValueError, match="'C5' already"):
-        claims.add(**GOOD)
+        claims.add(**ADDED)
     with pytest.raises(ValueError, match="verdict"):
-        claims.add(**GOOD | {"id": "C7", "verdict": "maybe"})
+        claims.add(**ADDED | {"id": "C7", "verdict": "maybe"})
     assert len(claims) == 2
 
 
@@ -135,10 +155,10 @@ def test_the_page_shows_every_cell_escaped_and_with_header_scopes():
 def test_the_summary_counts_every_claim_and_names_it_once():
     claims = ClaimTable("x")
     assert claims.summary == "No claim of a paper is about what was run here."
-    claims.add(**GOOD)
+    claims.add(**ADDED)
     assert claims.summary.startswith("**1 claim: 1 reproduced.**")
-    claims.add(**GOOD | {"id": "a *b* $c$ <d>", "verdict": "not tested", "measured": None})
-    claims.add(**GOOD | {"id": "mixed_7c, x ≠ 0"})
+    claims.add(**ADDED | {"id": "a *b* $c$ <d>", "verdict": "not tested", "measured": None})
+    claims.add(**ADDED | {"id": "mixed_7c, x ≠ 0"})
     page = MarkdownIt("commonmark").render(claims.summary)
     found = BeautifulSoup(page, "html.parser")
     assert found.p.text == "3 claims: 2 reproduced, 1 not tested."
@@ -149,9 +169,17 @@ def test_the_summary_counts_every_claim_and_names_it_once():
     assert "inconclusive" not in claims.summary
 
 
+def test_the_summary_counts_what_other_margins_would_have_said():
+    claims = ClaimTable("x", [Claim(**GOOD), Claim(**ADDED | {"id": "no margin in it"})])
+    other = {"id": "b", "margins": {"0.2": "reproduced"}}
+    claims.claims.append(Claim(**GOOD | other))
+    assert "2 reproduced" not in claims.summary
+    assert "if the margin were another: 1 with 0.2." in claims.summary
+
+
 def test_the_markdown_has_as_many_cells_in_every_row():
     claims = ClaimTable("x")
-    claims.add(**GOOD | {"statement": "a | b"})
+    claims.add(**ADDED | {"statement": "a | b"})
     lines = claims._repr_markdown_().splitlines()
     assert {line.replace("\\|", "").count("|") for line in lines} == {6}
 
@@ -174,3 +202,30 @@ def test_a_claim_about_several_readings_needs_all_of_them(verdicts, expected):
 
 def test_a_claim_can_be_that_there_is_no_likeness():
     assert judge(["below"], wanted="below") == "reproduced"
+
+
+def test_claims_are_tried_at_other_margins_and_levels():
+    p = {"sure": 1e-6, "near": 0.011, "open": 0.2}
+
+    def make(margin: float, level: float) -> ClaimTable:
+        claims = ClaimTable("x")
+        for id, least in p.items():
+            passed = least <= level and margin < 0.2
+            verdict = "reproduced" if passed else "inconclusive"
+            claims.add(**ADDED | {"id": id, "verdict": verdict})
+        exact = {"of": "one-layer-closed", "about": ""}
+        claims.add(**ADDED | exact | {"id": "exact"})
+        claims.add(**ADDED | {"id": "none", "verdict": "not tested", "measured": None})
+        return claims
+
+    found = {claim.id: claim for claim in tried(make, 0.1)}
+    assert {id: claim.level for id, claim in found.items()} == {
+        "sure": LEVELS[-1],
+        "near": min(level for level in LEVELS if level >= p["near"]),
+        "open": 1.0,
+        "exact": None,
+        "none": None,
+    }
+    assert found["sure"].margins == {"0.05": "reproduced", "0.2": "inconclusive"}
+    assert found["exact"].margins == {"0.05": "reproduced", "0.2": "reproduced"}
+    assert [claim.verdict for claim in tried(make, 0.1)] == [c.verdict for c in make(0.1, 0.05)]

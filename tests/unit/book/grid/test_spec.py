@@ -260,7 +260,8 @@ def test_the_grids_of_the_repository_fit_its_notebooks(file, monkeypatch):
 def test_the_grid_that_the_book_shows_fits_its_notebook(tmp_path, monkeypatch):
     for folder in ("notebooks", "config"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    train_to_be(tmp_path / "results" / "models", "cnn-fashion_mnist")
+    for name in ("cnn-fashion_mnist", "cnn-fashion_mnist-1"):
+        train_to_be(tmp_path / "results" / "models", name)
     page = (ROOT / "book" / "run.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```yaml\n(notebook: .*?)```", page, flags=re.DOTALL)
     (tmp_path / "shown.yaml").write_text(shown)

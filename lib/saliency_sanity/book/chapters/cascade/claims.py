@@ -17,6 +17,9 @@ PAPER = "Adebayo et al. 2018"
 _GUIDED = ("guided_backprop", "guided_grad_cam")
 PRODUCTS = ("gradient_x_input", "integrated_gradients")
 
+# What claims are about.
+CLAIMED = ("gradient", "grad_cam", *_GUIDED, *PRODUCTS)
+
 # A kappa above this: more of the map is left than is gone.
 MOST = 0.5
 
@@ -52,9 +55,17 @@ class Readings:
         return "; ".join(parts)
 
     def extreme(
-        self, methods: Sequence[str], metric: str, stages: Sequence[str], which: str
+        self,
+        methods: Sequence[str],
+        metric: str,
+        stages: Sequence[str],
+        which: str,
+        line: float | None = None,
     ) -> str:
-        """The lowest or highest kappa over some stages, and where."""
+        """The lowest or highest kappa over some stages, and where.
+
+        ``line`` is what it is held against, if not the margin.
+        """
         parts = []
         for m in methods:
             rows = {stage: self.at(m, metric, stage) for stage in stages}
@@ -63,7 +74,8 @@ class Readings:
                 parts.append(f"{title(m)} undefined")
                 continue
             stage = (min if which == "lowest" else max)(known, key=known.get)
-            parts.append(f"{title(m)}, {which} kappa {kappa_text(rows[stage])} at {stage}")
+            row = rows[stage] if line is None else {**rows[stage], "margin": line}
+            parts.append(f"{title(m)}, {which} kappa {kappa_text(row)} at {stage}")
         return "; ".join(parts)
 
     def side(self, method: str, metric: str, stages: Sequence[str], line: float) -> str:
@@ -117,10 +129,12 @@ def cascade_claims(
         methods: Sequence[str],
         metric: str,
         *,
+        of: str,
         where: str,
         words: str,
         verdict: str,
         reason: str,
+        about: str = "",
         stages: Sequence[str] = ends,
         measured: str = "",
     ) -> None:
@@ -133,6 +147,9 @@ def cascade_claims(
             chance=found.chance(methods, metric, stages),
             verdict=verdict,
             reason=reason,
+            of=of,
+            about=about,
+            by=metric,
         )
 
     for metric in ("spearman_abs", "ssim", "hog"):
@@ -145,6 +162,8 @@ def cascade_claims(
                     f"{title(method)} changes when the network is randomized.",
                     [method],
                     metric,
+                    of="weights-change",
+                    about=title(method),
                     where="section 3.1, figures 2, 4 and 5",
                     words="sensitive",
                     verdict=judge(found.verdicts([method], metric, [last]), "below"),
@@ -156,27 +175,29 @@ def cascade_claims(
                 "Randomizing the upper layers leaves most of its map.",
                 [method],
                 metric,
+                of="upper-layers-leave",
+                about=title(method),
                 where="section 3.1 and contribution 3",
                 words="invariant to higher layers",
                 stages=list(dict.fromkeys((upper[0], upper[-1]))),
-                measured=found.extreme([method], metric, upper, "lowest"),
+                measured=found.extreme([method], metric, upper, "lowest", MOST),
                 verdict=found.side(method, metric, upper, MOST),
                 reason=f"reproduced if every interval lies above kappa {MOST:g} at every stage "
                 f"from {upper[0]} to {upper[-1]}",
             )
-            fell = found.at(method, metric, last)["high"] < found.at(method, metric, first)["low"]
+            end, start = (found.at(method, metric, stage) for stage in (last, first))
             add(
                 f"{title(method)}, lower layers",
                 "Its map changes once the lower layers are randomized.",
                 [method],
                 metric,
+                of="lower-layers-change",
+                about=title(method),
                 where="section 3.1 and contribution 3",
                 words="changes with the lower convolutions only",
-                verdict=resting(
-                    "reproduced" if fell else "not reproduced",
-                    found.verdicts([method], metric, ends),
-                ),
-                reason=f"reproduced if the interval at {last} lies below that at {first}",
+                verdict=resting(_lower(end, start, margin), found.verdicts([method], metric, ends)),
+                reason=f"reproduced if the interval at {last} lies below that at {first}; not "
+                f"reproduced if it cannot be {margin:g} lower",
             )
         products = [m for m in PRODUCTS if m in found.methods]
         if products and metric != "hog":
@@ -186,6 +207,7 @@ def cascade_claims(
                 "randomized.",
                 products,
                 metric,
+                of="products-stay",
                 where="section 3.1, figures 2, 4 and 5",
                 words="visually similar, high similarity",
                 verdict=judge(found.verdicts(products, metric, [last])),
@@ -199,6 +221,7 @@ def cascade_claims(
             "With signs kept, their rank correlation falls to about 0 almost at once.",
             products,
             "spearman_signed",
+            of="signs-fall",
             where="section 3.1 and figure 4",
             words="about 0 after the first stages",
             stages=found.stages[:2] + found.stages[-1:],
@@ -229,11 +252,13 @@ def independent_claims(
             chance=found.chance(products, metric, blocks),
             verdict=judge(found.verdicts(products, metric, blocks)),
             reason=f"reproduced if every interval lies above kappa {margin:g}",
+            of="blocks-keep-products",
+            by=metric,
         )
     pair = ["gradient", "guided_backprop"]
     if set(pair) <= found.methods:
         apart = [
-            found.at(pair[0], metric, stage)["high"] < found.at(pair[1], metric, stage)["low"]
+            _lower(*(found.at(method, metric, stage) for method in pair), margin)
             for stage in blocks
         ]
         claims.add(
@@ -244,12 +269,21 @@ def independent_claims(
             measured=found.measured(pair, metric, blocks),
             chance=found.chance(pair, metric, blocks),
             verdict=resting(
-                "reproduced" if all(apart) else "inconclusive" if any(apart) else "not reproduced",
+                next((v for v in ("not reproduced", "inconclusive") if v in apart), "reproduced"),
                 found.verdicts(pair, metric, blocks),
             ),
             reason="reproduced if at every block the gradient's interval of kappa lies below that "
-            "of guided backpropagation",
+            f"of guided backpropagation; not reproduced if at one it cannot be {margin:g} lower",
+            of="blocks-guided-less",
+            by=metric,
         )
+
+
+def _lower(reading: Mapping, other: Mapping, margin: float) -> str:
+    """The verdict on a claim that a kappa is lower than another, by their intervals."""
+    if reading["high"] < other["low"]:
+        return "reproduced"
+    return "not reproduced" if other["high"] - reading["low"] < margin else "inconclusive"
 
 
 def beside_published(

@@ -18,6 +18,7 @@ from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control, title
 from saliency_sanity.attribution.compose import PathAverage
 from saliency_sanity.book.chapters.cascade.claims import (
+    CLAIMED,
     beside_published,
     cascade_claims,
     independent_claims,
@@ -29,7 +30,7 @@ from saliency_sanity.book.chapters.cascade.wording import (
     stage_words,
     weights_text,
 )
-from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
     check_shown,
@@ -58,6 +59,7 @@ from saliency_sanity.similarity.metrics import PRESETS, metric
 from saliency_sanity.subjects.models import trained_again
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.reading import Reading
+from saliency_sanity.verdict.robustness import at_margin
 from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, kappa_text, verdict_table
 
 # The gradient, and what multiplies it by the input.
@@ -344,6 +346,7 @@ class Cascade(MethodsPage):
             metrics=self.measures,
             order="full",
             stage_limit=0,
+            ceiling=0,  # as for the other choices
         )
         name = "Integrated gradients without it"
         averaged = bare().readings(titles={"averaged": name}, margin=self.margin)
@@ -358,11 +361,22 @@ class Cascade(MethodsPage):
     @cached_property
     def claims(self) -> ClaimTable:
         """What [adebayo2018sanity] says, held against what was measured here."""
+        return tried(self._claims, self.margin)
+
+    def _claims(self, margin: float, level: float) -> ClaimTable:
         claims = ClaimTable(self.name)
         adding = {"top_down": cascade_claims, "independent": independent_claims}.get(self.order)
         if adding is not None:
-            adding(claims, self._asked(self.table), self.theirs, self.margin)
+            rows = self.table if level == LEVELS[0] else self._claimed(level)
+            adding(claims, at_margin(self._asked(rows), margin), self.theirs, margin)
         return claims
+
+    def _claimed(self, level: float) -> pd.DataFrame:
+        """Readings of what claims are about, with intervals of confidence 1 - ``level``."""
+        matrices = {key: found for key, found in self.outcome.matrices.items() if key[0] in CLAIMED}
+        outcome = replace(self.outcome, matrices=matrices)
+        found = outcome.readings(margin=self.margin, confidence=1 - level)
+        return stage_table(found, outcome.random)
 
     def write_all(self) -> None:
         """Write the claims, if there are any, and both tables of the page."""

@@ -60,7 +60,7 @@ def random_networks(seeds: int) -> str:
 
 def ceiling_text(experiment: Experiment) -> str:
     """What the ceiling is made of."""
-    again = [f"{len(experiment.x[: experiment.ceiling])} maps in exact arithmetic"]
+    again = [f"{len(experiment.x[: experiment.ceiling])} maps in double precision"]
     count = len(experiment.trainings)
     again += [f"maps of {count} other training{'s' * (count > 1)}"] if count else []
     return " and ".join(again)

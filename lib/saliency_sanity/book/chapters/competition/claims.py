@@ -62,6 +62,7 @@ def _passes(
     margin: float,
 ) -> None:
     twin, base = pair
+    of = "weights" if test == "layer randomization" else "labels"
     measured, chance, verdict = None, None, "not tested"
     reason = "the network has not learned its permuted labels"
     if rows is not None:
@@ -96,6 +97,9 @@ def _passes(
         chance=chance,
         verdict=verdict,
         reason=reason,
+        of=f"competition-passes-{of}",
+        about=titles[base],
+        by=metric,
     )
 
 
@@ -120,6 +124,8 @@ def _at_chance(
         verdict="reproduced" if near else "not reproduced" if apart else "inconclusive",
         reason=f"reproduced if the share at {after['stage']} is within {_NEAR:.0%} of chance; not "
         "reproduced if its interval lies outside",
+        of="survivors-at-chance",
+        about=titles[twin],
     )
 
 
@@ -138,4 +144,5 @@ def _noise(
         chance="kappa 0",
         verdict=resting("reproduced" if below else "inconclusive", set(rows["verdict"])),
         reason=f"reproduced if every interval lies below kappa {margin:g}",
+        of="noise-passes",
     )

@@ -18,7 +18,7 @@ from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.attribution.competition import Compete, check_top
 from saliency_sanity.attribution.controls import Noise
-from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.claims import ClaimTable, tried
 from saliency_sanity.book.chapters.competition.claims import competition_claims
 from saliency_sanity.book.chapters.competition.completeness import fits as lines
 from saliency_sanity.book.chapters.competition.completeness import predicted_sums, sums_of_labels
@@ -58,6 +58,7 @@ from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.similarity.rank import Overlap, UnionSpearman
 from saliency_sanity.subjects.models import load_replicates
 from saliency_sanity.subjects.training.accuracy import trainings
+from saliency_sanity.verdict.robustness import held_against
 from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
 
 _NOISE, _CONTROL = "noise", "input_x_noise"
@@ -425,16 +426,21 @@ class Competition(Page):
     @cached_property
     def claims(self) -> ClaimTable:
         """What [gupta2019simple] says and what we say, held against what was measured here."""
+        return tried(self._claims, self.margin)
+
+    def _claims(self, margin: float, level: float) -> ClaimTable:
         claims = ClaimTable(self.name)
+        readings = held_against(self.readings, margin, level)
+        relabelled = self.relabelled
         competition_claims(
             claims,
-            self.readings,
-            self.relabelled,
+            readings,
+            None if relabelled is None else held_against(relabelled, margin, level),
             {twin: base for twin, base in self.competing.items() if base in self.bases},
             self.titles,
             self.survival,
             share=self.chance,
-            margin=self.margin,
+            margin=margin,
             memorized=self.learned,
             all_compete=not self.top,
         )

@@ -36,6 +36,8 @@ def picture_claims(claims: ClaimTable, readings: pd.DataFrame, metrics: Iterable
                 chance="kappa 0",
                 verdict=judge(rows.loc[guided, "verdict"]),
                 reason="reproduced if every interval lies above the margin",
+                of="guided-like-edges",
+                by=key,
             )
 
 
@@ -54,6 +56,8 @@ def _any_edge_like(claims: ClaimTable, rows: pd.DataFrame, metric: str) -> None:
         chance=f"similarity {rounded(rows['chance'].mean())}, kappa 0",
         verdict="reproduced" if count["above"] > 1 else judge(rows["verdict"]),
         reason="reproduced if at least two intervals lie above the margin",
+        of="edges-like-methods",
+        by=metric,
     )
 
 
@@ -79,6 +83,8 @@ def product_claims(
             chance="kappa 0",
             verdict=judge(rows.loc[multiplied, "verdict"]),
             reason=f"reproduced if both intervals lie above the margin, by {METRIC_TITLES[metric]}",
+            of="edges-times-input",
+            by=metric,
         )
     absolute = products[products["metric"] == "spearman_abs"]
     if len(absolute):
@@ -94,6 +100,8 @@ def product_claims(
             chance=f"{rounded(absolute['chance'].min())} to {rounded(absolute['chance'].max())}",
             verdict=judge(absolute["verdict"]),
             reason="reproduced if kappa, by absolute ranks, lies above the margin for all of them",
+            of="input-dominates",
+            by="spearman_abs",
         )
 
 
@@ -119,6 +127,8 @@ def layer_claims(
         chance=f"similarity {rounded(jumps['chance'])}, kappa 0",
         verdict=judge([jumps["verdict"]]),
         reason="reproduced if the interval of the gradient's jumps lies above the margin",
+        of="one-layer-edges",
+        by=metric,
     )
     claims.add(
         "section 5.3, convolution",
@@ -128,6 +138,7 @@ def layer_claims(
         measured=f"largest relative difference {closed:.1e}",
         verdict="reproduced" if closed < _CLOSED else "not reproduced",
         reason="reproduced if automatic differentiation agrees to 1e-6, borders included",
+        of="one-layer-closed",
     )
     claims.add(
         "section 5.3, linear",
@@ -138,6 +149,7 @@ def layer_claims(
         verdict="reproduced" if linear < _LINEAR else "not reproduced",
         reason="reproduced if both maps equal the weights to 1e-5, the rounding of the noise's "
         "mean",
+        of="linear-is-weights",
     )
 
 

@@ -17,7 +17,7 @@ from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import passes
 from saliency_sanity.attribution.catalogue import is_control, title
 from saliency_sanity.attribution.controls import Sobel
-from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.claims import ClaimTable, tried
 from saliency_sanity.book.chapters.edge_detectors.claims import (
     layer_claims,
     picture_claims,
@@ -38,6 +38,7 @@ from saliency_sanity.plots.style import save
 from saliency_sanity.probes.unrelated import noise
 from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.subjects.photographs import targets
+from saliency_sanity.verdict.robustness import held_against
 from saliency_sanity.verdict.wording import EDGE_WORDS, summary
 
 _PICTURE_WORDS = {"below": "within the margin", "above": "the picture shows through"}
@@ -342,13 +343,18 @@ class EdgeDetectors(MethodsPage):
     @cached_property
     def claims(self) -> ClaimTable:
         """What [adebayo2018sanity] says, held against what was measured here."""
+        return tried(self._claims, self.margin)
+
+    def _claims(self, margin: float, level: float) -> ClaimTable:
         claims = ClaimTable(self.name)
-        picture_claims(claims, self.readings, self.drawing)
-        product_claims(claims, self._to_product[0], self.noisy, self.main)
-        one = self.one_layer
-        layer_claims(
-            claims, self._one_layer_readings, self.main, one.closed_error, one.linear_error
+        edges, product, noisy, layer = (
+            held_against(rows, margin, level)
+            for rows in (self.readings, self._to_product[0], self.noisy, self._one_layer_readings)
         )
+        picture_claims(claims, edges, self.drawing)
+        product_claims(claims, product, noisy, self.main)
+        one = self.one_layer
+        layer_claims(claims, layer, self.main, one.closed_error, one.linear_error)
         return claims
 
     @cached_property

@@ -53,12 +53,14 @@ def dark_claims(
     sides = (
         (
             "dark objects are not highlighted",
+            "dark-below-average",
             f"With {blind} as its zero, RectGrad gives dark objects less than an average pixel.",
             None,
             "for an average pixel",
         ),
         (
             "the product takes from dark objects",
+            "product-darkens",
             f"With {blind} as its zero, RectGrad gives dark objects less than the same map gives "
             "them without the product with the input.",
             (MODIFIED, blind),
@@ -66,6 +68,7 @@ def dark_claims(
         ),
         (
             "the blind spot is a convention",
+            "zero-is-convention",
             f"With {other} as its zero, the same RectGrad of the same network gives dark objects "
             f"more than with {blind}.",
             (RECT, other),
@@ -73,7 +76,7 @@ def dark_claims(
         ),
     )
     made = []
-    for name, statement, key, words in sides:
+    for name, of, statement, key, words in sides:
         measured, verdict = None, "not tested"
         reason = "no picture has a dark object whose outline is known"
         if densities:
@@ -106,6 +109,7 @@ def dark_claims(
                 chance="density 1",
                 verdict=verdict,
                 reason=reason,
+                of=of,
             )
         )
     return made
@@ -128,6 +132,7 @@ def exact_claim(claims: ClaimTable, off: Mapping[str, float]) -> Claim:
         f"{_power(off['without'])}, with it {off['with']:.2g}",
         verdict="reproduced" if same and off["with"] > _EXACT else "not reproduced",
         reason=f"reproduced if the first two are at most {_EXACT:.0e} and the third is not",
+        of="shift-invariance",
     )
 
 
@@ -151,6 +156,7 @@ def colour_claim(claims: ClaimTable, at_zero: Mapping[str, tuple[float, float]])
         verdict="reproduced" if blind else "not reproduced",
         reason="reproduced if it is exactly 0 with the product, for every colour tried, and "
         "nowhere without",
+        of="artificial-blind-spot",
     )
 
 
@@ -171,6 +177,7 @@ def premise_claim(claims: ClaimTable, stays: int, shown: int, weights: str) -> C
         f"{share.high:.0%}), weights {weights}",
         verdict=verdict,
         reason=f"reproduced if the interval lies above {KEEPS:.0%}; not reproduced if below",
+        of="negatives-show-same",
     )
 
 
@@ -211,6 +218,7 @@ def negative_claim(
         chance="kappa 0",
         verdict=verdict,
         reason=reason,
+        of="negatives-alike",
     )
 
 
@@ -244,6 +252,8 @@ def following_claims(
                 verdict=verdict,
                 reason="reproduced if the interval with the product lies above the margin and "
                 "above that without; not reproduced if below the margin",
+                of="follows-input",
+                by=str(by),
             )
         )
     kept = moved.set_index("method")["kappa"].dropna()
@@ -261,6 +271,7 @@ def following_claims(
         verdict="not reproduced" if wrong else "reproduced",
         reason=f"reproduced if kappa of the maps before and after is at least {UNCHANGED} for all "
         "others and for none of these",
+        of="hangs-on-zero",
     )
     return [*made, last]
 
@@ -292,6 +303,7 @@ def rule_claim(claims: ClaimTable, likeness: pd.DataFrame | None, refused: str =
         chance="kappa 0",
         verdict=verdict,
         reason=reason,
+        of="lrp-follows-input",
     )
 
 
@@ -305,6 +317,7 @@ def tau_claim(claims: ClaimTable, off: float) -> Claim:
         measured=f"largest relative difference {_power(off)}",
         verdict="reproduced" if off <= _EXACT else "not reproduced",
         reason=f"reproduced if at most {_EXACT:.0e}",
+        of="threshold-zero",
     )
 
 
@@ -325,6 +338,7 @@ def trick_claim(
         chance="density 1",
         verdict=found.verdict,
         reason="reproduced if the interval of the difference, image by image, lies above 0",
+        of="padding-trick",
     )
 
 
@@ -348,6 +362,9 @@ def sanity_claims(claims: ClaimTable, readings: pd.DataFrame, metric: str) -> li
                 chance=f"similarity {rounded(row['chance'])}, kappa 0",
                 verdict=judge([row["verdict"]]),
                 reason="reproduced if the interval lies above the margin; not reproduced if below",
+                of="rectgrad-sees-picture",
+                about=words,
+                by=metric,
             )
         )
     return made

@@ -52,9 +52,11 @@ def label_claims(
         methods: Sequence[str],
         metrics: Sequence[str],
         *,
+        of: str,
         said: str,
         parts: Sequence[bool | None],
         reason: str,
+        about: str = "",
         where: str = _FIGURES,
         reference: str = "true",
     ) -> None:
@@ -71,6 +73,9 @@ def label_claims(
             chance=found.levels(methods, metrics) if memorized else None,
             verdict=verdict if memorized else "not tested",
             reason=reason if memorized else _NOT_LEARNED,
+            of=of,
+            about=about,
+            by=metrics[0] if len(metrics) == 1 else "",
         )
 
     for method in found.among(("gradient", "smoothgrad"), ABSOLUTE):
@@ -83,6 +88,8 @@ def label_claims(
             "Its map changes a lot when the labels are permuted.",
             [method],
             [ABSOLUTE],
+            of="labels-change",
+            about=title(method),
             said=found.said([method], ABSOLUTE, [PERMUTED], "changes a lot"),
             parts=[_below(row, MOST), True if beyond else None],
             reason=f"reproduced if, by absolute ranks, the interval lies below kappa {MOST:g}, "
@@ -95,6 +102,8 @@ def label_claims(
             "Its map falls into disconnected patches, no longer those of the picture.",
             [method],
             [ABSOLUTE],
+            of="labels-break-up",
+            about=title(method),
             said=found.said([method], ABSOLUTE, [PERMUTED], "disconnected patches"),
             parts=[_below(found.at(method, ABSOLUTE, PERMUTED), margin)],
             reason=f"reproduced if, by absolute ranks, the interval lies below {line}",
@@ -106,6 +115,8 @@ def label_claims(
             "Its map still covers the object.",
             [method],
             [ABSOLUTE],
+            of="labels-cover",
+            about=title(method),
             said=found.said([method], ABSOLUTE, [PERMUTED], "still covers the digit"),
             parts=[_above(row, margin)],
             reason=f"reproduced if, by absolute ranks, the interval lies above {line}; not "
@@ -117,6 +128,8 @@ def label_claims(
                 "Its map changes visibly: more than another seed changes it.",
                 [method],
                 [ABSOLUTE],
+                of="labels-change-visibly",
+                about=title(method),
                 said=found.said([method], ABSOLUTE, [PERMUTED], "visible changes"),
                 parts=[_lower(row, margin)],
                 reason=f"reproduced if, by absolute ranks, {_TWO_SEEDS} lies below 0; not "
@@ -130,6 +143,8 @@ def label_claims(
             "Its map keeps the shape of the input; mainly its signs change.",
             [method],
             [ABSOLUTE, SIGNED],
+            of="labels-keep-shape",
+            about=title(method),
             said=found.said([method], ABSOLUTE, [PERMUTED], "keeps the shape")
             + "; "
             + found.said([method], SIGNED, [PERMUTED], "signs change"),
@@ -149,6 +164,7 @@ def label_claims(
             "agrees with itself as much.",
             products,
             [ABSOLUTE],
+            of="input-dominates",
             where="section 5.2 and figure 19",
             said="the input dominates the product",
             parts=[no_more(row, "noise", margin) for row in rows],

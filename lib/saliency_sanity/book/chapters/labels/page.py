@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import known
 from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control
-from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
 from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
 from saliency_sanity.book.chapters.labels.remains import what_remains
 from saliency_sanity.book.chapters.labels.table import agreement_table, undecided
@@ -44,6 +44,7 @@ from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.subjects.datasets import CLASS_NAMES
 from saliency_sanity.subjects.models import load_replicates
 from saliency_sanity.subjects.training.accuracy import trainings
+from saliency_sanity.verdict.robustness import at_margin
 from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
 
 # How accuracies are printed, by column.
@@ -173,8 +174,8 @@ class Labels(MethodsPage):
         """Why methods do not apply, by name."""
         return self.agreed.refused
 
-    def _read(self, agreed: Agreed) -> pd.DataFrame:
-        found = agreed.readings(margin=self.margin)
+    def _read(self, agreed: Agreed, confidence: float = 0.95) -> pd.DataFrame:
+        found = agreed.readings(margin=self.margin, confidence=confidence)
         return found if self.learned else undecided(found)
 
     @cached_property
@@ -266,8 +267,12 @@ class Labels(MethodsPage):
     @cached_property
     def claims(self) -> ClaimTable:
         """What [adebayo2018sanity] says, held against what was measured here."""
+        return tried(self._claims, self.margin)
+
+    def _claims(self, margin: float, level: float) -> ClaimTable:
         claims = ClaimTable(self.name)
-        label_claims(claims, self.found, self.theirs, self.margin, self.learned)
+        rows = self.found if level == LEVELS[0] else self._read(self.agreed, 1 - level)
+        label_claims(claims, at_margin(rows, margin), self.theirs, margin, self.learned)
         return claims
 
     def write_all(self) -> None:

@@ -10,6 +10,7 @@ from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.book.chapters.labels.references import has_reference, no_more
 from saliency_sanity.experiments.label_permutation import CONTROL
 from saliency_sanity.verdict.obstacle import Obstacle
+from saliency_sanity.verdict.robustness import robustness
 from saliency_sanity.verdict.wording import kappa_text, rounded, said, settled, verdict_words
 
 
@@ -31,7 +32,7 @@ def agreement_table(readings: pd.DataFrame, metric: str) -> Styler:
     cells = []
     for row in rows.to_dict("records"):
         below = {"kappa": "excess", "low": "excess_high", "high": "excess_low"}
-        less = {key: 0 - row[f"true_{name}"] for key, name in below.items()}
+        less = {key: 0 - row[f"true_{name}"] for key, name in below.items()} | {"margin": 0}
         difference = kappa_text(less) if has_reference(row, "true") else "–"
         cells.append(
             {
@@ -47,7 +48,8 @@ def agreement_table(readings: pd.DataFrame, metric: str) -> Styler:
     shown = pd.DataFrame(cells)
     if rows["undefined_diagonal"].any():
         shown["undefined maps"] = rows["undefined_diagonal"].tolist()
-    return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    style = shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+    return style.set_caption(robustness(rows))
 
 
 def _noise(row: Mapping) -> str:

@@ -34,7 +34,8 @@ def verdicts(adding, stages, tops):
             )
             for method, kappas in KAPPAS.items()
             for i, (stage, kappa) in enumerate(zip(stages, kappas, strict=True))
-        }
+        },
+        {stage: (i + 1) / len(stages) for i, stage in enumerate(stages)},
     )
     claims = ClaimTable("cascade")
     adding(claims, table, None, MARGIN)

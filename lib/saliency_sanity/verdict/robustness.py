@@ -1,0 +1,84 @@
+"""What becomes of verdicts when many are given at once, or with another margin."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from saliency_sanity.verdict.obstacle import CANNOT_TELL, INCONCLUSIVE, Obstacle
+
+MARGINS = (0.05, 0.1, 0.2)
+_DECIDED = ("below", "above")
+
+
+def holm(p: Sequence[float], level: float = 0.05) -> np.ndarray:
+    """Which of some verdicts stay when all are given at once, [m].
+
+    ``p`` as ``Reading.p``, NaN where nothing was tested. The probability that one of the verdicts
+    that stay is wrong, on either side, is ``level`` at most, however readings depend on each other:
+    Holm's steps [holm1979simple] over two hypotheses a reading, not below and not above.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    stays = np.zeros(len(p), dtype=bool)
+    hypotheses = 2 * int(np.isfinite(p).sum())
+    for step, place in enumerate(np.argsort(p, kind="stable")[: hypotheses // 2]):
+        if p[place] / 2 > level / (hypotheses - step):
+            break
+        stays[place] = True
+    return stays
+
+
+def at_margin(readings: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """A table of readings with the verdicts that another margin would have given.
+
+    Intervals and ceilings do not depend on it, and what other reasons kept open stays open.
+    """
+    decided = readings["verdict"].isin(_DECIDED)
+    held = decided | readings["obstacle"].isin((Obstacle.MARGIN_INSIDE, Obstacle.LOW_CEILING))
+    below, above = readings["high"] < margin, readings["low"] > margin
+    untold = ~above & (readings["ceiling"] < margin)
+    cases = [~held, untold, below, above]
+    words = np.select(cases, [readings["verdict"], CANNOT_TELL, *_DECIDED], INCONCLUSIVE)
+    why = [readings["obstacle"], Obstacle.LOW_CEILING.value, "", ""]
+    obstacles = np.select(cases, why, Obstacle.MARGIN_INSIDE.value)
+    return readings.assign(verdict=words, obstacle=obstacles, margin=margin)
+
+
+def at_level(readings: pd.DataFrame, level: float) -> pd.DataFrame:
+    """A table of readings with the verdicts that intervals of confidence 1 - ``level`` leave."""
+    opened = readings["verdict"].isin(_DECIDED) & ~(readings["p"] <= level)
+    return readings.assign(
+        verdict=readings["verdict"].mask(opened, INCONCLUSIVE),
+        obstacle=readings["obstacle"].mask(opened, Obstacle.MARGIN_INSIDE.value),
+    )
+
+
+def held_against(readings: pd.DataFrame, margin: float, level: float) -> pd.DataFrame:
+    """A table of readings held against its own margin at a level, or else against another margin.
+
+    Raises ValueError for another margin at another level than the table's: ``p`` is of one margin.
+    """
+    if np.isclose(readings["margin"], margin).all():
+        return at_level(readings, level)
+    if not np.isclose(1 - readings["confidence"], level).all():
+        raise ValueError(f"p is for the margin of the readings, so not at level {level} of another")
+    return at_margin(readings, margin)
+
+
+def robustness(readings: pd.DataFrame) -> str:
+    """How many verdicts of a table stay when all are given at once, and with other margins."""
+    decided = readings["verdict"].isin(_DECIDED)
+    stay = int((holm(readings["p"].where(~_silenced(readings))) & decided).sum())
+    text = f"{stay} of {int(decided.sum())} verdicts stay when all of this table are given at once"
+    changes = {
+        margin: int((at_margin(readings, margin)["verdict"] != readings["verdict"]).sum())
+        for margin in MARGINS
+        if not np.isclose(margin, readings["margin"]).all()
+    }
+    others = " and ".join(f"{count} with {margin:g}" for margin, count in changes.items())
+    return f"{text}. Other verdicts if the margin were another: {others}."
+
+
+def _silenced(readings: pd.DataFrame) -> pd.Series:
+    """Where the verdict is open for a reason that the interval does not know."""
+    return ~readings["obstacle"].isin(("", Obstacle.MARGIN_INSIDE.value))
