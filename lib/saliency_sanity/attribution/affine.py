@@ -48,8 +48,8 @@ class Output:
             return None
         factor = self.factor
         if factor is None:
-            factor = self.value.abs()
-            factor = factor.div_(factor + epsilon)
+            # Written so that 0 gives 0, and infinity, as masks have it, 1.
+            factor = self.value.abs().reciprocal_().mul_(epsilon).add_(1).reciprocal_()
             if keep:
                 self.factor = factor
         return gradient * factor

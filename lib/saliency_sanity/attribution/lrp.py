@@ -20,9 +20,10 @@ from saliency_sanity.attribution.base import (
     require_gradient,
     select,
 )
+from saliency_sanity.attribution.ledger import Ledger
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.attribution.rectifiers import interception
-from saliency_sanity.attribution.relevance import Ledger, Passing
+from saliency_sanity.attribution.relevance import Passing
 from saliency_sanity.networks.classifier import scaling_of
 from saliency_sanity.networks.forward import logits_of, name_of
 
@@ -56,11 +57,11 @@ class Lrp:
     ``zbox``, ``wsquare`` and ``flat`` leave nothing to biases.
 
     Under each rule sums and averages share as ``epsilon`` does, and so do batch norms by
-    themselves; one right after or before a layer is a part of it. Rectifiers hand on what they get, and so do
-    other functions of one unit (GELU, say), a saturated ReLU6 too. A maximum gives all to the
-    largest. In a product with a gate, what a sigmoid gives, all goes to the other factor; other
-    products share half and half. Layer norms take their spread, softmax hands down by its
-    derivative, as in AttnLRP.
+    themselves; one right after or before a layer is a part of it. Rectifiers hand on what they get,
+    a saturated ReLU6 too, and so do other functions of one unit (GELU, say). A maximum gives all to
+    the largest. In a product with a gate, which is what a sigmoid gives, all goes to the other
+    factor; other products share equally. The spread of a layer norm counts as a constant, and
+    softmax hands down by its derivative, as in AttnLRP.
 
     Raises NotApplicable for a network with anything that no rule covers, with its name and place,
     or in half precision; ValueError for an unknown rule, ``epsilon`` not above 0, ``alpha`` below
@@ -79,7 +80,7 @@ class Lrp:
         known("LRP rule", self.rule, RULES)
         known("LRP input rule", self.input_rule, INPUT_RULES)
         known("LRP rule of dense layers", self.dense, ("same", *RULES))
-        if not self.epsilon > 0:
+        if not 0 < self.epsilon < float("inf"):
             raise ValueError(f"epsilon {self.epsilon} must be above 0, for example 1e-6")
         if not 1 <= self.alpha < float("inf"):
             raise ValueError(f"alpha {self.alpha} must be at least 1: beta is alpha - 1")

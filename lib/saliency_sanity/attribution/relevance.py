@@ -10,7 +10,6 @@ no rule is refused, and so is a node of the graph that no call accounts for.
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import inf
 from types import FunctionType
 from typing import Any
@@ -22,14 +21,13 @@ from torch.overrides import TorchFunctionMode
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.affine import Affine, Elementwise, Output, Rule, Ruled
-from saliency_sanity.attribution.graph import Node, mark, marked, nodes
+from saliency_sanity.attribution.graph import mark, marked, nodes
+from saliency_sanity.attribution.ledger import Edge, Ledger, edge_of
 from saliency_sanity.attribution.spellings import READERS
 from saliency_sanity.networks.branching import place, saving_hooks, tensors
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import name_of
 from saliency_sanity.networks.pairs import normalising
-
-Edge = tuple[Node, int]
 
 _MIXED = "mixed"  # of hidden units, too, or of several pixels
 
@@ -49,7 +47,7 @@ class Passing(TorchFunctionMode):
         rules: tuple[Rule, Rule, Rule | None],
         bounds: Sequence[Tensor],
         keep: bool,
-        ledger: "Ledger | None" = None,
+        ledger: Ledger | None = None,
     ):
         super().__init__()
         self.model, self.rules, self.keep, self.ledger = model, rules, keep, ledger
@@ -159,7 +157,7 @@ class Passing(TorchFunctionMode):
                 found = func(*next(parts), **next(parts))
             return list(tensors(args[0]._pixels[number] if found is None else found))
 
-        if rule in (Passing._plain, Passing._dropout):
+        if rule in (Passing._moved, Passing._dropout):
             return rule, [run(number) for number in range(len(known[0]))]
         single = len(inputs) == 1 and (func in _ADDITIONS or rule in _SCALINGS)
         if not single or (rule is not Passing._norm and not _fits(inputs[0], (args, kwargs))):
@@ -181,7 +179,10 @@ class Passing(TorchFunctionMode):
 
     # Rules, each given a call
 
-    def _plain(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+    def _moved(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        return func(*args, **kwargs)
+
+    def _differentiated(self, func: Callable, args: tuple, kwargs: dict) -> Any:
         return func(*args, **kwargs)
 
     def _whole(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
@@ -346,49 +347,6 @@ class Passing(TorchFunctionMode):
         return output
 
 
-class Ledger:
-    """What each call of a pass is handed of relevance and does not hand on, summed up."""
-
-    def __init__(self):
-        self._received: dict[Edge, Tensor] = defaultdict(lambda: torch.zeros(()))
-        self._entries: list[tuple[str, set[Edge], list[Tensor]]] = []
-        self._handles = []
-
-    def enter(
-        self, name: str, made: object, inside: Sequence[Node], known: dict[Edge, Tensor]
-    ) -> None:
-        """Watch the nodes of a call that takes ``known`` values."""
-        given = []
-
-        def note(edges: list[Edge], gradients: Sequence[Tensor | None], _: object) -> None:
-            for edge, gradient in zip(edges, gradients, strict=True):
-                if gradient is not None and edge in known:
-                    given.append((known[edge] * gradient).sum())
-                    self._received[edge] = self._received[edge] + given[-1]
-
-        outputs = {edge_of(one) for one in tensors(made) if one.requires_grad} - known.keys()
-        self._entries.append((name, outputs, given))
-        for node in inside:
-            edges = [*node.next_functions]
-            if any(edge in known for edge in edges):
-                self._handles.append(node.register_hook(partial(note, edges)))
-
-    def close(self, logits: Tensor, score: Tensor) -> None:
-        """Find what was ``kept`` where, after a backward pass from one of the logits."""
-        self._received[edge_of(logits)] = score
-        self.kept: dict[str, Tensor] = defaultdict(lambda: torch.zeros_like(score))
-        for name, outputs, given in self._entries:
-            received = sum(self._received[one] for one in outputs)
-            self.kept[name] = self.kept[name] + received - sum(given)
-        for handle in self._handles:
-            handle.remove()
-
-
-def edge_of(x: Tensor) -> Edge:
-    """Where a tensor is in the graph."""
-    return tuple(torch.autograd.graph.get_gradient_edge(x))[:2]
-
-
 def _layer_of(x: Tensor) -> Affine | None:
     """The layer that has made ``x`` and nobody has written on since."""
     layer, version = getattr(x, "_made_by", (None, 0))
@@ -505,7 +463,8 @@ _LARGEST = """
     max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
     adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices max maximum fmax amax min
     minimum fmin amin"""
-_KINKED = "relu relu_ leaky_relu leaky_relu_ prelu threshold threshold_ abs neg negative __neg__"
+_KINKED = "relu relu_ leaky_relu leaky_relu_ prelu threshold threshold_ abs"
+_SCALED = "mul mul_ multiply __mul__ __rmul__ __imul__ neg negative __neg__"
 _CURVED = """
     relu6 hardtanh hardtanh_ clamp clamp_ clip clip_ clamp_min clamp_min_ gelu silu mish hardswish
     tanh tanh_ elu elu_ selu celu softsign tanhshrink softshrink hardshrink"""
@@ -516,11 +475,12 @@ _LINEAR = """
     linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"""
 
 _RULES: dict[Callable, Callable] = {
-    **dict.fromkeys(_all(f"{_MOVES} {_LARGEST} {_KINKED} softmax"), Passing._plain),
+    **dict.fromkeys(_all(f"{_MOVES} {_LARGEST}"), Passing._moved),
+    **dict.fromkeys(_all(f"{_KINKED} softmax"), Passing._differentiated),
     **dict.fromkeys(_all("dropout dropout1d dropout2d dropout3d"), Passing._dropout),
     **dict.fromkeys(_all(_CURVED), Passing._activation),
     **dict.fromkeys(_all("sigmoid sigmoid_ hardsigmoid"), Passing._gate),
-    **dict.fromkeys(_all("mul mul_ multiply __mul__ __rmul__ __imul__"), Passing._product),
+    **dict.fromkeys(_all(_SCALED), Passing._product),
     **dict.fromkeys(
         _all("div div_ divide true_divide __div__ __truediv__ __itruediv__ __rtruediv__"),
         Passing._quotient,
@@ -532,6 +492,6 @@ _RULES: dict[Callable, Callable] = {
     **dict.fromkeys(_NORMS, Passing._statistics),
     F.scaled_dot_product_attention: Passing._attention,
     F.multi_head_attention_forward: Passing._opened,
-    **{getattr(torch.Tensor, key).__get__: Passing._plain for key in ("T", "mT", "H", "mH")},
+    **{getattr(torch.Tensor, key).__get__: Passing._moved for key in ("T", "mT", "H", "mH")},
 }
 _SCALINGS = (Passing._product, Passing._quotient, Passing._norm)
