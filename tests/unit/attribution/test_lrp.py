@@ -519,6 +519,14 @@ def test_epsilon_is_gradient_times_input_on_networks_of_functions(name):
     assert relative(Lrp(epsilon=1e-14)(model, x, label), expected) < 1e-6
 
 
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small", "regnet_y_400mf"])
+def test_nothing_is_lost_on_networks_with_gates_and_ceilings(name):
+    model, label = random_classifier(name, 48).double(), torch.tensor([1])
+    x, method = draw(1, 3, 48, 48, dtype=DOUBLE), Lrp("zplus", "zbox")
+    total = method(model, x, label).sum((1, 2, 3)) + sum(method.absorbed(model, x, label).values())
+    assert relative(total, logits_of(model, x, label)) < 1e-6
+
+
 class Attending(nn.Module):
     """A block of a vision transformer, its attention by the given call."""
 
