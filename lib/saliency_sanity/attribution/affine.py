@@ -163,7 +163,7 @@ class Affine:
 
 def stabilized(total: Tensor) -> Tensor:
     """A denominator moved from zero by little, zero itself upwards."""
-    return total + torch.where(total < 0, -_TINY, _TINY)
+    return torch.where(total < 0, total - _TINY, total + _TINY)
 
 
 class Ruled(torch.autograd.Function):

@@ -17,7 +17,7 @@ class Ledger:
     """What each call of a pass is handed of relevance and does not hand on, summed up."""
 
     def __init__(self):
-        self._received: dict[Edge, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._received: dict[Edge, Tensor | float] = defaultdict(float)
         self._entries: list[tuple[str, set[Edge], list[Tensor]]] = []
         self._handles = []
 
