@@ -20,7 +20,6 @@ PACKAGES = (
     "scipy",
     "pandas",
     "scikit-image",
-    "zennit",
     "matplotlib",
     "papermill",
 )
