@@ -47,7 +47,7 @@ from saliency_sanity.probes.deletion import check_shares
 from saliency_sanity.probes.survival import (
     STATISTICS,
     mass,
-    overlap_null,
+    overlap_chance,
     survival_null,
     survival_table,
     survivors,
@@ -264,13 +264,17 @@ class Competition(Page):
             high=beside["similarity_high"],
             position=beside["position"] + 1,
         )
-        return pd.concat([self.survival, beside[self.survival.columns]], ignore_index=True)
+        beside = beside[self.survival.columns].merge(
+            overlap_chance(self.outcome, self.competing).assign(quantity="overlap"),
+            on=["method", "position", "quantity"],
+            how="left",
+        )
+        return pd.concat([self.survival, beside], ignore_index=True)
 
     def survival_figure(self) -> Figure:
         """What survives, in four numbers, over the stages."""
         nulls = {
             "survivors": self.chance,
-            "overlap": overlap_null(self.chance),
             "spearman_union": 0.0,
         }
         figure = survival_chart(
@@ -420,7 +424,7 @@ class Competition(Page):
             self.relabelled,
             {twin: base for twin, base in self.competing.items() if base in self.bases},
             self.titles,
-            self.survival,
+            self.quantities,
             share=self.chance,
             margin=self.margin,
             memorized=self.learned,
