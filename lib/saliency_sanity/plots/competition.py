@@ -99,7 +99,7 @@ def sums_chart(sums: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         axes.plot(ends, ends, color="#000000", lw=1, ls=":", label="equal")
         axes.plot(rows["logit"], rows["sum"], ".", color="#0072b2", ms=4, alpha=0.5, label="label")
         axes.set_title(titles[kind], fontsize=SMALL)
-        axes.set_xlabel("logit", fontsize=SMALL)
+        axes.set_xlabel("logit that it explains", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     for axes in grid[:, 0]:
         axes.set_ylabel("sum of the map", fontsize=SMALL)

@@ -368,7 +368,8 @@ class Competition(Page):
         }
         found = sums_of_labels(kinds, self.classifier, self.x) if self.labels <= 100 else []
         named = {self.titles[key]: maps for key, maps in self.explained.items()}
-        found += predicted_sums(named, self.classifier, self.x, self.target)
+        by_title = {self.titles[key]: self.methods[key] for key in self.explained}
+        found += predicted_sums(by_title, named, self.classifier, self.x, self.target)
         return pd.concat(found, ignore_index=True)
 
     def fits(self) -> Styler:
