@@ -139,7 +139,8 @@ def _other_places(
     if rows.empty:
         return
     last = rows.sort_values("position").iloc[-1]
-    verdict = "inconclusive"
+    # Of maps that are zero wherever their base is not, nothing survives to overlap.
+    verdict = "not tested" if pd.isna(last["value"]) else "inconclusive"
     if last["low"] > last["chance"]:
         verdict = "reproduced"
     elif last["high"] < last["chance"]:
@@ -153,7 +154,10 @@ def _other_places(
         f"{last['stage']}",
         chance=f"overlap {last['chance']:.3f}, from the shares that survive in both",
         verdict=verdict,
-        reason="reproduced if the interval lies above chance; not reproduced if below",
+        reason="reproduced if the interval lies above chance; not reproduced if below; not tested "
+        "where nothing survives",
+        of="survivors-same-places",
+        about=titles[twin],
     )
 
 
