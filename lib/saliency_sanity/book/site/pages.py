@@ -56,8 +56,8 @@ def _cited(sources: Iterable[str]) -> str:
 
 def _matrix(cards: Mapping[str, "Card"]) -> str:
     rows = [
-        "| method | baseline | layer | ReLU | modules | passes an image | signed |",
-        "| :-- | :-: | :-: | :-: | :-: | --: | :-: |",
+        "| method | baseline | layer | ReLU | passes an image | signed |",
+        "| :-- | :-: | :-: | :-: | --: | :-: |",
     ]
     for name, card in cards.items():
         needs = " | ".join(_yes(need in card.needs) for need in NEEDS)
