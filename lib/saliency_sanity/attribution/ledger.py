@@ -30,7 +30,8 @@ class Ledger:
         def note(edges: list[Edge], gradients: Sequence[Tensor | None], _: object) -> None:
             for edge, gradient in zip(edges, gradients, strict=True):
                 if gradient is not None and edge in known:
-                    given.append((known[edge] * gradient).sum())
+                    # What a mask has set to infinity is handed nothing.
+                    given.append(torch.where(gradient == 0, 0, known[edge] * gradient).sum())
                     self._received[edge] = self._received[edge] + given[-1]
 
         outputs = {edge_of(one) for one in tensors(made) if one.requires_grad} - known.keys()

@@ -75,8 +75,12 @@ class Passing(TorchFunctionMode):
             raise self.refusal(f"what a gate gives is no factor where it calls {_name(func)!r}")
         if rule is Passing._opened:
             return self._opened(func, args, kwargs)
-        before = [one.grad_fn for one in inputs if one.grad_fn is not None]
-        if _writes(func, args, kwargs) and func not in _RELUS:
+        writes = bool(args) and _writes(func, args, kwargs)
+        # What is written to a view is written to its base, whose graph changes as well.
+        base = [args[0]._base] if writes and args[0]._base is not None else []
+        sources = [*inputs, *(one for one in base if one.requires_grad)]
+        before = [one.grad_fn for one in sources if one.grad_fn is not None]
+        if writes and func not in _RELUS:
             for earlier in self._outputs.get(place(args[0]), ()):
                 earlier.value = earlier.value.clone()
         for one in inputs:
@@ -84,7 +88,7 @@ class Passing(TorchFunctionMode):
                 one._made_by[0].output.uses += 1
             if hasattr(one, "_normed"):
                 one._normed[0].uses += 1
-        known = self._edges(inputs) if self.ledger is not None else {}
+        known = self._edges(sources) if self.ledger is not None else {}
         rule, carried = self._carried(rule, func, args, kwargs, inputs)
         output = rule(self, func, args, kwargs)
         made = args[0] if output is None else output
@@ -94,10 +98,11 @@ class Passing(TorchFunctionMode):
             known |= self._edges([layer[0].x]) if known else {}
         for number, one in enumerate(tensors(made) if carried else ()):
             one._pixels = carried if carried == _MIXED else tuple(each[number] for each in carried)
-        inside = list(nodes(made, before))
+        changed = [made, base]
+        inside = list(nodes(changed, before))
         mark(inside)
         if known:
-            self.ledger.enter(f"{self._where()} {_name(func)}".strip(), made, inside, known)
+            self.ledger.enter(f"{self._where()} {_name(func)}".strip(), changed, inside, known)
         return output
 
     def vet(self, logits: Tensor) -> None:
@@ -159,7 +164,7 @@ class Passing(TorchFunctionMode):
 
         if rule in (Passing._moved, Passing._dropout):
             return rule, [run(number) for number in range(len(known[0]))]
-        single = len(inputs) == 1 and (func in _ADDITIONS or rule in _SCALINGS)
+        single = len(inputs) == 1 and (func in _SHIFTS or rule in _SCALINGS)
         if not single or (rule is not Passing._norm and not _fits(inputs[0], (args, kwargs))):
             return rule, _MIXED
         bounds = [run(number)[0] for number in range(1, len(known[0]))]
@@ -443,6 +448,7 @@ def _all(names: str) -> list[Callable]:
 
 _RELUS = {*_all("relu relu_")}
 _ADDITIONS = {*_all("add __add__ __radd__")}
+_SHIFTS = {*_ADDITIONS, *_all("add_ __iadd__ sub sub_ subtract __sub__ __rsub__ __isub__ rsub")}
 _MATRICES = {*_all("matmul mm bmm __matmul__")}
 _NORMS = {
     **dict.fromkeys(_all("layer_norm"), _layer_normed),
