@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from saliency_sanity import resolve
-from saliency_sanity.book.chapters.claims import Claim
+from saliency_sanity.book.chapters.claims import DECIDED, Claim
 from saliency_sanity.book.chapters.input_bias.claims import MODIFIED, RECT, dark_claims, remember
 from saliency_sanity.book.chapters.input_bias.page import InputBias
 from saliency_sanity.experiments.comparison import explain
@@ -263,10 +263,15 @@ class DarkObjects:
             self.page.write(self.curve, "percentiles")
 
     def numbers(self) -> dict[str, float]:
-        """How many dark objects there are, and RectGrad's least and greatest mean density."""
+        """How many dark objects there are, how many claims on them are decided, and densities.
+
+        RectGrad's least and greatest mean density over its percentiles.
+        """
         found = {
             f"density_{key}_{zero.replace('-', '_')}_{end}": round(float(value), 2) + 0.0
             for (key, zero), ends in (self._ends() if len(self) else {}).items()
             for end, value in zip(("least", "most"), ends, strict=True)
         }
-        return {"dark_pictures": len(self)} | found
+        decided = sum(claim.verdict in DECIDED for claim in self.claims)
+        counts = {"dark_pictures": len(self), "dark_claims": len(self.claims)}
+        return counts | {"dark_decided": decided} | found
