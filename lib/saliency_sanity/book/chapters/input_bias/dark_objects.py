@@ -202,12 +202,13 @@ class DarkObjects:
     @cached_property
     def claims(self) -> list[Claim]:
         """What [brocki2020input] says of dark regions, added to the page's claims."""
-        return dark_claims(
-            self.page.claims,
-            {
-                q: {key: density(found, self.masks).cpu().numpy() for key, found in maps.items()}
-                for q, maps in self.by_q.items()
-            },
+        found = {
+            q: {key: density(found, self.masks).cpu().numpy() for key, found in maps.items()}
+            for q, maps in self.by_q.items()
+        }
+        return self.page.claims.try_claims(
+            lambda claims, _, level: dark_claims(claims, found, confidence=1 - level),
+            self.page.margin,
         )
 
     def _ends(self) -> dict[tuple[str, str], tuple[float, float]]:
