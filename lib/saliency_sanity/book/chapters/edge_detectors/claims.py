@@ -85,15 +85,17 @@ def product_claims(
         name for name in ("gradient_x_input", "integrated_gradients") if name in rows.index
     ]
     if multiplied:
+        alone = [name for name in ("input", "input_x_noise") if name in rows.index]
         claims.add(
             "figure 37B",
             "Input times edges looks like gradient ⊙ input and integrated gradients.",
             source=f"{_PAPER}, section 5.4 and figure 37",
             paper_said=_PICTURES,
             measured=_kappas(rows, multiplied),
-            chance="kappa 0",
+            chance="; ".join(["kappa 0", *(_kappas(rows, [name]) for name in alone)]),
             verdict=judge(rows.loc[multiplied, "verdict"]),
-            reason=f"reproduced if both intervals lie above the margin, by {METRIC_TITLES[metric]}",
+            reason="reproduced if both intervals lie above the margin, by "
+            f"{METRIC_TITLES[metric]}; beside chance, what the input has without any edge detector",
             of="edges-times-input",
             by=metric,
         )

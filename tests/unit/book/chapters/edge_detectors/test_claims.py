@@ -81,6 +81,19 @@ def test_products_are_claimed_only_where_they_were_run(claims):
     found = readings(gradient_x_input=LIKE, integrated_gradients=UNLIKE)
     product_claims(both, found, readings(a=LIKE).iloc[:0], "spearman_abs")
     assert verdicts(both) == {"figure 37B": "inconclusive"}
+    (claim,) = both
+    assert claim.chance == "kappa 0"
+
+
+def test_a_product_stands_beside_what_the_input_has_without_edges(claims):
+    methods = dict.fromkeys(("gradient_x_input", "integrated_gradients"), (0.15, 0.25))
+    found = readings(**methods, input=LIKE, input_x_noise=(0.2, 0.3))
+    product_claims(claims, found, readings(a=LIKE).iloc[:0], "spearman_abs")
+    (claim,) = claims
+    assert claim.verdict == "reproduced"
+    assert claim.chance == (
+        "kappa 0; The input 0.80 (0.70 to 0.90); Input ⊙ noise 0.25 (0.20 to 0.30)"
+    )
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(1e-9, "reproduced"), (1e-3, "not reproduced")])
