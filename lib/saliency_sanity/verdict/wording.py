@@ -38,8 +38,7 @@ _OBSTACLES = {
         "{share_line:g}"
     ),
     Obstacle.UNCLEAR_CEILING: (
-        "{same} itself has kappa {ceiling:.2f} ({ceiling_low:.2f} to {ceiling_high:.2f}), not "
-        "clearly above the margin {margin:g}"
+        "the kappa of Canny's own edges is {detector}, not clearly above the margin {margin:g}"
     ),
 }
 CEILINGS = {
@@ -60,9 +59,10 @@ def why(row: Mapping) -> str:
     if obstacle is None:
         return ""
     of = "".join(f" of {note.count}" for note in notes_of(row["notes"]) if note.count)
-    top = obstacle in (Obstacle.LOW_CEILING, Obstacle.UNCLEAR_CEILING)
-    same = CEILINGS[CeilingKind(row["ceiling_kind"])] if top else ""
-    return _OBSTACLES[obstacle].format(**row, of=of, same=same)
+    same = CEILINGS[CeilingKind(row["ceiling_kind"])] if obstacle is Obstacle.LOW_CEILING else ""
+    unclear = obstacle is Obstacle.UNCLEAR_CEILING
+    detector = (ceiling_text(row) if row["ceiling_kind"] else "undefined") if unclear else ""
+    return _OBSTACLES[obstacle].format(**row, of=of, same=same, detector=detector)
 
 
 def reasons(row: Mapping) -> str:

@@ -118,11 +118,17 @@ def test_where_the_detector_is_not_clearly_like_its_fellow_nobody_can_tell():
     row = found.row()
     assert (found.verdict, found.obstacle) == ("cannot tell", Obstacle.UNCLEAR_CEILING)
     assert np.isnan(found.p)
-    assert why(row).startswith("Canny's edge map itself has kappa 0.15 (")
-    assert said(row, EDGE_WORDS).startswith("cannot tell: Canny's")
+    assert why(row).startswith("the kappa of Canny's own edges is 0.15 (")
+    assert why(row).endswith("), not clearly above the margin 0.1")
+    assert said(row, EDGE_WORDS).startswith("cannot tell: the kappa of Canny's")
     nothing = read_share(square(own), square(np.linspace(-0.3, 0.3, 12), 1))
     assert np.isnan([nothing.share, nothing.share_low, nothing.share_high]).all()
     assert share_text(nothing.row()) == "–"
+    none = read_share(square(own), np.full((12, 12), np.nan))  # not an edge in any picture
+    assert none.verdict == "cannot tell"
+    assert why(none.row()) == (
+        "the kappa of Canny's own edges is undefined, not clearly above the margin 0.1"
+    )
 
 
 def test_what_keeps_every_reading_open_keeps_a_share_open():
