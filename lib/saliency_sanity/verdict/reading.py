@@ -166,7 +166,7 @@ def read(
     Raises ValueError for other shapes or numbers, or a margin or confidence out of range.
     """
     _check_settings(margin, confidence)
-    values = _square(similarity, "similarity")
+    values = squares(similarity, "similarity")
     seeds, images = values.shape[:2]
     found = corrected(values)
     low, high = found.kappa.interval(confidence)
@@ -263,7 +263,7 @@ _PRIOR_FIELDS = tuple(
 def _read_prior(
     prior: ArrayLike, values: np.ndarray, kappa: Estimate, confidence: float, paired: bool
 ) -> dict[str, float]:
-    prior = _square(prior, "prior")
+    prior = squares(prior, "prior")
     if prior.shape[1:] != values.shape[1:]:
         raise ValueError(
             f"prior has shape {prior.shape}, similarity {values.shape}; both need the same images"
@@ -297,7 +297,7 @@ def _read_ceiling(
     }
     for kind, values in ceiling.items():
         named = CeilingKind(known("ceiling", kind, CeilingKind))
-        found = corrected(_square(values, f"ceiling {kind}"))
+        found = corrected(squares(values, f"ceiling {kind}"))
         if 1 - found.chance < _LEAST_ROOM or not math.isfinite(found.kappa.value):
             continue
         if not lowest["ceiling"] <= found.kappa.value:
@@ -336,7 +336,7 @@ def chance_of_images(values: np.ndarray) -> np.ndarray:
 
 def by_image(similarity: ArrayLike) -> pd.DataFrame:
     """Similarity and chance level of each image, as ``read`` takes them; a row a draw and image."""
-    values = _square(similarity, "similarity")
+    values = squares(similarity, "similarity")
     draw, image = np.indices(values.shape[:2]).reshape(2, -1)
     return pd.DataFrame(
         {
@@ -348,7 +348,8 @@ def by_image(similarity: ArrayLike) -> pd.DataFrame:
     )
 
 
-def _square(values: ArrayLike, what: str) -> np.ndarray:
+def squares(values: ArrayLike, what: str) -> np.ndarray:
+    """Similarities as [R,N,P], NaN where undefined; ValueError for another shape."""
     # A tensor, known by what it can do: a verdict is to be had without torch.
     if hasattr(values, "detach"):
         values = values.detach().cpu().double().numpy()

@@ -18,7 +18,7 @@ from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.canonization import NORMS
-from saliency_sanity.attribution.controls import Sobel
+from saliency_sanity.attribution.controls import Canny, Sobel
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
@@ -188,8 +188,9 @@ class OwnMethod(MethodsPage):
 
     @cached_property
     def edge_likeness(self) -> pd.DataFrame:
-        """Readings of maps against the edges."""
-        return compare(self._maps, self.edges, self.measures, margin=self.margin)[0]
+        """Readings of maps against the edges, as shares of what Canny's have."""
+        canny = Canny()(self.classifier, self.x, self.target)
+        return compare(self._maps, self.edges, self.measures, margin=self.margin, detector=canny)[0]
 
     def edge_ranking(self) -> Figure:
         """How edge-like each method is."""
