@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.experiments.outcome import Outcome
 from saliency_sanity.randomization.schemes import BATCH_NORM, SCHEMES
 from saliency_sanity.similarity.metrics import Similarity
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 AS_HERE = "as on this page"
+_NORMS_CHOICE = "batch norm: "
 
 
 def variants(
@@ -30,7 +32,7 @@ def variants(
     that of other trainings, if there are some: none is measured in double precision.
     """
     # Double precision would take longer than each of them does; another training does not.
-    changes = {"order": "full", "stage_limit": 0, "methods": methods, "originals": {}}
+    changes = {"order": "full", "stage_limit": 0, "only": (), "methods": methods, "originals": {}}
     whole = replace(base, ceiling=0, **changes)
     made = {AS_HERE: whole}
     other = {"argmax": "fixed", "fixed": "argmax"}[base.explained]
@@ -49,7 +51,20 @@ def variants(
         for policy in BATCH_NORM:
             if policy != now.batch_norm:
                 changed = replace(now, batch_norm=policy)
-                made[f"batch norm: {policy}"] = replace(whole, randomization=changed)
+                made[f"{_NORMS_CHOICE}{policy}"] = replace(whole, randomization=changed)
     for name, metrics in (presets or {}).items():
         made[f"metrics: {name}"] = replace(whole, metrics=metrics)
     return made
+
+
+def norm_policies(base: Experiment, made: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Outcomes of variants that differ in nothing but batch norms, by policy.
+
+    ``made`` are outcomes of ``variants`` of ``base``. None where the network has no batch norms.
+    """
+    found = {
+        key.removeprefix(_NORMS_CHOICE): outcome
+        for key, outcome in made.items()
+        if key.startswith(_NORMS_CHOICE)
+    }
+    return {base.randomization.batch_norm: made[AS_HERE]} | found if found else {}
