@@ -1,13 +1,12 @@
 """The choices hidden in "randomize": one at a time, at full randomization."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
 
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.experiments.cascade import Experiment
-from saliency_sanity.experiments.outcome import Outcome
 from saliency_sanity.randomization.schemes import BATCH_NORM, SCHEMES
 from saliency_sanity.similarity.metrics import Similarity
 
@@ -57,14 +56,12 @@ def variants(
     return made
 
 
-def norm_policies(base: Experiment, made: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Outcomes of variants that differ in nothing but batch norms, by policy.
+def norm_policies(base: Experiment, names: Iterable[str]) -> dict[str, str]:
+    """Which of the ``variants`` of ``base`` differ in nothing but batch norms: names by policy.
 
-    ``made`` are outcomes of ``variants`` of ``base``. None where the network has no batch norms.
+    None where the network has no batch norms.
     """
     found = {
-        key.removeprefix(_NORMS_CHOICE): outcome
-        for key, outcome in made.items()
-        if key.startswith(_NORMS_CHOICE)
+        name.removeprefix(_NORMS_CHOICE): name for name in names if name.startswith(_NORMS_CHOICE)
     }
-    return {base.randomization.batch_norm: made[AS_HERE]} | found if found else {}
+    return {base.randomization.batch_norm: AS_HERE} | found if found else {}

@@ -318,28 +318,36 @@ class Cascade(MethodsPage):
         return _by_metric(self._asked(self.last))
 
     @cached_property
-    def varied(self) -> dict[str, Outcome]:
-        """What was measured with one choice changed, by choice; none where nothing is compared."""
+    def variants(self) -> dict[str, Experiment]:
+        """Experiments that differ in one choice each, by name; none where nothing is compared."""
         compared = {key: self.chosen[key] for key in self.choices if key in self.chosen}
         if not compared:
             return {}
         others = [preset for preset in PRESETS if preset != self.preset]
-        made = variants(
+        return variants(
             replace(self.experiment, metrics=self.measures),
             compared,
             labels=self.labels,
             presets={preset: {k: metric(k, preset) for k in self.metrics} for preset in others},
         )
-        return {key: variant() for key, variant in made.items()}
+
+    def _varied(self, name: str) -> Outcome:
+        if name not in self._known:
+            self._known[name] = self.variants[name]()
+        return self._known[name]
+
+    @cached_property
+    def _known(self) -> dict[str, Outcome]:
+        return {}
 
     def hidden_choices(self) -> list[Markdown | Styler]:
         """Kappa by choice and method, a table with its heading a similarity."""
-        parts = [
-            stage_table(outcome.readings(titles=self.titles, margin=self.margin)).assign(choice=key)
-            for key, outcome in self.varied.items()
-        ]
-        if not parts:
+        if not self.variants:
             return []
+        parts = []
+        for name in self.variants:
+            readings = self._varied(name).readings(titles=self.titles, margin=self.margin)
+            parts.append(stage_table(readings).assign(choice=name))
         effects = pd.concat(parts)
         shown = []
         for key in dict.fromkeys((self.metrics[0], *({"ssim"} & set(self.metrics)))):
@@ -349,7 +357,8 @@ class Cascade(MethodsPage):
 
     def _norms(self, margin: float, confidence: float = 0.95) -> pd.DataFrame | None:
         """Readings by what becomes of batch norms; None where there are none to ask."""
-        outcomes = norm_policies(self.experiment, self.varied)
+        names = norm_policies(self.experiment, self.variants)
+        outcomes = {policy: self._varied(name) for policy, name in names.items()}
         return norm_table(outcomes, margin, confidence) if outcomes else None
 
     def norms(self) -> list[Markdown | Styler]:
