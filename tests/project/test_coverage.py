@@ -30,6 +30,7 @@ def test_intervals_hold_what_the_page_says(kept):
     covered = cells["covered"]
     assert covered.min() >= 0.92
     assert covered.between(0.93, 0.99).mean() >= 0.9
+    assert covered.between(0.94, 0.99).all(), "a point below and four above"
     hard = (cells["kind"] == "gamma") & (cells["pictures"] <= 10)
     sides = cells[["below", "above"]]
     assert sides[~hard].max(axis=None) <= 0.05

@@ -39,7 +39,8 @@ def survival_chart(
     """A panel a quantity, a line a method over the stages, a dotted one for what chance leaves.
 
     ``table`` has method, quantity, stage, position, value, low and high; ``nulls`` has the level
-    of chance of a quantity where it is known. ``logarithmic`` names quantities on such an axis.
+    of chance of a quantity where it is known, a column ``chance``, if there, that of each row,
+    dotted in the method's colour. ``logarithmic`` names quantities on such an axis.
     Raises ValueError for more methods than can be told apart.
     """
     quantities = chosen_names(table, "quantity", None)
@@ -64,6 +65,8 @@ def survival_chart(
             chosen = (table["method"] == method) & (table["quantity"] == quantity)
             rows = table[chosen].sort_values("position")
             draw_line(axes, rows, "position", method, styles[method])
+            if "chance" in rows and rows["chance"].notna().any():
+                axes.plot(rows["position"], rows["chance"], color=styles[method][0], lw=1.2, ls=":")
         if quantity in logarithmic:
             axes.set_yscale("log")
         axes.set_xticks(stages["position"], stages["stage"], rotation=90, fontsize=SMALL)
@@ -96,7 +99,7 @@ def sums_chart(sums: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         axes.plot(ends, ends, color="#000000", lw=1, ls=":", label="equal")
         axes.plot(rows["logit"], rows["sum"], ".", color="#0072b2", ms=4, alpha=0.5, label="label")
         axes.set_title(titles[kind], fontsize=SMALL)
-        axes.set_xlabel("logit", fontsize=SMALL)
+        axes.set_xlabel("logit that it explains", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     for axes in grid[:, 0]:
         axes.set_ylabel("sum of the map", fontsize=SMALL)

@@ -11,6 +11,8 @@ from scipy.stats import linregress
 from torch import Tensor, nn
 
 from saliency_sanity.attribution.base import Attribution, logits
+from saliency_sanity.attribution.competition import Compete
+from saliency_sanity.attribution.compose import PathAverage, TimesInput, baseline_of
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.networks.classifier import network_of
 
@@ -26,14 +28,29 @@ class Line:
     r2: float
 
 
-def map_sums(method: Attribution, model: nn.Module, x: Tensor) -> pd.DataFrame:
-    """Sum of the map and logit, a row for each image and each label of the network.
+def explained_logits(method: Attribution, model: nn.Module, x: Tensor) -> Tensor:
+    """What a complete map of each label sums up to, ``[N, L]``: logits, less those of a baseline.
 
-    A complete method gives the same twice, up to its baseline's logit. Maps come from one forward
+    Of a baseline only where the method, alone or in competition, is a product with the average
+    along a path: integrated gradients. [sundararajan2017axiomatic]
+    """
+    if isinstance(method, Compete):
+        method = method.method
+    found = logits(model, x)
+    if isinstance(method, TimesInput) and isinstance(method.method, PathAverage):
+        start = baseline_of(model, x, method.baseline)
+        found = found - logits(model, torch.zeros_like(x) + start)
+    return found
+
+
+def map_sums(method: Attribution, model: nn.Module, x: Tensor) -> pd.DataFrame:
+    """Sum of the map and ``explained_logits``, a row for each image and label of the network.
+
+    A complete method gives the same twice. Maps come from one forward
     pass where the method can do so. Raises as the method does.
     """
     nothing = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    found, rows = logits(model, x), []
+    found, rows = explained_logits(method, model, x), []
     with explaining(method, model, x) as maps:
         for label in range(found.shape[1]):
             sums = maps(torch.full_like(nothing, label)).double().flatten(1).sum(1)

@@ -125,14 +125,27 @@ def likeness_table(maps: Mapping[str, Tensor], x: Tensor, *, margin: float = 0.1
     of ``INPUT_WORDS``. Metrics are ``LIKENESS``, over all coordinates, and ``KEPT``, over those
     where the map is not zero. Raises what ``input_likeness`` and ``verdict.read`` do.
     """
-    readings: dict[tuple[str, str], Reading] = {}
-    for name, own in maps.items():
-        for metric, kept in ((LIKENESS, False), (KEPT, True)):
-            square = grouped(
-                lambda rows, own=own, kept=kept: input_likeness(own[rows], x[rows], kept=kept),
-                len(x),
-            )
-            readings[name, metric] = read(square, margin=margin)
+    return read_likeness(likeness_matrices(maps, x), margin=margin)
+
+
+def likeness_matrices(maps: Mapping[str, Tensor], x: Tensor) -> dict[tuple[str, str], np.ndarray]:
+    """Likeness to ``|x|`` by method and metric, ``[N, P]`` each as ``verdict.read`` takes it."""
+    return {
+        (name, metric): grouped(
+            lambda rows, own=own, kept=kept: input_likeness(own[rows], x[rows], kept=kept), len(x)
+        )
+        for name, own in maps.items()
+        for metric, kept in ((LIKENESS, False), (KEPT, True))
+    }
+
+
+def read_likeness(
+    matrices: Mapping[tuple[str, str], np.ndarray], *, margin: float, confidence: float = 0.95
+) -> pd.DataFrame:
+    """``likeness_table`` of what ``likeness_matrices`` gives."""
+    readings: dict[tuple[str, str], Reading] = {
+        key: read(square, margin=margin, confidence=confidence) for key, square in matrices.items()
+    }
     words = [reading.words(INPUT_WORDS) for reading in readings.values()]
     return table(readings, index=("method", "metric")).assign(words=words)
 

@@ -33,9 +33,29 @@ def survival_null(classes: int) -> float:
     return 2 / classes * (1 - 0.5**classes)
 
 
-def overlap_null(share: float) -> float:
-    """Expected overlap of two independent sets of survivors, each this share of many places."""
-    return share / (2 - share)
+def overlap_null(first: float | np.ndarray, second: float | np.ndarray) -> float | np.ndarray:
+    """Expected overlap of two independent sets, these shares of the same many places."""
+    both = first * second
+    return both / (first + second - both)
+
+
+def overlap_chance(outcome: Outcome, bases: Mapping[str, str]) -> pd.DataFrame:
+    """Chance of the overlap with the trained network's survivors: method, position and chance.
+
+    From the shares that survive in both networks, picture by picture, of the places where the
+    base is not zero; the mean over pictures and networks. Positions as in ``survival_table``.
+    """
+    rows = []
+    for method, base in bases.items():
+        own, whole = (outcome.statistics[name, "survivors"] for name in (method, base))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = own / whole
+            chances = overlap_null(shares[:1], shares[1:])
+        rows += [
+            {"method": method, "position": position, "chance": float(np.nanmean(square))}
+            for position, square in enumerate(chances, start=1)
+        ]
+    return pd.DataFrame(rows, columns=["method", "position", "chance"])
 
 
 QUANTITY_TITLES = {

@@ -204,7 +204,7 @@ _DRAWN = ("noise", "input_x_noise")
 
 @dataclass(frozen=True)
 class Gap:
-    """Mean difference of two numbers an image, with its 95 % interval over ``images``."""
+    """Mean difference of two numbers an image, with its interval over ``images``."""
 
     value: float
     low: float
@@ -222,11 +222,11 @@ class Gap:
         return f"{rounded(self.value)} ({rounded(self.low, 0)} to {rounded(self.high, 0)})"
 
 
-def gap(first: np.ndarray, second: np.ndarray) -> Gap:
+def gap(first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95) -> Gap:
     """How much larger ``first`` ``[N]`` is than ``second`` ``[N]``, image by image."""
     difference = np.asarray(first, float) - np.asarray(second, float)
     known = int(np.isfinite(difference).sum())
-    return Gap(*interval(difference[None]), known)
+    return Gap(*interval(difference[None], confidence=confidence), known)
 
 
 def region_table(maps: Mapping[tuple[str, str], Tensor], mask: Tensor) -> pd.DataFrame:
@@ -258,13 +258,28 @@ def moved_table(
     zero: elsewhere two sparse maps agree for no other reason. Kappa is 1 where nothing has changed.
     Methods that only one of both has are left out.
     """
-    readings = {
-        (name, MOVED): read(
-            similarity_rows(PixelSpearman((found != 0).any(1), signed=False), found, second[name]),
-            margin=margin,
+    return read_moved(moved_matrices(first, second), margin=margin)
+
+
+def moved_matrices(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor]
+) -> dict[tuple[str, str], np.ndarray]:
+    """The similarities that ``moved_table`` reads, by method and metric."""
+    return {
+        (name, MOVED): similarity_rows(
+            PixelSpearman((found != 0).any(1), signed=False), found, second[name]
         )
         for name, found in first.items()
         if name in second
+    }
+
+
+def read_moved(
+    matrices: Mapping[tuple[str, str], np.ndarray], *, margin: float, confidence: float = 0.95
+) -> pd.DataFrame:
+    """``moved_table`` of what ``moved_matrices`` gives."""
+    readings = {
+        key: read(square, margin=margin, confidence=confidence) for key, square in matrices.items()
     }
     return table(readings, index=("method", "metric"))
 

@@ -212,14 +212,16 @@ def share_text(reading: Mapping) -> str:
 def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
     """Kappa with its interval and the verdict, one column of ``readings`` against another.
 
-    Why a verdict is open is said unless the interval shows it.
+    Why a verdict is open is said unless the interval shows it. Below it is how many verdicts stay
+    when all are given at once, and with other margins.
     """
     cells = readings.assign(cell=[_cell(row) for _, row in readings.iterrows()])
     shown = cells.pivot_table(
         index=index, columns=columns, values="cell", aggfunc="first", sort=False
     )
     shown.columns.name = shown.index.name = None
-    return shown.style.set_table_attributes('class="dataframe"')
+    style = shown.style.set_table_attributes('class="dataframe"')
+    return style.set_caption(robustness(readings.drop_duplicates([index, columns])))
 
 
 def _cell(row: Mapping) -> str:

@@ -1,16 +1,19 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from made.networks import draw
 from saliency_sanity.probes.survival import (
     mass,
+    overlap_chance,
     overlap_null,
     survival_null,
     survivors,
 )
 from saliency_sanity.similarity.rank import Overlap, UnionSpearman
 from scipy.spatial.distance import jaccard
-from scipy.stats import spearmanr
+from scipy.stats import hypergeom, spearmanr
 
 
 def sparse(count, share, seed=0, channels=2):
@@ -41,7 +44,26 @@ def test_nulls_are_what_independent_noise_gives():
         (torch.rand(1, 1, 300, 300, generator=torch.Generator().manual_seed(k)) < share).float()
         for k in (1, 2)
     )
-    assert Overlap().matrix(a, b).item() == pytest.approx(overlap_null(share), rel=0.05)
+    assert Overlap().matrix(a, b).item() == pytest.approx(overlap_null(share, share), rel=0.05)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.26, 0.2), (0.05, 0.7), (1.0, 0.3)])
+def test_chance_of_the_overlap_is_the_mean_of_the_hypergeometric(first, second):
+    places = 2000
+    a, b = round(first * places), round(second * places)
+    shared = np.arange(max(0, a + b - places), min(a, b) + 1)
+    expected = (hypergeom(places, a, b).pmf(shared) * shared / (a + b - shared)).sum()
+    assert overlap_null(first, second) == pytest.approx(expected, rel=5e-3)
+
+
+def test_chance_of_the_overlap_takes_the_shares_of_each_picture():
+    own = np.array([[[0.2, 0.1]], [[0.1, 0.3]]])
+    outcome = SimpleNamespace(
+        statistics={("twin", "survivors"): own, ("base", "survivors"): np.full((2, 1, 2), 0.5)}
+    )
+    (row,) = overlap_chance(outcome, {"twin": "base"}).to_dict("records")
+    expected = (0.4 * 0.2 / (0.4 + 0.2 - 0.08) + 0.2 * 0.6 / (0.2 + 0.6 - 0.12)) / 2
+    assert (row["position"], row["chance"]) == (1, pytest.approx(expected))
 
 
 def test_one_class_cannot_compete():

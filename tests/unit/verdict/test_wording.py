@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from saliency_sanity.verdict.wording import kappa_text, rounded
+from saliency_sanity.verdict.reading import read, table
+from saliency_sanity.verdict.robustness import robustness
+from saliency_sanity.verdict.wording import cross_table, kappa_text, rounded
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,18 @@ def test_two_rows_alike_with_other_verdicts_are_told_apart():
     assert (
         kappa_text({key: above[key] for key in ("kappa", "low", "high")}) == "0.16 (0.10 to 0.22)"
     )
+
+
+def test_below_a_cross_table_stands_how_many_of_its_verdicts_stay():
+    rng = np.random.default_rng(0)
+    keys = [(method, metric) for method in "ab" for metric in "xyz"]
+    levels = dict(zip(keys, (0.0, 0.1, 0.12, 0.3, 0.5, 0.9), strict=True))
+    made = {
+        key: read(level * np.eye(8) + 0.05 * rng.standard_normal((3, 8, 8)))
+        for key, level in levels.items()
+    }
+    rows = table(made, index=("method", "metric"))
+    shown = cross_table(rows, "method", "metric")
+    assert shown.data.shape == (2, 3)
+    assert shown.caption == robustness(rows)
+    assert " when all of this table are given at once" in shown.caption

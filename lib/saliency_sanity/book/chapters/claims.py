@@ -156,9 +156,24 @@ class ClaimTable:
             The claim is invalid, or its name is taken.
         """
         texts = (id, statement, source, paper_said, measured, chance, verdict, reason)
-        claim = Claim(*texts, of=of, about=about, by=by)
-        if any(other.id == id for other in self.claims):
-            raise ValueError(f"{self.notebook}: there is a claim {id!r} already; ids are unique")
+        return self._put(Claim(*texts, of=of, about=about, by=by))
+
+    def try_claims(
+        self, make: Callable[[ClaimTable, float, float], object], margin: float
+    ) -> list[Claim]:
+        """Append the claims that ``make(table, margin, level)`` adds to a table; see ``tried``."""
+
+        def alone(margin: float, level: float) -> ClaimTable:
+            table = ClaimTable(self.notebook)
+            make(table, margin, level)
+            return table
+
+        return [self._put(claim) for claim in tried(alone, margin)]
+
+    def _put(self, claim: Claim) -> Claim:
+        if any(other.id == claim.id for other in self.claims):
+            taken = f"there is a claim {claim.id!r} already; ids are unique"
+            raise ValueError(f"{self.notebook}: {taken}")
         self.claims.append(claim)
         return claim
 

@@ -124,8 +124,9 @@ class Metrics(Page):
         gaussian = level.loc[(NOISE, "gaussian")] < _ABOUT
         low, high = self.means.min().min() + 0.0, self.means.max().max()
         return Markdown(
-            f"**For Gaussian noise {gaussian.sum()} of {gaussian.size} lie within {_ABOUT:g} of 0, "
-            f"as the paper says. Over all pairs they run from {low:.2f} to {high:.2f}.**\n\n"
+            f"**For Gaussian noise {gaussian.sum()} of {gaussian.size} similarities lie within "
+            f"{_ABOUT:g} of 0, as the paper says. Over all pairs they run from {low:.2f} to "
+            f"{high:.2f}.**\n\n"
             f"* *at 0 throughout*: {' · '.join(still) or 'none'}"
         )
 

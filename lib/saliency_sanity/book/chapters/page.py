@@ -1,6 +1,7 @@
 """What all pages share: where results go, which methods run at which scale, what is checked."""
 
 import atexit
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -244,6 +245,11 @@ def nonzero_metrics(where: Tensor) -> dict[str, PixelSpearman]:
 def memorized_by_all(accuracies: Iterable[float], least: float) -> bool:
     """Whether every network knows so many of its permuted labels."""
     return bool((torch.tensor(list(accuracies), dtype=torch.float64, device="cpu") >= least).all())
+
+
+def at_least(share: float) -> float:
+    """A share rounded down to a tenth of a per cent: "at least so much" is true of it."""
+    return math.floor(1000 * share + 1e-9) / 1000
 
 
 def pictures_used(name: str, count: int, group: int = GROUP, kind: str = "pictures") -> str:

@@ -16,7 +16,7 @@ from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.profiles import profile_names
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
-from saliency_sanity.book.scoreboard.columns import HALFWAY, NOT_SCORED, checks_in
+from saliency_sanity.book.scoreboard.columns import HALFWAY, NOT_SCORED, Check, checks_in
 from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import read_scoreboard, tally
 from saliency_sanity.plots.style import save
@@ -95,11 +95,40 @@ class Scoreboard(Page):
         """How many methods and claims came out how."""
         counts = tally(self.table, self.columns)
         asked = [check for check in self.columns if check.wanted]
+        randomized = tally(self.table, self._randomized)
         return Markdown(
             f"**{counts['methods']} methods in {len(asked)} checks: {counts['unwanted']} with a "
             "verdict that a map which sees the model should not have, "
             f"{counts['wanted']} without, {counts['open']} that leave something open.** "
-            f"{self.ledger.summary}"
+            f"{len(self._randomized)} of these checks hold a network against one of random weights "
+            f"or labels, the upper half apart. There it is {randomized['unwanted']} of the "
+            f"{randomized['methods']} methods asked, {randomized['wanted']} without and "
+            f"{randomized['open']} that leave something open. {self.noise} {self.ledger.summary}"
+        )
+
+    @property
+    def _randomized(self) -> list[Check]:
+        return [check for check in self.columns if check.words == RANDOMIZATION_WORDS]
+
+    @property
+    def _noise(self) -> dict[str, int]:
+        """How noise that knows nothing but the weights stands in those checks, by standing."""
+        keys = [check.key for check in self._randomized]
+        rows = self.table[(self.table["method"] == "noise") & self.table["check"].isin(keys)]
+        counts = rows["standing"].value_counts()
+        return {"checks": len(rows)} | {
+            standing: int(counts.get(standing, 0)) for standing in ("wanted", "cannot")
+        }
+
+    @property
+    def noise(self) -> str:
+        """What those checks say of noise, which has nothing to explain; empty without it."""
+        found = self._noise
+        if not found["checks"]:
+            return ""
+        return (
+            f"Noise that knows nothing but the weights responds in {found['wanted']} of the "
+            f"{found['checks']} that it was put to; in {found['cannot']} one cannot tell."
         )
 
     def write_all(self) -> None:
@@ -108,14 +137,14 @@ class Scoreboard(Page):
 
     def numbers(self) -> dict[str, int]:
         """What other pages of the book quote, by name."""
-        randomized = [check for check in self.columns if check.words == RANDOMIZATION_WORDS]
         numbers = {
             f"methods_{word}" if word != "methods" else word: count
-            for word, count in tally(self.table, randomized).items()
+            for word, count in tally(self.table, self._randomized).items()
         }
         halves = [check for check in self.columns if check.stage == HALFWAY]
         numbers |= {f"half_{word}": count for word, count in tally(self.table, halves).items()}
-        numbers["checks_randomized"] = len(randomized)
+        numbers["checks_randomized"] = len(self._randomized)
+        numbers |= {f"noise_{word}": count for word, count in self._noise.items()}
         counts = self.ledger.counts("paper")
         numbers |= {"checks": len(self.columns), "readings": self.ledger.readings}
         numbers |= {"statements": sum(counts.values())}

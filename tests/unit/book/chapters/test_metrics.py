@@ -43,9 +43,9 @@ def test_products_with_one_picture_are_alike_but_for_their_signs(tmp_path):
 def test_the_summary_counts_the_metrics_that_lie_at_zero(tmp_path):
     made = page(tmp_path)
     made.table = made.table.assign(value=0.0)
-    assert "8 of 8 lie within 0.05 of 0" in made.summary().data
+    assert "8 of 8 similarities lie within 0.05 of 0" in made.summary().data
     made.means = made.means + 0.5
     said = made.summary().data
-    assert "0 of 8 lie within 0.05 of 0" in said
+    assert "0 of 8 similarities lie within 0.05 of 0" in said
     assert "from 0.50 to 0.50" in said
     assert said.endswith("*at 0 throughout*: none")

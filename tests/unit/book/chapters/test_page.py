@@ -8,6 +8,7 @@ from saliency_sanity._arithmetic import in_force, settings
 from saliency_sanity.book.chapters import page
 from saliency_sanity.book.chapters.page import (
     Page,
+    at_least,
     pictures_used,
     verdict_counts,
     verdict_lists,
@@ -39,6 +40,14 @@ def test_verdicts_are_counted_each_under_its_name():
         "cannot_tell_ssim": 0,
     }
     assert verdict_counts(READINGS, "hog")["inconclusive_hog"] == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.988, "98.8%"), (0.98899, "98.8%"), (0.57, "57.0%"), (1, "100.0%"), (0.99999, "99.9%")],
+)
+def test_at_least_so_much_is_never_more(share, said):
+    assert f"{at_least(share):.1%}" == said
 
 
 def test_pages_say_in_what_groups_many_pictures_are_compared():

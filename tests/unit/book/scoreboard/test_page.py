@@ -1,13 +1,16 @@
 """The page of the scoreboard: what is missing or unknown is named, with what makes it."""
 
+import re
 from dataclasses import fields
+from itertools import product
 
 import pytest
 from made.boards import plant
 from made.pages import parameters
 from made.places import ROOT
+from saliency_sanity.book.chapters.claims_index import WORDS
 from saliency_sanity.book.runs.cases import all_copies
-from saliency_sanity.book.scoreboard.columns import checks_in
+from saliency_sanity.book.scoreboard.columns import HALFWAY, checks_in
 from saliency_sanity.book.scoreboard.page import Scoreboard
 from saliency_sanity.book.scoreboard.table import MissingTablesError
 
@@ -60,6 +63,47 @@ def test_of_some_checks_only_those_are_read_and_counted(planted):
     assert [check.key for check in made.columns] == ["edges", "labels_cnn"]
     assert made.numbers()["checks"] == 2
     assert "in 1 checks" in made.summary().data, "edges speak for or against no method"
+
+
+def test_counts_say_of_what_they_are_counts(planted):
+    """Fewer checks compare networks than have a wanted answer; the landing page quotes those."""
+    made = page(planted)
+    numbers, text = made.numbers(), made.summary().data
+    said = (
+        f"{numbers['checks_randomized']} of these checks hold a network against one of random "
+        f"weights or labels, the upper half apart. There it is {numbers['methods_unwanted']} of "
+        f"the {numbers['methods']} methods asked, "
+    )
+    assert said in text
+    words = ("wanted", "unwanted", "open")
+    assert sum(numbers[f"methods_{word}"] for word in words) == numbers["methods"]
+
+
+def test_how_noise_stands_is_counted_and_not_taken_for_granted(planted):
+    made = page(planted)
+    asked = made.table["check"].isin(
+        [check.key for check in made.columns if check.stage != HALFWAY]
+    )
+    mine = made.table.index[(made.table["method"] == "noise") & asked]
+    first = made.table.loc[mine, "check"] == "labels_cnn"
+    made.table.loc[mine[first], "standing"] = "cannot"
+    count = made.numbers()["noise_checks"]
+    assert count == made.numbers()["checks_randomized"]
+    assert made.noise == (
+        f"Noise that knows nothing but the weights responds in {count - 1} of the {count} that it "
+        "was put to; in 1 one cannot tell."
+    )
+
+
+def test_the_landing_page_has_every_word_in_its_sums():
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    said = set(re.findall(r"::statements_(\w+):", text))
+    assert said == {word.replace(" ", "_") for word in WORDS}
+    for row in (line for line in text.splitlines() if "::above_" in line):
+        for word, metric in product(
+            ("above", "below", "inconclusive", "cannot_tell"), ("spearman_abs", "spearman_signed")
+        ):
+            assert f"::{word}_{metric}:" in row
 
 
 def test_what_keeps_most_of_its_map_is_counted_apart(planted):

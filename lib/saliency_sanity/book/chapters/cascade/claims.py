@@ -38,15 +38,26 @@ class Readings:
         """The reading of these names; KeyError where there is none."""
         return self.rows.loc[(method, metric, stage)]
 
+    @staticmethod
+    def held(row: Mapping, line: float | None) -> Mapping:
+        """A reading to be printed as held against a line; None for its margin."""
+        return row if line is None else {**row, "margin": line}
+
     def verdicts(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> list[str]:
         """``above``, ``below`` or what is no verdict, method by method."""
         return [self.at(m, metric, stage)["verdict"] for m in methods for stage in stages]
 
-    def measured(self, methods: Sequence[str], metric: str, stages: Sequence[str]) -> str:
-        """Raw similarity and kappa, from stage to stage."""
+    def measured(
+        self,
+        methods: Sequence[str],
+        metric: str,
+        stages: Sequence[str],
+        line: float | None = None,
+    ) -> str:
+        """Raw similarity and kappa, from stage to stage; ``line`` as for ``extreme``."""
         parts = []
         for m in methods:
-            rows = [self.at(m, metric, stage) for stage in stages]
+            rows = [self.held(self.at(m, metric, stage), line) for stage in stages]
             similarity = " → ".join(rounded(row["similarity"]) for row in rows)
             kappa = " → ".join(
                 [*(rounded(row["kappa"]) for row in rows[:-1]), kappa_text(rows[-1])]
@@ -74,7 +85,7 @@ class Readings:
                 parts.append(f"{title(m)} undefined")
                 continue
             stage = (min if which == "lowest" else max)(known, key=known.get)
-            row = rows[stage] if line is None else {**rows[stage], "margin": line}
+            row = self.held(rows[stage], line)
             parts.append(f"{title(m)}, {which} kappa {kappa_text(row)} at {stage}")
         return "; ".join(parts)
 

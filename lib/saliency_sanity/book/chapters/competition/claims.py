@@ -33,9 +33,10 @@ def competition_claims(
     ``readings`` of a cascade as ``outcome.stage_table`` makes them, ``relabelled`` those of
     ``experiments.Agreed.readings`` or None, both with the notebook's keys; ``twins`` names for each
     competitive method the one that competes, ``titles`` what a page calls them. ``survival`` as
-    ``survival_table`` gives it, ``share`` the chance share of survivors. Without networks that
-    have ``memorized`` their permuted labels, what needs them is "not tested". Chance is exact where
-    ``all_compete``; labels chosen for their large logits are no fair rivals, and nothing is said.
+    ``survival_table`` gives it, with overlaps and their chance below, ``share`` the chance share of
+    survivors. Without networks that have ``memorized`` their permuted labels, what needs them is
+    "not tested". Chance is exact where ``all_compete``; labels chosen for their large logits are
+    no fair rivals, and nothing is said.
     """
     last = readings[readings["position"] == readings["position"].max()]
     for twin, base in twins.items():
@@ -48,6 +49,8 @@ def competition_claims(
                 _passes(claims, tested, (twin, base), titles, metric, "random labels", margin)
     for twin in twins if all_compete else ():
         _at_chance(claims, survival, twin, titles, share)
+    for twin in twins:
+        _other_places(claims, survival, twin, titles)
     if "competitive_noise" in set(last["method"]):
         _noise(claims, last, titles, margin)
 
@@ -125,6 +128,35 @@ def _at_chance(
         reason=f"reproduced if the share at {after['stage']} is within {_NEAR:.0%} of chance; not "
         "reproduced if its interval lies outside",
         of="survivors-at-chance",
+        about=titles[twin],
+    )
+
+
+def _other_places(
+    claims: ClaimTable, survival: pd.DataFrame, twin: str, titles: Mapping[str, str]
+) -> None:
+    rows = survival[(survival["method"] == twin) & (survival["quantity"] == "overlap")]
+    if rows.empty:
+        return
+    last = rows.sort_values("position").iloc[-1]
+    # Of maps that are zero wherever their base is not, nothing survives to overlap.
+    verdict = "not tested" if pd.isna(last["value"]) else "inconclusive"
+    if last["low"] > last["chance"]:
+        verdict = "reproduced"
+    elif last["high"] < last["chance"]:
+        verdict = "not reproduced"
+    claims.add(
+        f"{titles[twin]} keeps more of the same places than chance",
+        "Survivors in the random network are those of the trained one more often than by chance.",
+        source=_OURS,
+        paper_said="–",
+        measured=f"overlap {last['value']:.3f} ({last['low']:.3f} to {last['high']:.3f}) at "
+        f"{last['stage']}",
+        chance=f"overlap {last['chance']:.3f}, from the shares that survive in both",
+        verdict=verdict,
+        reason="reproduced if the interval lies above chance; not reproduced if below; not tested "
+        "where nothing survives",
+        of="survivors-same-places",
         about=titles[twin],
     )
 

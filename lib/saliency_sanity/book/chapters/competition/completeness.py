@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.networks.classifier import Classifier
-from saliency_sanity.probes.completeness import line, map_sums, without_biases
+from saliency_sanity.probes.completeness import explained_logits, line, map_sums, without_biases
 
 # A map for each picture and label takes its time.
 _PICTURES = 10
@@ -36,17 +36,24 @@ def sums_of_labels(
 
 
 def predicted_sums(
-    maps: Mapping[str, Tensor], classifier: Classifier, x: Tensor, target: Tensor
+    methods: Mapping[str, Attribution],
+    maps: Mapping[str, Tensor],
+    classifier: Classifier,
+    x: Tensor,
+    target: Tensor,
 ) -> list[pd.DataFrame]:
     """Sums of maps ``[N, C, H, W]`` that explain ``target``, as ``map_sums`` has them."""
     with torch.no_grad():
-        scores = classifier.logits(x).gather(1, target[:, None])[:, 0]
+        scores = {
+            kind: explained_logits(methods[kind], classifier, x).gather(1, target[:, None])[:, 0]
+            for kind in maps
+        }
     return [
         pd.DataFrame(
             {
                 "image": range(len(x)),
                 "label": target.cpu().numpy(),
-                "logit": scores.double().cpu().numpy(),
+                "logit": scores[kind].double().cpu().numpy(),
                 "sum": found.double().flatten(1).sum(1).cpu().numpy(),
             }
         ).assign(kind=f"{kind}, predicted class")

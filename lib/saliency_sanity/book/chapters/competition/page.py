@@ -49,7 +49,7 @@ from saliency_sanity.probes.deletion import check_shares
 from saliency_sanity.probes.survival import (
     STATISTICS,
     mass,
-    overlap_null,
+    overlap_chance,
     survival_null,
     survival_table,
     survivors,
@@ -276,13 +276,17 @@ class Competition(Page):
             high=beside["similarity_high"],
             position=beside["position"] + 1,
         )
-        return pd.concat([self.survival, beside[self.survival.columns]], ignore_index=True)
+        beside = beside[self.survival.columns].merge(
+            overlap_chance(self.outcome, self.competing).assign(quantity="overlap"),
+            on=["method", "position", "quantity"],
+            how="left",
+        )
+        return pd.concat([self.survival, beside], ignore_index=True)
 
     def survival_figure(self) -> Figure:
         """What survives, in four numbers, over the stages."""
         nulls = {
             "survivors": self.chance,
-            "overlap": overlap_null(self.chance),
             "spearman_union": 0.0,
         }
         figure = survival_chart(
@@ -377,7 +381,8 @@ class Competition(Page):
         }
         found = sums_of_labels(kinds, self.classifier, self.x) if self.labels <= 100 else []
         named = {self.titles[key]: maps for key, maps in self.explained.items()}
-        found += predicted_sums(named, self.classifier, self.x, self.target)
+        by_title = {self.titles[key]: self.methods[key] for key in self.explained}
+        found += predicted_sums(by_title, named, self.classifier, self.x, self.target)
         return pd.concat(found, ignore_index=True)
 
     def fits(self) -> Styler:
@@ -438,7 +443,7 @@ class Competition(Page):
             None if relabelled is None else held_against(relabelled, margin, level),
             {twin: base for twin, base in self.competing.items() if base in self.bases},
             self.titles,
-            self.survival,
+            self.quantities,
             share=self.chance,
             margin=margin,
             memorized=self.learned,

@@ -41,6 +41,7 @@ def dark_claims(
     densities: Mapping[float, Mapping[tuple[str, str], np.ndarray]],
     *,
     zeros: tuple[str, str] = ("black", "mid-grey"),
+    confidence: float = 0.95,
 ) -> list[Claim]:
     """Add what [brocki2020input] says of dark regions, image by image, at every percentile.
 
@@ -84,7 +85,7 @@ def dark_claims(
             for q, found in densities.items():
                 ours = found[RECT, blind]
                 theirs = found[key] if key else np.ones_like(ours)
-                gaps.append(gap(theirs, ours))
+                gaps.append(gap(theirs, ours, confidence=confidence))
                 means = rounded(np.nanmean(ours)), rounded(np.nanmean(theirs))
                 parts.setdefault(f"{', '.join(means)}, difference {gaps[-1]}", []).append(f"{q:g}")
             images = min(one.images for one in gaps)
@@ -160,9 +161,11 @@ def colour_claim(claims: ClaimTable, at_zero: Mapping[str, tuple[float, float]])
     )
 
 
-def premise_claim(claims: ClaimTable, stays: int, shown: int, weights: str) -> Claim:
+def premise_claim(
+    claims: ClaimTable, stays: int, shown: int, weights: str, *, confidence: float = 0.95
+) -> Claim:
     """Add that a network gives ``stays`` of ``shown`` negatives their picture's class."""
-    share = binomtest(stays, shown).proportion_ci(method="wilson")
+    share = binomtest(stays, shown).proportion_ci(confidence, method="wilson")
     verdict = "inconclusive"
     if share.low >= KEEPS:
         verdict = "reproduced"
@@ -325,9 +328,11 @@ def trick_claim(
     claims: ClaimTable,
     plain: np.ndarray,
     trick: np.ndarray,
+    *,
+    confidence: float = 0.95,
 ) -> Claim:
     """Add that the padding trick clears the border: densities ``[N]`` in the outermost ring."""
-    found = gap(plain, trick)
+    found = gap(plain, trick, confidence=confidence)
     return claims.add(
         "padding trick",
         "Clearing the ring of each padded convolution takes attribution off the picture's border.",

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from saliency_sanity import resolve
-from saliency_sanity.book.chapters.claims import Claim
+from saliency_sanity.book.chapters.claims import DECIDED, Claim
 from saliency_sanity.book.chapters.input_bias.claims import MODIFIED, RECT, dark_claims, remember
 from saliency_sanity.book.chapters.input_bias.page import InputBias
 from saliency_sanity.experiments.comparison import explain
@@ -202,12 +202,13 @@ class DarkObjects:
     @cached_property
     def claims(self) -> list[Claim]:
         """What [brocki2020input] says of dark regions, added to the page's claims."""
-        return dark_claims(
-            self.page.claims,
-            {
-                q: {key: density(found, self.masks).cpu().numpy() for key, found in maps.items()}
-                for q, maps in self.by_q.items()
-            },
+        found = {
+            q: {key: density(found, self.masks).cpu().numpy() for key, found in maps.items()}
+            for q, maps in self.by_q.items()
+        }
+        return self.page.claims.try_claims(
+            lambda claims, _, level: dark_claims(claims, found, confidence=1 - level),
+            self.page.margin,
         )
 
     def _ends(self) -> dict[tuple[str, str], tuple[float, float]]:
@@ -263,10 +264,15 @@ class DarkObjects:
             self.page.write(self.curve, "percentiles")
 
     def numbers(self) -> dict[str, float]:
-        """How many dark objects there are, and RectGrad's least and greatest mean density."""
+        """How many dark objects there are, how many claims on them are decided, and densities.
+
+        RectGrad's least and greatest mean density over its percentiles.
+        """
         found = {
             f"density_{key}_{zero.replace('-', '_')}_{end}": round(float(value), 2) + 0.0
             for (key, zero), ends in (self._ends() if len(self) else {}).items()
             for end, value in zip(("least", "most"), ends, strict=True)
         }
-        return {"dark_pictures": len(self)} | found
+        decided = sum(claim.verdict in DECIDED for claim in self.claims)
+        counts = {"dark_pictures": len(self), "dark_claims": len(self.claims)}
+        return counts | {"dark_decided": decided} | found

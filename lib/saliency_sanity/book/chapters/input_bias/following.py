@@ -13,7 +13,7 @@ from torch import Tensor
 
 from saliency_sanity import CATALOGUE, resolve
 from saliency_sanity.attribution.lrp import Lrp
-from saliency_sanity.book.chapters.claims import Claim
+from saliency_sanity.book.chapters.claims import Claim, ClaimTable
 from saliency_sanity.book.chapters.input_bias.claims import (
     MODIFIED,
     RECT,
@@ -31,7 +31,8 @@ from saliency_sanity.probes.input_size import (
     KEPT,
     LIKENESS,
     curve_table,
-    likeness_table,
+    likeness_matrices,
+    read_likeness,
     response_curve,
     response_edges,
 )
@@ -70,9 +71,13 @@ class Following:
         return responses(self.page, self.explained.maps)
 
     @cached_property
+    def _alike(self) -> dict[tuple[str, str], np.ndarray]:
+        return likeness_matrices(self.explained.maps, self.page.x)
+
+    @cached_property
     def likeness(self) -> pd.DataFrame:
         """Rank correlation of map and input, by method, as ``likeness_table`` gives it."""
-        return likeness_table(self.explained.maps, self.page.x, margin=self.page.margin)
+        return read_likeness(self._alike, margin=self.page.margin)
 
     @property
     def overall(self) -> pd.DataFrame:
@@ -98,7 +103,13 @@ class Following:
         """Which methods follow, and which hang on the zero, added to the page's claims."""
         methods = self.page.methods
         multiplied = [key for key in self.unmoved["method"] if is_product(key, methods[key])]
-        return following_claims(self.page.claims, self.likeness, self.unmoved, multiplied)
+        claimed = {key: found for key, found in self._alike.items() if key[0] in (RECT, MODIFIED)}
+
+        def make(claims: ClaimTable, margin: float, level: float) -> None:
+            rows = read_likeness(claimed, margin=margin, confidence=1 - level)
+            following_claims(claims, rows, self.unmoved, multiplied)
+
+        return self.page.claims.try_claims(make, self.page.margin)
 
     def refused_text(self) -> str:
         """Which methods are left out, a line each, and in short why."""
@@ -205,11 +216,16 @@ class FirstLayer:
     @cached_property
     def claim(self) -> Claim:
         """That of the rules only z follows the input, added to the page's claims."""
-        page, likeness = self.following.page, None
-        if self.maps:
-            likeness = likeness_table(self.maps, page.x, margin=page.margin)
+        page = self.following.page
+        found = likeness_matrices(self.maps, page.x)
         refused = self.following.explained.refused.get(_LRP, "").partition(". ")[0]
-        return rule_claim(page.claims, likeness, refused)
+
+        def make(claims: ClaimTable, margin: float, level: float) -> None:
+            rows = read_likeness(found, margin=margin, confidence=1 - level) if found else None
+            rule_claim(claims, rows, refused)
+
+        (claim,) = page.claims.try_claims(make, page.margin)
+        return claim
 
     def panel(self) -> Markdown:
         """What to remember of rules."""

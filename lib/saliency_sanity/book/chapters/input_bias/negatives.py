@@ -4,12 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
-from saliency_sanity.book.chapters.claims import Claim
+from saliency_sanity.book.chapters.claims import Claim, ClaimTable
 from saliency_sanity.book.chapters.input_bias.claims import (
     MODIFIED,
     RECT,
@@ -22,7 +23,7 @@ from saliency_sanity.book.chapters.page import plain_table
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.probes.input_size import LEAST_IMAGES
-from saliency_sanity.probes.units import moved_table, rescaled
+from saliency_sanity.probes.units import moved_matrices, read_moved, rescaled
 from saliency_sanity.verdict.wording import kappa_text, rounded
 
 _PAIRED = (RECT, MODIFIED, "gradient_x_input", "gradient", "guided_backprop")
@@ -61,8 +62,8 @@ class Negatives:
         return self._stays[self.page.first]
 
     @cached_property
-    def readings(self) -> pd.DataFrame | None:
-        """How alike a picture's map and its negative's are; None where nothing can be told."""
+    def _alike(self) -> dict[tuple[str, str], np.ndarray] | None:
+        """Similarities of a picture's map and its negative's; None where nothing can be told."""
         if self.premise.verdict != "reproduced" or len(self.compared) < LEAST_IMAGES:
             return None
         paired = {key: self.page.methods[key] for key in _PAIRED}
@@ -71,19 +72,38 @@ class Negatives:
             explain(paired, self.network, side[self.compared], labels, self.page.precision).maps
             for side in self._inputs
         )
-        return moved_table(first, second, margin=self.page.margin)
+        return moved_matrices(first, second)
+
+    @cached_property
+    def readings(self) -> pd.DataFrame | None:
+        """How alike a picture's map and its negative's are; None where nothing can be told."""
+        return None if self._alike is None else read_moved(self._alike, margin=self.page.margin)
 
     @cached_property
     def premise(self) -> Claim:
         """That a negative shows the network the same thing, added to the page's claims."""
         searched = len(self.page.pixels)
         weights = f"{self.page.both_ways.weights}"
-        return premise_claim(self.page.claims, len(self._stays), searched, weights)
+        (claim,) = self.page.claims.try_claims(
+            lambda claims, _, level: premise_claim(
+                claims, len(self._stays), searched, weights, confidence=1 - level
+            ),
+            self.page.margin,
+        )
+        return claim
 
     @cached_property
     def claim(self) -> Claim:
         """That the two maps are more alike without the product, added to the page's claims."""
-        return negative_claim(self.page.claims, self.premise, self.readings, len(self.compared))
+        premise, found = self.premise, self._alike
+        claimed = {key: found[key] for key in found or () if key[0] in (RECT, MODIFIED)}
+
+        def make(claims: ClaimTable, margin: float, level: float) -> Claim:
+            rows = read_moved(claimed, margin=margin, confidence=1 - level) if claimed else None
+            return negative_claim(claims, premise, rows, len(self.compared))
+
+        (claim,) = self.page.claims.try_claims(make, self.page.margin)
+        return claim
 
     def _own(self) -> tuple[int, int, str]:
         """Of the page's own network: negatives that stay, and the class of most, how many."""

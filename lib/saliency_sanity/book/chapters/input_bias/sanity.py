@@ -1,13 +1,13 @@
 """The sanity check: whether a map that is free of the bias sees the network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
-from saliency_sanity.book.chapters.claims import Claim
+from saliency_sanity.book.chapters.claims import Claim, ClaimTable
 from saliency_sanity.book.chapters.input_bias.claims import (
     MODIFIED,
     RECT,
@@ -16,7 +16,7 @@ from saliency_sanity.book.chapters.input_bias.claims import (
 )
 from saliency_sanity.book.chapters.input_bias.page import InputBias
 from saliency_sanity.experiments.cascade import Experiment
-from saliency_sanity.experiments.outcome import stage_table
+from saliency_sanity.experiments.outcome import Outcome, stage_table
 from saliency_sanity.plots.stages import kappa_curves
 from saliency_sanity.verdict.wording import kappa_text
 
@@ -30,8 +30,8 @@ class Sanity:
     page: InputBias
 
     @cached_property
-    def readings(self) -> pd.DataFrame:
-        """Similarity to the trained network's maps, read against chance, by stage."""
+    def outcome(self) -> Outcome:
+        """What the network randomized from the logits down leaves of the maps."""
         page = self.page
         experiment = Experiment(
             page.classifier,
@@ -45,13 +45,29 @@ class Sanity:
             store=page.store,
             precision=page.precision,
         )
-        outcome = experiment()
-        return stage_table(outcome.readings(margin=page.margin), outcome.random)
+        return experiment()
+
+    @cached_property
+    def readings(self) -> pd.DataFrame:
+        """Similarity to the trained network's maps, read against chance, by stage."""
+        return stage_table(self.outcome.readings(margin=self.page.margin), self.outcome.random)
 
     @cached_property
     def claims(self) -> list[Claim]:
         """That RectGrad fails with the product and without, added to the page's claims."""
-        return sanity_claims(self.page.claims, self.readings, self.page.metrics[0])
+        metric = self.page.metrics[0]
+        matrices = {
+            key: found
+            for key, found in self.outcome.matrices.items()
+            if key[0] in (RECT, MODIFIED) and key[1] == metric
+        }
+        outcome = replace(self.outcome, matrices=matrices)
+
+        def make(claims: ClaimTable, margin: float, level: float) -> None:
+            found = outcome.readings(margin=margin, confidence=1 - level)
+            sanity_claims(claims, stage_table(found, outcome.random), metric)
+
+        return self.page.claims.try_claims(make, self.page.margin)
 
     def panel(self) -> Markdown:
         """What to remember of dropping the product."""

@@ -79,7 +79,12 @@ class Switches:
     @cached_property
     def trick(self) -> Claim:
         """That the padding trick clears the border, added to the page's claims."""
-        return trick_claim(self.page.claims, self.border[_OFF], self.border[_TRICK])
+        sides = self.border[_OFF], self.border[_TRICK]
+        (claim,) = self.page.claims.try_claims(
+            lambda claims, _, level: trick_claim(claims, *sides, confidence=1 - level),
+            self.page.margin,
+        )
+        return claim
 
     def table(self) -> Styler:
         """What each switch does to the border and to the map; adds both claims of the section."""

@@ -20,6 +20,7 @@ from saliency_sanity.book.chapters.labels.remains import what_remains
 from saliency_sanity.book.chapters.labels.table import agreement_table, undecided
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
+    at_least,
     check_shown,
     described,
     memorized_by_all,
@@ -153,10 +154,29 @@ class Labels(MethodsPage):
 
     def not_memorized(self) -> Markdown:
         """A warning for networks that do not know their permuted labels."""
+        few = int((self._reached < self.memorized).sum())
         return Markdown(
-            f"**Not memorized.** At least one network knows only {self._reached.min():.1%} of its "
-            f"permuted labels, less than {self.memorized:.0%}. This page shows what it measured "
-            "and draws no conclusion."
+            f"**Not memorized.** Of {len(self._reached)} networks with permuted labels {few} know "
+            f"less than {100 * self.memorized:g}% of them, one only "
+            f"{at_least(self._reached.min()):.1%}. This page shows what it measured and draws no "
+            "conclusion."
+        )
+
+    def pictures_learned(self) -> Markdown:
+        """How many pictures networks of both kinds learned; a warning where it was not as many."""
+        learned = self.trained.groupby("labels")["pictures"].unique().map(sorted)
+        if len({count for counts in learned for count in counts}) == 1:
+            return Markdown(
+                f"Each network, with true or with permuted labels, learned {learned.iloc[0][0]:,} "
+                "pictures."
+            )
+        true, permuted = (
+            " or ".join(f"{count:,}" for count in learned[labels]) for labels in self.networks
+        )
+        return Markdown(
+            f"**Not as many pictures.** Networks with true labels learned {true} pictures, those "
+            f"with permuted labels {permuted}. Whatever that changes in a map counts as the "
+            "labels' doing here."
         )
 
     def accuracies(self) -> Styler:
@@ -308,7 +328,7 @@ class Labels(MethodsPage):
         for labels in self.networks:
             rows = self.trained[self.trained["labels"] == labels]
             numbers[f"test_{labels}"] = float(rows["test accuracy"].mean())
-            numbers[f"train_{labels}"] = float(rows["training accuracy"].min())
+            numbers[f"train_{labels}"] = at_least(rows["training accuracy"].min())
         for key in self.metrics:
             numbers |= verdict_counts(self._methods_only, key)
         for row in self.found.to_dict("records"):

@@ -29,7 +29,8 @@ def has_reference(row: Mapping, reference: str) -> bool:
 
 def reference_kappa(row: Mapping, reference: str) -> str:
     """The reference's kappa with its interval."""
-    return kappa_text({key: row[f"{reference}_{key}"] for key in ("kappa", "low", "high")})
+    own = {key: row[f"{reference}_{key}"] for key in ("kappa", "low", "high")}
+    return kappa_text(own | {"margin": row["margin"]})
 
 
 def no_more(row: Mapping, reference: str, margin: float) -> bool | None:

@@ -123,3 +123,16 @@ def test_chance_is_known_where_all_labels_compete_only():
 def test_noise_passes_too(kappa, expected):
     assert claimed({"competitive_noise": kappa})["noise passes, too"].verdict == expected
     assert not any("Noise passes" in id for id in claimed())
+
+
+@pytest.mark.parametrize(
+    ("chance", "verdict"), [(0.14, "inconclusive"), (0.11, "reproduced"), (0.17, "not reproduced")]
+)
+def test_the_overlap_is_held_against_its_own_chance(chance, verdict):
+    found = {"method": "competitive_product", "quantity": "overlap", "stage": "all"}
+    row = found | {"position": 2, "value": 0.14, "low": 0.12, "high": 0.16, "chance": chance}
+    left = pd.concat([survival(), pd.DataFrame([row])])
+    claims = claimed(left=left)
+    claim = claims["Product, competitive keeps more of the same places than chance"]
+    assert claim.verdict == verdict
+    assert f"{chance:.3f}" in claim.chance

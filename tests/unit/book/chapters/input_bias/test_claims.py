@@ -212,3 +212,31 @@ def test_a_sentence_is_said_only_where_it_is_true(claims):
     assert said.startswith("**Not reproduced:** With a threshold of 0")
     assert "So it is" not in said
     assert {good.verdict, bad.verdict} <= set(VERDICTS)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.998])
+def test_wider_intervals_leave_open_what_narrow_ones_decide(confidence):
+    """Twelve differences of 0.9 with a spread of 1: p is about 0.01 of Student's t."""
+    spread = np.tile([-1.0, 1.0], 6)
+    decided = confidence == 0.95
+    trick = brightness.trick_claim(
+        ClaimTable("one"), BASE + 0.9 + spread, BASE, confidence=confidence
+    )
+    assert trick.verdict == ("reproduced" if decided else "inconclusive")
+    first = ClaimTable("two")
+    told = brightness.premise_claim(first, 173, 200, "both", confidence=confidence)
+    assert told.verdict == ("reproduced" if decided else "inconclusive")
+
+
+def test_claims_are_tried_as_a_table_of_their_own(claims):
+    (claim,) = claims.try_claims(
+        lambda table, _, level: brightness.premise_claim(
+            table, 173, 200, "both", confidence=1 - level
+        ),
+        0.1,
+    )
+    assert claims.claims == [claim]
+    assert claim.verdict == "reproduced"
+    assert 0.002 < claim.level < 0.05, "it stays at some lower levels, and not at all of them"
+    with pytest.raises(ValueError, match="there is a claim 'a negative shows the same thing'"):
+        claims.try_claims(lambda table, *_: brightness.premise_claim(table, 173, 200, "both"), 0.1)

@@ -4,7 +4,14 @@ import dataclasses
 
 import pytest
 from made.pages import page_of
-from saliency_sanity.book.chapters.input_bias import Colours, DarkObjects, InputBias, Negatives
+from saliency_sanity.book.chapters.claims import DECIDED
+from saliency_sanity.book.chapters.input_bias import (
+    Colours,
+    DarkObjects,
+    InputBias,
+    Negatives,
+    Sanity,
+)
 from saliency_sanity.subjects.training.loop import train
 from saliency_sanity.subjects.training.recipe import Recipe
 
@@ -121,3 +128,17 @@ def test_negatives_that_are_compared_keep_their_class(page):
     assert "which learned none" in negatives.count_text()
     told = negatives.premise.verdict == "reproduced" and len(kept) >= 5
     assert (negatives.table() is not None) == told
+
+
+def test_claims_on_intervals_are_tried_at_other_margins_and_lower_levels(page):
+    page = dataclasses.replace(page, quantiles=[98.0], seeds=2, stage_limit=2)
+    found = [*DarkObjects.of(page).claims, Negatives(page).premise, *Sanity(page).claims]
+    assert [claim.id for claim in page.claims] == [claim.id for claim in found]
+    for claim in found:
+        assert set(claim.margins) == {"0.05", "0.2"}
+        tested = claim.verdict != "not tested"
+        assert (claim.level is not None) == tested
+        assert (claim.level == 1) == (tested and claim.verdict not in DECIDED)
+    # What asks no margin says the same with any.
+    for claim in found[:4]:
+        assert set(claim.margins.values()) == {claim.verdict}

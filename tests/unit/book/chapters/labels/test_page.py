@@ -70,7 +70,9 @@ def test_what_is_missing_or_wrong_is_named_before_anything_is_explained(
 def test_networks_that_know_nothing_let_nothing_be_concluded(networks, tmp_path):
     made = page(tmp_path, choices=["gradient", "guided_backprop"], shown=1)
     assert not made.learned
-    assert "**Not memorized.** At least one network knows only" in made.not_memorized().data
+    assert "Of 2 networks with permuted labels 2 know less than 95% of them" in (
+        made.not_memorized().data
+    )
     assert set(made.found["verdict"]) == {"inconclusive"}
     assert {claim.verdict for claim in made.claims} == {"not tested"}
     (heading, table) = made.by_class()
@@ -78,6 +80,27 @@ def test_networks_that_know_nothing_let_nothing_be_concluded(networks, tmp_path)
     assert table.data.index.tolist() == ["class: argmax", "class: fixed", "class: label"]
     assert table.data.columns.tolist() == ["Gradient"], "the other is not among the page's methods"
     assert "picture-driven: none; responds: none; open: Gradient" in made.summary().data
+
+
+def test_it_says_how_many_pictures_were_learned_and_warns_where_it_was_not_as_many(
+    networks, tmp_path
+):
+    made = page(tmp_path)
+    text = made.pictures_learned().data
+    assert text == "Each network, with true or with permuted labels, learned 20 pictures."
+    true = made.trained["labels"] == "true"
+    made.trained["pictures"] = made.trained["pictures"].mask(true, 1000)
+    assert made.pictures_learned().data.startswith(
+        "**Not as many pictures.** Networks with true labels learned 1,000 pictures, those with "
+        "permuted labels 20."
+    )
+
+
+def test_what_is_known_of_labels_is_never_rounded_upward(networks, tmp_path):
+    made = page(tmp_path, memorized=0.95)
+    made.trained["training accuracy"] = 0.94996
+    assert "less than 95% of them, one only 94.9%." in made.not_memorized().data
+    assert made.numbers()["train_permuted"] == 0.949
 
 
 def test_without_methods_to_compare_there_is_no_comparison(networks, tmp_path):
