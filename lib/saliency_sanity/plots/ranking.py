@@ -93,7 +93,7 @@ def kappa_ranking(
             if shares:
                 lines = rows["ceiling"] * rows["share_line"]
                 label = f"{rows['share_line'].max():g} of their kappa"
-                axes.plot(lines, range(len(order)), "|", color=CEILING, ms=4, label=label)
+                axes.plot(lines, range(len(order)), "|", color=CEILING, ms=6, label=label)
         axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
         axes.set_xlabel(f"kappa (0 chance, 1 {one})")
     label_rows(grid, order, controls)
