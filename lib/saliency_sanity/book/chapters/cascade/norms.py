@@ -61,7 +61,7 @@ def norm_sentence(rows: pd.DataFrame, metric: str) -> str:
         f"By {METRIC_TITLES[metric]}, **{len(found)} of {methods} verdicts hang on what becomes of "
         f"the running statistics of batch norms** ({', '.join(policies)})"
     )
-    named = [f"{title(method)}: {by_policy(found[method, _])}" for method, _ in found]
+    named = [f"{title(key[0])}, {by_policy(readings)}" for key, readings in found.items()]
     return head + (": " + "; ".join(named) if named else "") + "."
 
 

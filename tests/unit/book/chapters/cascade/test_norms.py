@@ -102,7 +102,7 @@ def test_the_sentence_and_the_table_name_the_same_methods():
     shown = norm_styled(table, "spearman_abs")
     hung = shown.data["verdict hangs on it"]
     for name, word in hung.items():
-        assert (f"{name}: keep " in said) == (word == "yes")
+        assert (f"{name}, keep " in said) == (word == "yes")
     assert hung.tolist().count("yes") == 2
     kappas = table[table["method"] == "grad_cam"]["kappa"]
     assert (
