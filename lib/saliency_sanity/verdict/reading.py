@@ -149,8 +149,8 @@ def read(
     independently of each other: kappa is taken to be, to first order, a sum of what each picture
     and each network adds, and both are known from as many as there are; see ``interval``. Those of
     the prior are of the same pictures, and of pairs of networks each of which shares one with the
-    next; `paired` if they are the very networks of the similarity. Undefined entries (NaN) are left
-    out and counted.
+    next; `paired` if they are the very networks of the similarity. Where no similarity is above 1,
+    none is an interval's end. Undefined entries (NaN) are left out and counted.
 
     The verdict is "below" or "above" if the interval lies on one side of the margin, else
     "inconclusive"; also if fewer than five images have a defined similarity, if of several
@@ -169,8 +169,8 @@ def read(
     values = squares(similarity, "similarity")
     seeds, images = values.shape[:2]
     found = corrected(values)
-    low, high = found.kappa.interval(confidence)
-    similarity_low, similarity_high = found.similarity.interval(confidence)
+    low, high = _limits(found.kappa, values, confidence)
+    similarity_low, similarity_high = _limits(found.similarity, values, confidence)
     chance_low, chance_high = _middle(chance_of_images(values), confidence)
 
     before = dict.fromkeys(_PRIOR_FIELDS, math.nan) | {"prior_seeds": 0}
@@ -277,7 +277,7 @@ def _read_prior(
         limits = excess(kappa, found.kappa, confidence)
     values = (
         *(found.similarity.value, *_middle(images, confidence), found.chance),
-        *(found.kappa.value, *found.kappa.interval(confidence, chain=not paired)),
+        *(found.kappa.value, *_limits(found.kappa, prior, confidence, chain=not paired)),
         *(kappa.value - found.kappa.value, *limits),
     )
     return dict(zip(_PRIOR_FIELDS, [*values, len(prior)], strict=True))
@@ -297,15 +297,25 @@ def _read_ceiling(
     }
     for kind, values in ceiling.items():
         named = CeilingKind(known("ceiling", kind, CeilingKind))
-        found = corrected(squares(values, f"ceiling {kind}"))
+        values = squares(values, f"ceiling {kind}")
+        found = corrected(values)
         if 1 - found.chance < _LEAST_ROOM or not math.isfinite(found.kappa.value):
             continue
         if not lowest["ceiling"] <= found.kappa.value:
             numbers = (found.similarity.value, found.kappa.value)
-            limits = found.kappa.interval(confidence)
+            limits = _limits(found.kappa, values, confidence)
             every = (*numbers, *limits, found.similarity.seen, named.value)
             lowest = dict(zip(lowest, every, strict=True))
     return lowest
+
+
+def _limits(
+    found: Estimate, values: np.ndarray, confidence: float, *, chain: bool = False
+) -> tuple[float, float]:
+    """The interval, up to 1 where no similarity is above 1: then no mean and no kappa can be."""
+    low, high = found.interval(confidence, chain=chain)
+    most = max(1.0, found.value) if np.nanmax(values, initial=-np.inf) < 1 + 1e-6 else math.inf
+    return low, high if math.isnan(high) else min(high, most)
 
 
 def _middle(values: np.ndarray, confidence: float) -> tuple[float, float]:
