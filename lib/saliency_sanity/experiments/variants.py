@@ -46,7 +46,7 @@ def variants(
             made[f"weights: {scheme.replace('_', ' ')}{std}"] = replace(
                 whole, randomization=changed
             )
-    if any(isinstance(module, _NORMS) for module in base.model.modules()):
+    if has_batch_norms(base.model):
         for policy in BATCH_NORM:
             if policy != now.batch_norm:
                 changed = replace(now, batch_norm=policy)
@@ -54,6 +54,11 @@ def variants(
     for name, metrics in (presets or {}).items():
         made[f"metrics: {name}"] = replace(whole, metrics=metrics)
     return made
+
+
+def has_batch_norms(model: nn.Module) -> bool:
+    """Whether there is a choice of what becomes of running statistics."""
+    return any(isinstance(module, _NORMS) for module in model.modules())
 
 
 def norm_policies(base: Experiment, names: Iterable[str]) -> dict[str, str]:

@@ -17,7 +17,6 @@ from saliency_sanity import load_model, resolve, weights_hash
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
-from saliency_sanity.attribution.canonization import NORMS
 from saliency_sanity.attribution.controls import Canny, Sobel
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
@@ -30,6 +29,7 @@ from saliency_sanity.contract.trial import require_method
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.comparison import Explained, compare, explain
 from saliency_sanity.experiments.outcome import Outcome, halfway, stage_table
+from saliency_sanity.experiments.variants import has_batch_norms
 from saliency_sanity.plots.input_bias import response_chart
 from saliency_sanity.plots.maps import map_grid, stage_grid
 from saliency_sanity.plots.ranking import kappa_ranking
@@ -344,7 +344,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def checks(self) -> list[Check]:
         """The checks that could be made."""
-        norms = any(isinstance(part, tuple(NORMS)) for part in self.classifier.modules())
+        norms = has_batch_norms(self.classifier)
         halves = halfway(self.cascade) is not None
         return [
             check
