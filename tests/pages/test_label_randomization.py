@@ -59,7 +59,8 @@ def test_known_answers(checkout, tmp_path):
     rows = readings.set_index(["method", "metric"])
     for metric in ("spearman_abs", "spearman_signed"):
         assert rows.loc[("input", metric), "verdict"] == "above"
-        assert rows.loc[("noise", metric), "verdict"] == "below"
+        # It differs as much between two networks that learned the same.
+        assert rows.loc[("noise", metric), "verdict"] == "cannot tell"
     assert rows.loc[("input_x_noise", "spearman_abs"), "verdict"] == "above"
     assert rows.loc[("gradient_x_input", "spearman_abs"), "noise_excess_high"] < 0.1
     verdicts = {claim.id: claim.verdict for claim in claims}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_sanity._arithmetic import arithmetic, check_precision
-from saliency_sanity._errors import NotApplicable, unknown
+from saliency_sanity._errors import NotApplicable, known, unknown
 from saliency_sanity._groups import GROUP, groups
 from saliency_sanity._hashing import describe, digest, named
 from saliency_sanity.attribution.base import (
@@ -65,7 +65,8 @@ class Experiment:
     the trained network. ``explained`` says which are explained in a randomized one: its own
     ``argmax`` (the reference code), or ``fixed``, the same. ``seeds`` random networks are drawn,
     from ``seed`` on; two of them are needed for a prior. ``stage_limit`` keeps at most so many
-    stages, evenly spread and with both ends and, of three or more, the middle; 0 all. ``shown``
+    stages, evenly spread and with both ends and, of three or more, the middle; 0 all. Where
+    ``only`` names some of these, the others but the last are left out. ``shown``
     images have their maps kept as pictures, for the first random network. ``store`` makes the run
     resumable. ``statistics`` are functions of maps ``[N, C, H, W]`` that give one number a map,
     ``[N]``. ``originals`` may be shared by experiments on one network and batch: maps of the
@@ -92,6 +93,7 @@ class Experiment:
     seeds: int = 3
     seed: int = 0
     stage_limit: int = 0
+    only: Sequence[str] = ()
     shown: int = 0
     store: Store | None = None
     statistics: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
@@ -123,6 +125,13 @@ class Experiment:
                 f"ceiling of {self.ceiling} pictures; give at least 2, as {PICTURES}, 0 for none"
             )
 
+    def stages(self, blocks: Sequence[Block]) -> tuple[Stage, ...]:
+        """Its stages, of a network with these blocks; ValueError for an unknown one in ``only``."""
+        found = spread(find_stages(blocks, self.order), self.stage_limit)
+        for name in self.only:
+            known("stage", name, [stage.name for stage in found])
+        return tuple(s for s in found if not self.only or s.name in self.only or s is found[-1])
+
     def __call__(self) -> Outcome:
         """Run what is not in the store yet, showing progress by stage."""
         run = Run(self)
@@ -140,8 +149,7 @@ class Run:
     def __init__(self, experiment: Experiment):
         self.of = experiment
         self.blocks: tuple[Block, ...] = find_blocks(experiment.model, experiment.x)
-        stages = spread(find_stages(self.blocks, experiment.order), experiment.stage_limit)
-        self.journal = Journal(experiment, stages)
+        self.journal = Journal(experiment, experiment.stages(self.blocks))
         # Of the groups that are worked off now.
         self.reference: dict[tuple[str, int], Tensor] = {}
         self.described: dict[tuple[str, str, int], Any] = {}

@@ -14,12 +14,8 @@ from saliency_sanity._errors import NotApplicable
 from saliency_sanity._groups import GROUP
 from saliency_sanity.attribution.base import Attribution, mapped, passes
 from saliency_sanity.similarity.metrics import Similarity, similarity_rows
-from saliency_sanity.verdict.reading import (
-    Reading,
-    by_image,
-    read,
-    table,
-)
+from saliency_sanity.verdict.reading import Reading, by_image, read, table
+from saliency_sanity.verdict.share import read_share
 
 
 @dataclass(frozen=True)
@@ -108,17 +104,26 @@ def compare(
     *,
     margin: float = 0.1,
     group: int = GROUP,
+    detector: Tensor | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the likeness of every method's maps to a reference against chance.
 
     ``maps`` and ``reference`` are ``[N, C, H, W]``, or a sequence of those, one a random network
     or draw, over which the interval then runs as well. Chance pairs a map with the references of
-    other images of its group of ``group``, 0 all. Returns two tables: readings, a row for each
-    method and metric with the fields of ``verdict.Reading``; and measurements, a row for each
-    method, metric, draw and image with its similarity and its chance level.
+    other images of its group of ``group``, 0 all. Where the reference is edges, ``detector``, the
+    edges ``[N, 1, H, W]`` of another detector, makes readings shares of what these have.
+
+    Returns two tables: readings, a row for each method and metric with the fields of
+    ``verdict.Reading``, or of ``ShareReading``; and measurements, a row for each method, metric,
+    draw and image with its similarity and its chance level.
     """
     readings: dict[tuple[str, str], Reading] = {}
     rows = []
+    tops: dict[str, np.ndarray] = {}
+    if detector is not None:
+        with arithmetic("exact", detector.device):
+            edges = _draws(reference)[0]
+            tops = {key: similarity_rows(metrics[key], detector, edges, group) for key in metrics}
     pairs = [(name, key) for name in maps for key in metrics]
     for name, key in tqdm(pairs, desc="similarity", unit="matrix", mininterval=1):
         first, second = _draws(maps[name]), _draws(reference)
@@ -128,7 +133,9 @@ def compare(
         ]
         with arithmetic("exact", first[0].device):
             square = np.array([similarity_rows(metrics[key], *pair, group) for pair in draws])
-        readings[name, key] = read(square, margin=margin)
+        readings[name, key] = (
+            read_share(square, tops[key], margin=margin) if tops else read(square, margin=margin)
+        )
         rows.append(by_image(square).assign(method=name, metric=key))
     return table(readings, index=("method", "metric")), pd.concat(rows, ignore_index=True)
 

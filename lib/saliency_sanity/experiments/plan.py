@@ -11,7 +11,7 @@ from saliency_sanity._errors import NotApplicable
 from saliency_sanity._groups import groups
 from saliency_sanity.attribution.base import Gradient, mapped, passes
 from saliency_sanity.experiments.cascade import Experiment
-from saliency_sanity.randomization.blocks import find_blocks, find_stages, spread
+from saliency_sanity.randomization.blocks import find_blocks
 
 _PROBED = 8  # pictures whose passes are timed
 
@@ -97,7 +97,7 @@ def planned(experiment: Experiment) -> Plan:
         group=of.group,
         methods=len(of.methods),
         passes=sum(map(passes, of.methods.values())),
-        stages=len(spread(find_stages(blocks, of.order), of.stage_limit)),
+        stages=len(of.stages(blocks)),
         networks=of.seeds,
         metrics=len(of.metrics),
         elements=of.x[0].numel(),

@@ -1,6 +1,6 @@
 """The choices hidden in "randomize": one at a time, at full randomization."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from saliency_sanity.similarity.metrics import Similarity
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 AS_HERE = "as on this page"
+_NORMS_CHOICE = "batch norm: "
 
 
 def variants(
@@ -30,7 +31,7 @@ def variants(
     that of other trainings, if there are some: none is measured in double precision.
     """
     # Double precision would take longer than each of them does; another training does not.
-    changes = {"order": "full", "stage_limit": 0, "methods": methods, "originals": {}}
+    changes = {"order": "full", "stage_limit": 0, "only": (), "methods": methods, "originals": {}}
     whole = replace(base, ceiling=0, **changes)
     made = {AS_HERE: whole}
     other = {"argmax": "fixed", "fixed": "argmax"}[base.explained]
@@ -45,11 +46,27 @@ def variants(
             made[f"weights: {scheme.replace('_', ' ')}{std}"] = replace(
                 whole, randomization=changed
             )
-    if any(isinstance(module, _NORMS) for module in base.model.modules()):
+    if has_batch_norms(base.model):
         for policy in BATCH_NORM:
             if policy != now.batch_norm:
                 changed = replace(now, batch_norm=policy)
-                made[f"batch norm: {policy}"] = replace(whole, randomization=changed)
+                made[f"{_NORMS_CHOICE}{policy}"] = replace(whole, randomization=changed)
     for name, metrics in (presets or {}).items():
         made[f"metrics: {name}"] = replace(whole, metrics=metrics)
     return made
+
+
+def has_batch_norms(model: nn.Module) -> bool:
+    """Whether there is a choice of what becomes of running statistics."""
+    return any(isinstance(module, _NORMS) for module in model.modules())
+
+
+def norm_policies(base: Experiment, names: Iterable[str]) -> dict[str, str]:
+    """Which of the ``variants`` of ``base`` differ in nothing but batch norms: names by policy.
+
+    None where the network has no batch norms.
+    """
+    found = {
+        name.removeprefix(_NORMS_CHOICE): name for name in names if name.startswith(_NORMS_CHOICE)
+    }
+    return {base.randomization.batch_norm: AS_HERE} | found if found else {}

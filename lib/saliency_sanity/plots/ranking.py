@@ -63,7 +63,8 @@ def kappa_ranking(
 
     ``readings`` has a row for each method and metric with kappa, low, high and verdict; ``words``
     gives the legend's text for below and above, ``one`` says what a kappa of 1 is. An upright
-    stroke is the ceiling, where there is one. Controls are set in italics.
+    stroke is the ceiling, where there is one; a shorter one is the line, where verdicts are on
+    shares of it. Controls are set in italics.
     """
     order = ranked(readings, metrics[0])
     figure, grid = metric_panels(metrics, len(order))
@@ -86,7 +87,13 @@ def kappa_ranking(
                     label=words.get(verdict, verdict),
                 )
         if "ceiling" in rows and rows["ceiling"].notna().any():
-            axes.plot(rows["ceiling"], range(len(order)), "|", color=CEILING, ms=9, label="ceiling")
+            shares = "share" in rows
+            label = "Canny's edges" if shares else "ceiling"
+            axes.plot(rows["ceiling"], range(len(order)), "|", color=CEILING, ms=9, label=label)
+            if shares:
+                lines = rows["ceiling"] * rows["share_line"]
+                label = f"{rows['share_line'].max():g} of their kappa"
+                axes.plot(lines, range(len(order)), "|", color=CEILING, ms=6, label=label)
         axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
         axes.set_xlabel(f"kappa (0 chance, 1 {one})")
     label_rows(grid, order, controls)

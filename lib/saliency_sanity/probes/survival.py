@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from saliency_sanity.experiments.outcome import ORIGINAL, Outcome
-from saliency_sanity.verdict.interval import interval
+from saliency_sanity.verdict.interval import interval, mean
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 
@@ -52,7 +52,7 @@ def overlap_chance(outcome: Outcome, bases: Mapping[str, str]) -> pd.DataFrame:
             shares = own / whole
             chances = overlap_null(shares[:1], shares[1:])
         rows += [
-            {"method": method, "position": position, "chance": float(np.nanmean(square))}
+            {"method": method, "position": position, "chance": float(mean(square, axis=(0, 1)))}
             for position, square in enumerate(chances, start=1)
         ]
     return pd.DataFrame(rows, columns=["method", "position", "chance"])

@@ -7,6 +7,8 @@ from .reading import by_image as by_image
 from .reading import cascade as cascade
 from .reading import read as read
 from .reading import table as table
+from .share import ShareReading as ShareReading
+from .share import read_share as read_share
 from .wording import EDGE_WORDS as EDGE_WORDS
 from .wording import METRIC_TITLES as METRIC_TITLES
 from .wording import RANDOMIZATION_WORDS as RANDOMIZATION_WORDS

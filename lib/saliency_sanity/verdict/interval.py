@@ -44,13 +44,13 @@ class Estimate:
         left = np.where(ran[:, None] & seen, left, 0.0)
         return cls(float(value), pictures, networks, left, n, r)
 
-    def less(self, other: "Estimate") -> "Estimate":
-        """The difference to another estimate from the same pictures and networks."""
+    def less(self, other: "Estimate", times: float = 1.0) -> "Estimate":
+        """The difference to so many times another estimate of the same pictures and networks."""
         return Estimate(
-            self.value - other.value,
-            self.pictures - other.pictures,
-            self.networks - other.networks,
-            self.left - other.left,
+            self.value - times * other.value,
+            self.pictures - times * other.pictures,
+            self.networks - times * other.networks,
+            self.left - times * other.left,
             min(self.seen, other.seen),
             min(self.ran, other.ran),
         )

@@ -23,6 +23,8 @@ class Obstacle(StrEnum):
     LINE_INSIDE = "line_inside"  # it holds the line that a check draws instead
     NOT_MEMORIZED = "not_memorized"  # the networks did not learn their permuted labels
     LOW_CEILING = "low_ceiling"  # maps differ as much where nothing has changed that matters
+    SHARE_INSIDE = "share_inside"  # the interval of a share of another kappa holds the line
+    UNCLEAR_CEILING = "unclear_ceiling"  # that other kappa is not clearly above the margin
 
     @classmethod
     def of(cls, text: str) -> Self | None:
@@ -36,6 +38,7 @@ class CeilingKind(StrEnum):
     ARITHMETIC = "arithmetic"  # itself in double precision, one picture at a time
     RANDOM_ARITHMETIC = "random_arithmetic"  # the same, of the random network
     SEEDS = "seeds"  # the map of another training of the same network
+    DETECTOR = "detector"  # edges, found by another detector
 
 
 class NoteKind(StrEnum):

@@ -149,8 +149,8 @@ def read(
     independently of each other: kappa is taken to be, to first order, a sum of what each picture
     and each network adds, and both are known from as many as there are; see ``interval``. Those of
     the prior are of the same pictures, and of pairs of networks each of which shares one with the
-    next; `paired` if they are the very networks of the similarity. Undefined entries (NaN) are left
-    out and counted.
+    next; `paired` if they are the very networks of the similarity. Where no similarity is above 1,
+    none is an interval's end. Undefined entries (NaN) are left out and counted.
 
     The verdict is "below" or "above" if the interval lies on one side of the margin, else
     "inconclusive"; also if fewer than five images have a defined similarity, if of several
@@ -166,11 +166,11 @@ def read(
     Raises ValueError for other shapes or numbers, or a margin or confidence out of range.
     """
     _check_settings(margin, confidence)
-    values = _square(similarity, "similarity")
+    values = squares(similarity, "similarity")
     seeds, images = values.shape[:2]
     found = corrected(values)
-    low, high = found.kappa.interval(confidence)
-    similarity_low, similarity_high = found.similarity.interval(confidence)
+    low, high = _limits(found.kappa, values, confidence)
+    similarity_low, similarity_high = _limits(found.similarity, values, confidence)
     chance_low, chance_high = _middle(chance_of_images(values), confidence)
 
     before = dict.fromkeys(_PRIOR_FIELDS, math.nan) | {"prior_seeds": 0}
@@ -263,7 +263,7 @@ _PRIOR_FIELDS = tuple(
 def _read_prior(
     prior: ArrayLike, values: np.ndarray, kappa: Estimate, confidence: float, paired: bool
 ) -> dict[str, float]:
-    prior = _square(prior, "prior")
+    prior = squares(prior, "prior")
     if prior.shape[1:] != values.shape[1:]:
         raise ValueError(
             f"prior has shape {prior.shape}, similarity {values.shape}; both need the same images"
@@ -277,7 +277,7 @@ def _read_prior(
         limits = excess(kappa, found.kappa, confidence)
     values = (
         *(found.similarity.value, *_middle(images, confidence), found.chance),
-        *(found.kappa.value, *found.kappa.interval(confidence, chain=not paired)),
+        *(found.kappa.value, *_limits(found.kappa, prior, confidence, chain=not paired)),
         *(kappa.value - found.kappa.value, *limits),
     )
     return dict(zip(_PRIOR_FIELDS, [*values, len(prior)], strict=True))
@@ -297,15 +297,25 @@ def _read_ceiling(
     }
     for kind, values in ceiling.items():
         named = CeilingKind(known("ceiling", kind, CeilingKind))
-        found = corrected(_square(values, f"ceiling {kind}"))
+        values = squares(values, f"ceiling {kind}")
+        found = corrected(values)
         if 1 - found.chance < _LEAST_ROOM or not math.isfinite(found.kappa.value):
             continue
         if not lowest["ceiling"] <= found.kappa.value:
             numbers = (found.similarity.value, found.kappa.value)
-            limits = found.kappa.interval(confidence)
+            limits = _limits(found.kappa, values, confidence)
             every = (*numbers, *limits, found.similarity.seen, named.value)
             lowest = dict(zip(lowest, every, strict=True))
     return lowest
+
+
+def _limits(
+    found: Estimate, values: np.ndarray, confidence: float, *, chain: bool = False
+) -> tuple[float, float]:
+    """The interval, up to 1 where no similarity is above 1: then no mean and no kappa can be."""
+    low, high = found.interval(confidence, chain=chain)
+    most = max(1.0, found.value) if np.nanmax(values, initial=-np.inf) < 1 + 1e-6 else math.inf
+    return low, high if math.isnan(high) else min(high, most)
 
 
 def _middle(values: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -336,7 +346,7 @@ def chance_of_images(values: np.ndarray) -> np.ndarray:
 
 def by_image(similarity: ArrayLike) -> pd.DataFrame:
     """Similarity and chance level of each image, as ``read`` takes them; a row a draw and image."""
-    values = _square(similarity, "similarity")
+    values = squares(similarity, "similarity")
     draw, image = np.indices(values.shape[:2]).reshape(2, -1)
     return pd.DataFrame(
         {
@@ -348,7 +358,8 @@ def by_image(similarity: ArrayLike) -> pd.DataFrame:
     )
 
 
-def _square(values: ArrayLike, what: str) -> np.ndarray:
+def squares(values: ArrayLike, what: str) -> np.ndarray:
+    """Similarities as [R,N,P], NaN where undefined; ValueError for another shape."""
     # A tensor, known by what it can do: a verdict is to be had without torch.
     if hasattr(values, "detach"):
         values = values.detach().cpu().double().numpy()

@@ -8,6 +8,7 @@ import pandas as pd
 from saliency_sanity.verdict.obstacle import CANNOT_TELL, INCONCLUSIVE, Obstacle
 
 MARGINS = (0.05, 0.1, 0.2)
+LINES = (0.25, 0.5, 0.75)  # shares of Canny's kappa
 _DECIDED = ("below", "above")
 
 
@@ -31,25 +32,48 @@ def holm(p: Sequence[float], level: float = 0.05) -> np.ndarray:
 def at_margin(readings: pd.DataFrame, margin: float) -> pd.DataFrame:
     """A table of readings with the verdicts that another margin would have given.
 
-    Intervals and ceilings do not depend on it, and what other reasons kept open stays open.
+    Intervals and ceilings do not depend on it, and what other reasons kept open stays open. Where
+    verdicts are on shares, the margin is what Canny's kappa is held against.
     """
-    decided = readings["verdict"].isin(_DECIDED)
-    held = decided | readings["obstacle"].isin((Obstacle.MARGIN_INSIDE, Obstacle.LOW_CEILING))
+    readings = readings.assign(margin=margin)
+    if "share" in readings:
+        return at_line(readings, readings["share_line"])
     below, above = readings["high"] < margin, readings["low"] > margin
     untold = ~above & (readings["ceiling"] < margin)
+    return _held(readings, below, above, Obstacle.MARGIN_INSIDE, untold, Obstacle.LOW_CEILING)
+
+
+def at_line(readings: pd.DataFrame, line: float | pd.Series) -> pd.DataFrame:
+    """A table of shares with the verdicts that another line would have given, as ``at_margin``."""
+    below, above = readings["share_high"] < line, readings["share_low"] > line
+    untold = ~(readings["ceiling_low"] > readings["margin"])
+    readings = readings.assign(share_line=line)
+    return _held(readings, below, above, Obstacle.SHARE_INSIDE, untold, Obstacle.UNCLEAR_CEILING)
+
+
+def _held(
+    readings: pd.DataFrame,
+    below: pd.Series,
+    above: pd.Series,
+    inside: Obstacle,
+    untold: pd.Series,
+    low: Obstacle,
+) -> pd.DataFrame:
+    """New verdicts, but for what reasons other than these two obstacles keep open."""
+    held = readings["verdict"].isin(_DECIDED) | readings["obstacle"].isin((inside, low))
     cases = [~held, untold, below, above]
     words = np.select(cases, [readings["verdict"], CANNOT_TELL, *_DECIDED], INCONCLUSIVE)
-    why = [readings["obstacle"], Obstacle.LOW_CEILING.value, "", ""]
-    obstacles = np.select(cases, why, Obstacle.MARGIN_INSIDE.value)
-    return readings.assign(verdict=words, obstacle=obstacles, margin=margin)
+    obstacles = np.select(cases, [readings["obstacle"], low.value, "", ""], inside.value)
+    return readings.assign(verdict=words, obstacle=obstacles)
 
 
 def at_level(readings: pd.DataFrame, level: float) -> pd.DataFrame:
     """A table of readings with the verdicts that intervals of confidence 1 - ``level`` leave."""
     opened = readings["verdict"].isin(_DECIDED) & ~(readings["p"] <= level)
+    inside = Obstacle.SHARE_INSIDE if "share" in readings else Obstacle.MARGIN_INSIDE
     return readings.assign(
         verdict=readings["verdict"].mask(opened, INCONCLUSIVE),
-        obstacle=readings["obstacle"].mask(opened, Obstacle.MARGIN_INSIDE.value),
+        obstacle=readings["obstacle"].mask(opened, inside.value),
     )
 
 
@@ -66,19 +90,25 @@ def held_against(readings: pd.DataFrame, margin: float, level: float) -> pd.Data
 
 
 def robustness(readings: pd.DataFrame) -> str:
-    """How many verdicts of a table stay when all are given at once, and with other margins."""
+    """How many verdicts stay when all of a table count, and with other margins, or lines."""
     decided = readings["verdict"].isin(_DECIDED)
     stay = int((holm(readings["p"].where(~_silenced(readings))) & decided).sum())
     text = f"{stay} of {int(decided.sum())} verdicts stay when all of this table are given at once"
+    shares = "share" in readings
+    what, own, again, values = (
+        ("line", "share_line", at_line, LINES)
+        if shares
+        else ("margin", "margin", at_margin, MARGINS)
+    )
     changes = {
-        margin: int((at_margin(readings, margin)["verdict"] != readings["verdict"]).sum())
-        for margin in MARGINS
-        if not np.isclose(margin, readings["margin"]).all()
+        value: int((again(readings, value)["verdict"] != readings["verdict"]).sum())
+        for value in values
+        if not np.isclose(value, readings[own]).all()
     }
-    others = " and ".join(f"{count} with {margin:g}" for margin, count in changes.items())
-    return f"{text}. Other verdicts if the margin were another: {others}."
+    others = " and ".join(f"{count} with {value:g}" for value, count in changes.items())
+    return f"{text}. Other verdicts if the {what} were another: {others}."
 
 
 def _silenced(readings: pd.DataFrame) -> pd.Series:
     """Where the verdict is open for a reason that the interval does not know."""
-    return ~readings["obstacle"].isin(("", Obstacle.MARGIN_INSIDE.value))
+    return ~readings["obstacle"].isin(("", Obstacle.MARGIN_INSIDE, Obstacle.SHARE_INSIDE))

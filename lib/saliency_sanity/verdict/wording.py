@@ -33,11 +33,19 @@ _OBSTACLES = {
     Obstacle.LINE_INSIDE: "the interval holds {line:g}",
     Obstacle.NOT_MEMORIZED: "the permuted labels were not memorized",
     Obstacle.LOW_CEILING: "{same} has kappa {ceiling:.2f}",
+    Obstacle.SHARE_INSIDE: (
+        "the interval of its share of Canny's kappa, {share_low:.2f} to {share_high:.2f}, holds "
+        "{share_line:g}"
+    ),
+    Obstacle.UNCLEAR_CEILING: (
+        "the kappa of Canny's own edges is {detector}, not clearly above the margin {margin:g}"
+    ),
 }
 CEILINGS = {
     CeilingKind.ARITHMETIC: "the same map in double precision",
     CeilingKind.RANDOM_ARITHMETIC: "the random network's own map in double precision",
     CeilingKind.SEEDS: "the map of another training",
+    CeilingKind.DETECTOR: "Canny's edge map",
 }
 
 
@@ -52,7 +60,9 @@ def why(row: Mapping) -> str:
         return ""
     of = "".join(f" of {note.count}" for note in notes_of(row["notes"]) if note.count)
     same = CEILINGS[CeilingKind(row["ceiling_kind"])] if obstacle is Obstacle.LOW_CEILING else ""
-    return _OBSTACLES[obstacle].format(**row, of=of, same=same)
+    unclear = obstacle is Obstacle.UNCLEAR_CEILING
+    detector = (ceiling_text(row) if row["ceiling_kind"] else "undefined") if unclear else ""
+    return _OBSTACLES[obstacle].format(**row, of=of, same=same, detector=detector)
 
 
 def reasons(row: Mapping) -> str:
@@ -97,10 +107,13 @@ def summary(
 
     ``words`` names what lies below and above the margin, ``head`` what is compared. Maps without
     a defined similarity are counted where there are any. Below it is how many verdicts stay when
-    all are given at once, and with other margins.
+    all are given at once, and with other margins, or lines where ``readings`` have a share.
     """
     rows = readings[readings["metric"] == metric].sort_values("kappa", ascending=False)
-    return _styled(_shown(rows, words).rename(columns={"method": head}), rows)
+    shown = _shown(rows, words).rename(columns={"method": head})
+    if "share" in rows:
+        shown.insert(2, "share of Canny's", [share_text(row) for _, row in rows.iterrows()])
+    return _styled(shown, rows)
 
 
 def verdict_table(
@@ -185,6 +198,15 @@ def kappa_text(reading: Mapping) -> str:
         return "undefined"
     low, high = (rounded(reading[end], reading.get("margin", math.nan)) for end in ("low", "high"))
     return f"{rounded(reading['kappa'])} ({low} to {high})"
+
+
+def share_text(reading: Mapping) -> str:
+    """A share of Canny's kappa with its interval, or a dash where there is none."""
+    share, low, high = (reading[f"share{end}"] for end in ("", "_low", "_high"))
+    if math.isnan(low):
+        return rounded(math.nan)
+    line = reading["share_line"]
+    return f"{rounded(share)} ({rounded(low, line)} to {rounded(high, line)})"
 
 
 def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:

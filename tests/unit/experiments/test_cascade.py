@@ -627,3 +627,16 @@ def test_the_stage_halfway_is_found_whatever_the_limit(count):
         there = count > 1 and (limit != 2 or count < 4)
         assert (found is not None) == there
         assert found is None or shares[found] * count == pytest.approx(count // 2)
+
+
+def test_stages_that_are_asked_for_are_measured_as_among_all():
+    whole = made(seeds=2)()
+    first, *between, last = whole.stages
+    few = made(seeds=2, only=(between[-1],))()
+    assert few.stages == (between[-1], last)
+    at = [whole.stages.index(stage) for stage in few.stages]
+    for pair, matrix in few.matrices.items():
+        np.testing.assert_array_equal(matrix, whole.matrices[pair][at])
+        np.testing.assert_array_equal(few.priors[pair], whole.priors[pair])
+    with pytest.raises(ValueError, match=f"unknown stage 'fifth'.*{first}"):
+        made(only=("fifth",))()

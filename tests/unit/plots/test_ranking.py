@@ -94,3 +94,16 @@ def test_saving_writes_a_png_in_a_new_folder(tmp_path):
     path = save(figure, tmp_path / "new" / "figure.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_shares_are_drawn_with_the_detectors_kappa_and_the_line():
+    pictures = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    detector = pictures + 0.5 * noise
+    metrics = {"spearman_abs": metric("spearman_abs")}
+    rows = compare({"noise": noise, "same": pictures}, pictures, metrics, detector=detector)[0]
+    figure = kappa_ranking(rows, list(metrics), margin=0.1, words=EDGE_WORDS)
+    drawn = {line.get_label(): line.get_xdata() for line in figure.axes[0].get_lines()}
+    assert drawn["Canny's edges"] == pytest.approx(rows["ceiling"].to_numpy())
+    assert drawn["0.5 of their kappa"] == pytest.approx(rows["ceiling"].to_numpy() / 2)
+    assert "ceiling" not in drawn

@@ -471,3 +471,19 @@ def test_a_ceiling_has_a_known_kind_and_the_shape_of_similarities():
         read(population(0), ceiling={"seed": np.eye(6)})
     with pytest.raises(ValueError, match="ceiling seeds has shape"):
         read(population(0), ceiling={"seeds": np.ones((2, 3, 4, 5))})
+
+
+def test_no_interval_exceeds_what_a_similarity_can_be():
+    """Few pictures with a long tail: what the skewness adds goes past 1 unless it is held."""
+    rng = np.random.default_rng(3)
+    square = 0.2 * rng.random((2, 6, 6))
+    square[:, range(6), range(6)] = [0.05, 0.1, 0.1, 0.15, 0.1, 0.99]
+    bounded = read(square, 0.5 * square, ceiling={"seeds": square})
+    beyond = read(
+        2 * square, square, ceiling={"seeds": 2 * square}
+    )  # above 1, so no bound is known
+    for key in ("similarity_high", "high", "ceiling_high"):
+        assert getattr(bounded, key) == 1
+        assert getattr(beyond, key) > 1
+    assert bounded.low < bounded.kappa < 1
+    assert read(np.stack([np.eye(6)] * 3)).high == 1

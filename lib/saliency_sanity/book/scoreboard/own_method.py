@@ -18,7 +18,7 @@ from saliency_sanity import load_model, resolve, weights_hash
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
-from saliency_sanity.attribution.controls import Sobel
+from saliency_sanity.attribution.controls import Canny, Sobel
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
@@ -30,6 +30,7 @@ from saliency_sanity.contract.trial import require_method
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.comparison import Explained, compare, explain
 from saliency_sanity.experiments.outcome import Outcome, halfway, stage_table
+from saliency_sanity.experiments.variants import has_batch_norms
 from saliency_sanity.plots.input_bias import response_chart
 from saliency_sanity.plots.maps import map_grid, stage_grid
 from saliency_sanity.plots.ranking import kappa_ranking
@@ -188,8 +189,9 @@ class OwnMethod(MethodsPage):
 
     @cached_property
     def edge_likeness(self) -> pd.DataFrame:
-        """Readings of maps against the edges."""
-        return compare(self._maps, self.edges, self.measures, margin=self.margin)[0]
+        """Readings of maps against the edges, as shares of what Canny's have."""
+        canny = Canny()(self.classifier, self.x, self.target)
+        return compare(self._maps, self.edges, self.measures, margin=self.margin, detector=canny)[0]
 
     def edge_ranking(self) -> Figure:
         """How edge-like each method is."""
@@ -343,7 +345,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def checks(self) -> list[Check]:
         """The checks that could be made."""
-        norms = any(isinstance(part, _BatchNorm) for part in self.classifier.modules())
+        norms = has_batch_norms(self.classifier)
         halves = halfway(self.cascade) is not None
         return [
             check

@@ -1,5 +1,6 @@
 """The scoreboard: every method's verdict in every check, read from the results of all pages."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title
 from saliency_sanity.book.scoreboard.columns import CHECKS, HALFWAY, LAST, Check, Source
 from saliency_sanity.experiments.outcome import halfway
 from saliency_sanity.randomization.blocks import WHOLE
-from saliency_sanity.verdict.obstacle import Obstacle
+from saliency_sanity.verdict.obstacle import CANNOT_TELL, Obstacle
 from saliency_sanity.verdict.wording import settled, why
 
 # The page on competition names a competitive twin by its base; the catalogue has these.
@@ -164,6 +165,9 @@ def _judged(row: Mapping, check: Check) -> tuple[str, str]:
         return row["verdict"], row["obstacle"]
     if row["low"] >= check.line:
         return "above", ""
+    # Of a map that is no more alike when nothing changed, the line cannot be asked.
+    if row.get("ceiling", math.nan) < check.line:
+        return CANNOT_TELL, Obstacle.LOW_CEILING.value
     if row["high"] < check.line:
         return "below", ""
     return "inconclusive", Obstacle.LINE_INSIDE.value

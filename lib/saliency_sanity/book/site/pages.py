@@ -27,10 +27,12 @@ KNOWN = {
     "input": "The picture itself, whatever the weights are: kappa under randomization is 1. "
     "*Picture-driven.*",
     "noise": "Other weights give other noise, and every picture gets the same: similarity is at "
-    "chance, kappa is 0. *Responds* – although it has never seen the picture. Passing is "
-    "necessary, not sufficient.",
+    "chance, kappa is 0. *Responds* – although it has never seen the picture – or, where another "
+    "training of the network is its ceiling, one *cannot tell*. Passing is necessary, not "
+    "sufficient.",
     "input_x_noise": "Signs are those of the noise, sizes those of the picture: signed metrics "
-    "find chance and say *responds*, absolute ranks find the picture and say *picture-driven*. "
+    "find chance and say *responds*, or with another training that one *cannot tell*, absolute "
+    "ranks find the picture and say *picture-driven*. "
     "A method that multiplies by the input has to be read beside this row.",
 }
 

@@ -148,7 +148,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Its name among the networks to train: ``cnn``, ``cnn-permuted``, ``cnn-negatives``."""
+        """Its name among the networks to train, such as ``cnn`` or ``cnn-permuted``."""
         return self.network + _suffix(self.labels, self.negatives)
 
     @property

@@ -212,6 +212,24 @@ def test_a_line_of_its_own_decides(tmp_path, interval, given, verdict, words):
     assert table.loc["gradient", "obstacle"] == obstacle
 
 
+@pytest.mark.parametrize(
+    ("interval", "ceiling", "verdict"),
+    [
+        ((0.1, 0.3), 0.4, "cannot tell"),
+        ((0.1, 0.6), 0.4, "cannot tell"),
+        ((0.1, 0.3), 0.6, "below"),
+        ((0.6, 0.7), 0.4, "above"),
+    ],
+)
+def test_a_ceiling_below_a_line_leaves_nothing_to_be_lost(tmp_path, interval, ceiling, verdict):
+    check = replace(CASCADE, line=0.5)
+    row = reading("gradient", "spearman_abs", interval, ceiling=ceiling, ceiling_kind="seeds")
+    found = read(tmp_path, check, [row]).loc["gradient"]
+    assert found["verdict"] == verdict
+    assert (found["obstacle"] == "low_ceiling") == (verdict == "cannot tell")
+    assert ("kappa 0.40" in found["words"]) == (verdict == "cannot tell")
+
+
 def test_why_a_verdict_is_open_stands_as_key_and_in_words(tmp_path):
     rows = [reading(name, "spearman_abs", OPEN, images=3) for name in ("gradient", "sobel")]
     rows[1] |= {"obstacle": "few_images", "notes": "of_images:20"}

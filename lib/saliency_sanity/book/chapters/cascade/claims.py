@@ -1,11 +1,13 @@
 """What was claimed of randomization, held against our readings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from saliency_sanity.attribution.catalogue import title
+from saliency_sanity.book.chapters.cascade.layers import LOOKING, over_layers
+from saliency_sanity.book.chapters.cascade.norms import by_policy, hanging
 from saliency_sanity.book.chapters.claims import ClaimTable, judge, resting
 from saliency_sanity.book.chapters.published import Published
 from saliency_sanity.experiments.outcome import halfway
@@ -14,6 +16,7 @@ from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled
 
 PAPER = "Adebayo et al. 2018"
+_OURS = "this book"
 _GUIDED = ("guided_backprop", "guided_grad_cam")
 PRODUCTS = ("gradient_x_input", "integrated_gradients")
 
@@ -119,19 +122,48 @@ class Readings:
         return f"{words}: {'; '.join(parts)} ({self.published.brief})" if parts else words
 
 
+def upper_stages(readings: pd.DataFrame) -> list[str]:
+    """The stages of a cascade up to the one halfway; at least one, where that is left out."""
+    stages = readings.sort_values("position")["stage"].drop_duplicates().tolist()
+    return stages[: stages.index(halfway(readings) or stages[0]) + 1]
+
+
+def read_stages(readings: pd.DataFrame, metric: str) -> list[str]:
+    """The stages on which claims on what looks at a layer rest, by a metric.
+
+    The first, the last, and between them that of the upper ones where guided Grad-CAM has the
+    lowest kappa.
+    """
+    found, upper = Readings(readings, None), upper_stages(readings)
+    rows = readings[(readings["method"] == "guided_grad_cam") & (readings["metric"] == metric)]
+    kappas = rows.set_index("stage")["kappa"].reindex(upper)
+    lowest = [kappas.idxmin()] if kappas.notna().any() else []
+    wanted = {found.stages[0], *lowest, found.stages[-1]}
+    return [stage for stage in found.stages if stage in wanted]
+
+
 def cascade_claims(
-    claims: ClaimTable, readings: pd.DataFrame, published: Published | None, margin: float
+    claims: ClaimTable,
+    readings: pd.DataFrame,
+    published: Published | None,
+    margin: float,
+    layers: pd.DataFrame | None = None,
+    norms: pd.DataFrame | None = None,
 ) -> None:
     """Add what [adebayo2018sanity] says of cascading randomization from the logits down.
 
     ``readings`` as ``outcome.stage_table`` makes them, with the catalogue's names. Claims on
-    methods or metrics that are not among them are left out.
+    methods or metrics that are not among them are left out. ``layers`` are those with other layers
+    of Grad-CAM, as ``layers.layer_table`` makes them: a claim that hangs on the layer cannot tell.
+    ``norms`` are those of the last stage by what becomes of batch norms, as ``norms.norm_table``
+    makes them: a claim that rests on a verdict that hangs on it says so.
     """
     found = Readings(readings, published)
     first, last = found.stages[0], found.stages[-1]
-    # At least one: where stages are few, the one halfway may be left out.
-    upper = found.stages[: found.stages.index(halfway(readings) or first) + 1]
+    upper = upper_stages(readings)
     ends = list(dict.fromkeys((first, last)))
+    hung = {} if norms is None else hanging(norms)
+    by_layer = {} if layers is None else {k: Readings(p, None) for k, p in _parts(layers, "layer")}
     line = f"kappa {margin:g}"
 
     def add(
@@ -148,7 +180,18 @@ def cascade_claims(
         about: str = "",
         stages: Sequence[str] = ends,
         measured: str = "",
+        again: Callable[[Readings], str] | None = None,
+        over: Sequence[str] = (),
     ) -> None:
+        for method in methods if last in stages else ():
+            if (method, metric) in hung:
+                reason += (
+                    f"; at {last} the verdict on {title(method)} hangs on what becomes of batch "
+                    f"norms: {by_policy(hung[method, metric])}"
+                )
+        if again is not None and methods[0] in LOOKING:
+            verdict, more = _over_layers(by_layer, methods[0], metric, verdict, again, over)
+            reason += more
         claims.add(
             f"{id}, by {METRIC_TITLES[metric]}",
             statement,
@@ -162,6 +205,19 @@ def cascade_claims(
             about=about,
             by=metric,
         )
+
+    def responds(method: str, metric: str) -> Callable[[Readings], str]:
+        return lambda at: judge(at.verdicts([method], metric, [last]), "below")
+
+    def keeps(method: str, metric: str) -> Callable[[Readings], str]:
+        return lambda at: at.side(method, metric, [s for s in upper if s in at.stages], MOST)
+
+    def falls(method: str, metric: str) -> Callable[[Readings], str]:
+        def verdict(at: Readings) -> str:
+            end, start = (at.at(method, metric, stage) for stage in (last, first))
+            return resting(_lower(end, start, margin), at.verdicts([method], metric, ends))
+
+        return verdict
 
     for metric in ("spearman_abs", "ssim", "hog"):
         if metric not in found.metrics:
@@ -177,8 +233,10 @@ def cascade_claims(
                     about=title(method),
                     where="section 3.1, figures 2, 4 and 5",
                     words="sensitive",
-                    verdict=judge(found.verdicts([method], metric, [last]), "below"),
+                    verdict=responds(method, metric)(found),
                     reason=f"reproduced if the interval at {last} lies below {line}",
+                    again=responds(method, metric),
+                    over=[last],
                 )
         for method in (m for m in _GUIDED if m in found.methods):
             add(
@@ -192,11 +250,12 @@ def cascade_claims(
                 words="invariant to higher layers",
                 stages=list(dict.fromkeys((upper[0], upper[-1]))),
                 measured=found.extreme([method], metric, upper, "lowest", MOST),
-                verdict=found.side(method, metric, upper, MOST),
+                verdict=keeps(method, metric)(found),
                 reason=f"reproduced if every interval lies above kappa {MOST:g} at every stage "
                 f"from {upper[0]} to {upper[-1]}",
+                again=keeps(method, metric),
+                over=upper,
             )
-            end, start = (found.at(method, metric, stage) for stage in (last, first))
             add(
                 f"{title(method)}, lower layers",
                 "Its map changes once the lower layers are randomized.",
@@ -206,9 +265,10 @@ def cascade_claims(
                 about=title(method),
                 where="section 3.1 and contribution 3",
                 words="changes with the lower convolutions only",
-                verdict=resting(_lower(end, start, margin), found.verdicts([method], metric, ends)),
+                verdict=falls(method, metric)(found),
                 reason=f"reproduced if the interval at {last} lies below that at {first}; not "
                 f"reproduced if it cannot be {margin:g} lower",
+                again=falls(method, metric),
             )
         products = [m for m in PRODUCTS if m in found.methods]
         if products and metric != "hog":
@@ -239,6 +299,60 @@ def cascade_claims(
             measured=found.extreme(products, "spearman_signed", found.stages[1:], "highest"),
             verdict=judge(found.verdicts(products, "spearman_signed", found.stages[1:]), "below"),
             reason=f"reproduced if every interval from {found.stages[1]} on lies below {line}",
+        )
+
+
+def _parts(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    yield from rows.groupby(column, sort=False)
+
+
+def _over_layers(
+    by_layer: Mapping[str, Readings],
+    method: str,
+    metric: str,
+    verdict: str,
+    again: Callable[[Readings], str],
+    stages: Sequence[str],
+) -> tuple[str, str]:
+    """The verdict once other layers are asked, and what it adds to the reason."""
+    asked = {layer: at for layer, at in by_layer.items() if method in at.methods}
+    if len(asked) < 2:
+        return verdict, ""
+    rows = {
+        layer: [at.at(method, metric, stage) for stage in at.stages if stage in stages]
+        for layer, at in asked.items()
+    }
+    hangs, said = over_layers({layer: again(at) for layer, at in asked.items()}, rows)
+    if hangs:
+        return CANNOT_TELL, f"; it hangs on the layer that Grad-CAM looks at: {said}"
+    return verdict, f"; by the layer that Grad-CAM looks at: {said}"
+
+
+def norm_claims(claims: ClaimTable, norms: pd.DataFrame, metric: str, margin: float) -> None:
+    """Add whether methods change with the weights whatever becomes of batch norms.
+
+    ``norms`` as ``norms.norm_table`` makes them, with the catalogue's names.
+    """
+    hung = hanging(norms)
+    for method, part in _parts(norms[norms["metric"] == metric], "method"):
+        rows = part.to_dict("records")
+        levels = [row["chance"] for row in rows if pd.notna(row["chance"])]
+        ends = " to ".join(dict.fromkeys(rounded(f(levels)) for f in (min, max) if levels))
+        verdict = judge((row["verdict"] for row in rows), "below")
+        claims.add(
+            f"{title(method)}, batch norms, by {METRIC_TITLES[metric]}",
+            f"{title(method)} changes when the network is randomized, whatever becomes of the "
+            "running statistics of its batch norms.",
+            source=_OURS,
+            paper_said="–",
+            measured=f"kappa {by_policy(rows)}",
+            chance=f"similarity {ends}, kappa 0" if ends else "undefined",
+            verdict=CANNOT_TELL if (method, metric) in hung else verdict,
+            reason=f"reproduced if every interval lies below kappa {margin:g}; it cannot tell "
+            "where verdicts differ and their intervals do not meet",
+            of="weights-change-any-norms",
+            about=title(method),
+            by=metric,
         )
 
 

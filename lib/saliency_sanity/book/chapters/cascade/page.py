@@ -22,6 +22,22 @@ from saliency_sanity.book.chapters.cascade.claims import (
     beside_published,
     cascade_claims,
     independent_claims,
+    norm_claims,
+    read_stages,
+)
+from saliency_sanity.book.chapters.cascade.layers import (
+    LOOKING,
+    ONE_LAYER,
+    at_layers,
+    cam_layers,
+    layer_styled,
+    layer_table,
+)
+from saliency_sanity.book.chapters.cascade.norms import (
+    NO_NORMS,
+    norm_sentence,
+    norm_styled,
+    norm_table,
 )
 from saliency_sanity.book.chapters.cascade.wording import (
     ceiling_text,
@@ -48,7 +64,7 @@ from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
-from saliency_sanity.experiments.variants import variants
+from saliency_sanity.experiments.variants import norm_policies, variants
 from saliency_sanity.plots.maps import stage_grid
 from saliency_sanity.plots.slider import StageSlider, stage_slider
 from saliency_sanity.plots.stages import independent_boxes, kappa_curves, similarity_curves
@@ -301,30 +317,86 @@ class Cascade(MethodsPage):
         """The same verdicts by every similarity."""
         return _by_metric(self._asked(self.last))
 
-    def hidden_choices(self) -> list[Markdown | Styler]:
-        """Kappa by choice and method, a table with its heading a similarity."""
+    @cached_property
+    def variants(self) -> dict[str, Experiment]:
+        """Experiments that differ in one choice each, by name; none where nothing is compared."""
         compared = {key: self.chosen[key] for key in self.choices if key in self.chosen}
         if not compared:
-            return []
+            return {}
         others = [preset for preset in PRESETS if preset != self.preset]
-        tried = variants(
+        return variants(
             replace(self.experiment, metrics=self.measures),
             compared,
             labels=self.labels,
             presets={preset: {k: metric(k, preset) for k in self.metrics} for preset in others},
         )
-        parts = [
-            stage_table(variant().readings(titles=self.titles, margin=self.margin)).assign(
-                choice=key
-            )
-            for key, variant in tried.items()
-        ]
+
+    def _varied(self, name: str) -> Outcome:
+        if name not in self._known:
+            self._known[name] = self.variants[name]()
+        return self._known[name]
+
+    @cached_property
+    def _known(self) -> dict[str, Outcome]:
+        return {}
+
+    def hidden_choices(self) -> list[Markdown | Styler]:
+        """Kappa by choice and method, a table with its heading a similarity."""
+        if not self.variants:
+            return []
+        parts = []
+        for name in self.variants:
+            readings = self._varied(name).readings(titles=self.titles, margin=self.margin)
+            parts.append(stage_table(readings).assign(choice=name))
         effects = pd.concat(parts)
         shown = []
         for key in dict.fromkeys((self.metrics[0], *({"ssim"} & set(self.metrics)))):
             shown.append(Markdown(f"Kappa of the {METRIC_TITLES[key]}, by choice and method:"))
             shown.append(cross_table(effects[effects["metric"] == key], "choice", "method"))
         return shown
+
+    def _norms(self, margin: float, confidence: float = 0.95) -> pd.DataFrame | None:
+        """Readings by what becomes of batch norms; None where there are none to ask."""
+        names = norm_policies(self.experiment, self.variants)
+        outcomes = {policy: self._varied(name) for policy, name in names.items()}
+        return norm_table(outcomes, margin, confidence) if outcomes else None
+
+    def norms(self) -> list[Markdown | Styler]:
+        """Which verdicts hang on what becomes of batch norms, in a sentence and a table."""
+        rows = self._norms(self.margin)
+        if rows is None:
+            return [Markdown(NO_NORMS)]
+        key = self.metrics[0]
+        return [Markdown(norm_sentence(rows, key)), norm_styled(rows, key)]
+
+    @cached_property
+    def cam_layers(self) -> dict[str, tuple[int, int]]:
+        """Layers that Grad-CAM is tried at, with their places; none where no claim rests on it."""
+        own = self.layer or self.classifier.cam_layer
+        looking = (set(LOOKING) & set(self.chosen)) - set(self.refused)
+        if self.order != "top_down" or not (own and looking):
+            return {}
+        found = cam_layers(self.classifier, self.x, own)
+        return found if len(found) > 1 else {}
+
+    @cached_property
+    def layered(self) -> Outcome:
+        """What was measured with Grad-CAM at each of these layers."""
+        looking = {name: self.chosen[name] for name in LOOKING if name in self.chosen}
+        stages = read_stages(self.table, self.metrics[0])
+        own = self.layer or self.classifier.cam_layer
+        return at_layers(self.experiment, looking, self.cam_layers, own, stages)()
+
+    def _layers(self, margin: float, confidence: float = 0.95) -> pd.DataFrame | None:
+        """Readings by layer of Grad-CAM; None where none is tried."""
+        return layer_table(self.layered, margin, confidence) if self.cam_layers else None
+
+    def layers(self) -> Styler | Markdown:
+        """Kappa by layer of Grad-CAM, at the stages on which claims rest."""
+        rows = self._layers(self.margin)
+        if rows is None:
+            return Markdown(ONE_LAYER)
+        return layer_styled(rows, self.cam_layers, self.metrics[0], self.titles)
 
     def signs(self) -> Styler:
         """Kappa with and without signs, over all pixels and over those that are not zero."""
@@ -365,10 +437,16 @@ class Cascade(MethodsPage):
 
     def _claims(self, margin: float, level: float) -> ClaimTable:
         claims = ClaimTable(self.name)
-        adding = {"top_down": cascade_claims, "independent": independent_claims}.get(self.order)
-        if adding is not None:
-            rows = self.table if level == LEVELS[0] else self._claimed(level)
-            adding(claims, at_margin(self._asked(rows), margin), self.theirs, margin)
+        rows = self.table if level == LEVELS[0] else self._claimed(level)
+        rows = at_margin(self._asked(rows), margin)
+        norms = self._norms(margin, 1 - level)
+        if self.order == "top_down":
+            layers = self._layers(margin, 1 - level)
+            cascade_claims(claims, rows, self.theirs, margin, layers, norms)
+        elif self.order == "independent":
+            independent_claims(claims, rows, self.theirs, margin)
+        if norms is not None:
+            norm_claims(claims, norms, self.metrics[0], margin)
         return claims
 
     def _claimed(self, level: float) -> pd.DataFrame:

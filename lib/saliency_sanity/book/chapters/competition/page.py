@@ -214,7 +214,7 @@ class Competition(Page):
 
     @property
     def _again(self) -> list[Classifier]:
-        """Another training of the network, where there is one: its maps are a ceiling."""
+        """Another training of the network, where there is one, whose maps are a ceiling."""
         own = weights_hash(self.classifier)
         others = [n for n in self.replicates.get("true", []) if weights_hash(n) != own]
         return others[:1]

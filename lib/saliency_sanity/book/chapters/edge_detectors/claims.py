@@ -7,7 +7,9 @@ import pandas as pd
 from saliency_sanity.attribution.catalogue import is_control, title
 from saliency_sanity.book.chapters.claims import ClaimTable, judge
 from saliency_sanity.book.chapters.edge_detectors.one_layer import JUMPS
-from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
+from saliency_sanity.verdict.robustness import LINES, at_line
+from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, share_text
 
 _PAPER = "Adebayo et al. 2018"
 _PICTURES = "shown in pictures"
@@ -18,8 +20,9 @@ _CLOSED, _LINEAR = 1e-6, 1e-5
 def picture_claims(claims: ClaimTable, readings: pd.DataFrame, metrics: Iterable[str]) -> None:
     """Add what [adebayo2018sanity], figure 1, shows of edges, two claims a metric.
 
-    ``readings`` are of the maps against the edges, with the catalogue's names of methods.
-    Controls do not count, and of the second only methods that were run.
+    ``readings`` are of the maps against the edges, as shares of what Canny's edges have, with the
+    catalogue's names of methods. Controls do not count, and of the second only methods that were
+    run.
     """
     for key in metrics:
         rows = readings[readings["metric"] == key].set_index("method")
@@ -32,17 +35,26 @@ def picture_claims(claims: ClaimTable, readings: pd.DataFrame, metrics: Iterable
                 "Guided backpropagation and guided Grad-CAM look like the edges of the picture.",
                 source=f"{_PAPER}, figure 1 (our reading of the picture)",
                 paper_said=_PICTURES,
-                measured=_kappas(rows, guided),
+                measured="; ".join(f"{title(name)} {_shared(rows.loc[name])}" for name in guided),
                 chance="kappa 0",
                 verdict=judge(rows.loc[guided, "verdict"]),
-                reason="reproduced if every interval lies above the margin",
+                reason=f"reproduced if every share's interval lies above {_line(rows)}",
                 of="guided-like-edges",
                 by=key,
             )
 
 
 def _any_edge_like(claims: ClaimTable, rows: pd.DataFrame, metric: str) -> None:
-    count = {word: (rows["verdict"] == word).sum() for word in ("above", "inconclusive", "below")}
+    count = rows["verdict"].value_counts()
+    said = {"above": "edge-like", "inconclusive": "inconclusive", "below": "not"}
+    counted = [f"{count.get(word, 0)} {text}" for word, text in said.items()]
+    if CANNOT_TELL in count:
+        counted.append(f"{count[CANNOT_TELL]} cannot be told")
+    elsewhere = [
+        f"{(at_line(rows, line)['verdict'] == 'above').sum()} with a line at {line:g}"
+        for line in LINES
+        if not (rows["share_line"] == line).all()
+    ]
     highest = rows["kappa"].idxmax() if rows["kappa"].notna().any() else None
     claims.add(
         f"figure 1, by {METRIC_TITLES[metric]}",
@@ -50,12 +62,11 @@ def _any_edge_like(claims: ClaimTable, rows: pd.DataFrame, metric: str) -> None:
         "several methods.",
         source=f"{_PAPER}, section 5.4 and figure 1",
         paper_said=_PICTURES,
-        measured=f"{count['above']} edge-like, {count['inconclusive']} inconclusive, "
-        f"{count['below']} not"
-        + (f"; highest {title(highest)}, kappa {kappa_text(rows.loc[highest])}" if highest else ""),
+        measured=f"{', '.join(counted)} ({', '.join(elsewhere)} edge-like)"
+        + (f"; highest {title(highest)}, kappa {_shared(rows.loc[highest])}" if highest else ""),
         chance=f"similarity {rounded(rows['chance'].mean())}, kappa 0",
-        verdict="reproduced" if count["above"] > 1 else judge(rows["verdict"]),
-        reason="reproduced if at least two intervals lie above the margin",
+        verdict="reproduced" if count.get("above", 0) > 1 else judge(rows["verdict"]),
+        reason=f"reproduced if the intervals of at least two shares lie above {_line(rows)}",
         of="edges-like-methods",
         by=metric,
     )
@@ -74,15 +85,17 @@ def product_claims(
         name for name in ("gradient_x_input", "integrated_gradients") if name in rows.index
     ]
     if multiplied:
+        alone = [name for name in ("input", "input_x_noise") if name in rows.index]
         claims.add(
             "figure 37B",
             "Input times edges looks like gradient ⊙ input and integrated gradients.",
             source=f"{_PAPER}, section 5.4 and figure 37",
             paper_said=_PICTURES,
             measured=_kappas(rows, multiplied),
-            chance="kappa 0",
+            chance="; ".join(["kappa 0", *(_kappas(rows, [name]) for name in alone)]),
             verdict=judge(rows.loc[multiplied, "verdict"]),
-            reason=f"reproduced if both intervals lie above the margin, by {METRIC_TITLES[metric]}",
+            reason="reproduced if both intervals lie above the margin, by "
+            f"{METRIC_TITLES[metric]}; beside chance, what the input has without any edge detector",
             of="edges-times-input",
             by=metric,
         )
@@ -122,11 +135,11 @@ def layer_claims(
         "them.",
         source=f"{_PAPER}, section 5.3 and figure 7",
         paper_said=_PICTURES,
-        measured=f"jumps of the gradient {kappa_text(jumps)}; "
-        f"the gradient itself {kappa_text(rows.loc['G'])}",
+        measured=f"jumps of the gradient {_shared(jumps)}; "
+        f"the gradient itself {_shared(rows.loc['G'])}",
         chance=f"similarity {rounded(jumps['chance'])}, kappa 0",
         verdict=judge([jumps["verdict"]]),
-        reason="reproduced if the interval of the gradient's jumps lies above the margin",
+        reason=f"reproduced if the interval of the jumps' share lies above {_line(rows)}",
         of="one-layer-edges",
         by=metric,
     )
@@ -151,6 +164,14 @@ def layer_claims(
         "mean",
         of="linear-is-weights",
     )
+
+
+def _shared(row: pd.Series) -> str:
+    return f"{kappa_text(row)}, {share_text(row)} of Canny's"
+
+
+def _line(rows: pd.DataFrame) -> str:
+    return f"{rows['share_line'].iloc[0]:g} of the kappa of Canny's edges"
 
 
 def _kappas(rows: pd.DataFrame, names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from saliency_sanity import CATALOGUE, load_model, load_photographs, resolve, we
 from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import passes
 from saliency_sanity.attribution.catalogue import is_control, title
-from saliency_sanity.attribution.controls import Sobel
+from saliency_sanity.attribution.controls import Canny, Sobel
 from saliency_sanity.book.chapters.claims import ClaimTable, tried
 from saliency_sanity.book.chapters.edge_detectors.claims import (
     layer_claims,
@@ -49,7 +49,12 @@ _MULTIPLIED = ("gradient_x_input", "integrated_gradients", "guided_backprop", "g
 _MARGINALS = ("gaussian", "uniform")
 # Of several random networks only methods are asked that need no more passes.
 _PASSES = 2
-_COUNTED = {"above": "edge_like", "inconclusive": "inconclusive", "below": "not_edge_like"}
+_COUNTED = {
+    "above": "edge_like",
+    "inconclusive": "inconclusive",
+    "below": "not_edge_like",
+    "cannot tell": "cannot_tell",
+}
 
 
 @dataclass(kw_only=True)
@@ -134,6 +139,11 @@ class EdgeDetectors(MethodsPage):
         return Sobel()(self.classifier, self.x, self.target)
 
     @cached_property
+    def canny(self) -> Tensor:
+        """Another detector's edges, ``[N, 1, H, W]``: how like the first a map can be."""
+        return Canny()(self.classifier, self.x, self.target)
+
+    @cached_property
     def product(self) -> Tensor:
         """The photographs times their edges, ``[N, C, H, W]``."""
         return self.x * self.edges
@@ -176,20 +186,19 @@ class EdgeDetectors(MethodsPage):
         save(figure, self.folder / "figures" / "edge_detectors.png")
         plt.close(figure)
 
-    def _compared(self, reference: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return compare(self._maps, reference, self.measures, margin=self.margin)
-
     @cached_property
     def _to_edges(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return self._compared(self.edges)
+        return compare(
+            self._maps, self.edges, self.measures, margin=self.margin, detector=self.canny
+        )
 
     @cached_property
     def _to_product(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return self._compared(self.product)
+        return compare(self._maps, self.product, self.measures, margin=self.margin)
 
     @property
     def readings(self) -> pd.DataFrame:
-        """Maps against the edges, with the catalogue's names of methods."""
+        """Maps against the edges, as shares of what Canny's have; methods by catalogue name."""
         return self._to_edges[0]
 
     def ranking(self) -> Figure:
@@ -200,6 +209,7 @@ class EdgeDetectors(MethodsPage):
             margin=self.margin,
             words=EDGE_WORDS,
             controls=self.controls,
+            one="the edges themselves",
         )
         save(figure, self.folder / "figures" / "edge_kappa.png")
         return figure
@@ -287,7 +297,13 @@ class EdgeDetectors(MethodsPage):
 
     @cached_property
     def _one_layer_readings(self) -> pd.DataFrame:
-        return compare(self.one_layer.maps, self.edges.cpu(), self.measures, margin=self.margin)[0]
+        return compare(
+            self.one_layer.maps,
+            self.edges.cpu(),
+            self.measures,
+            margin=self.margin,
+            detector=self.canny.cpu(),
+        )[0]
 
     def one_layer_ranking(self) -> Figure:
         """How edge-like maps of one random convolution are."""
@@ -327,8 +343,8 @@ class EdgeDetectors(MethodsPage):
             for network in networks
         ]
         maps = {f"{title(key)}, {name}": [draw[key] for draw in draws] for key in draws[0]}
-        edges = Sobel()(first, inputs, self.target)
-        return compare(maps, edges, self.drawing, margin=self.margin)[0]
+        edges, canny = (found(first, inputs, self.target) for found in (Sobel(), Canny()))
+        return compare(maps, edges, self.drawing, margin=self.margin, detector=canny)[0]
 
     def untrained_ranking(self) -> Figure | None:
         """How edge-like maps of whole untrained networks are; None without such."""
@@ -393,6 +409,9 @@ class EdgeDetectors(MethodsPage):
             trained = rows[rows["method"].isin(own)].set_index("method")
             bare = self.blank[self.blank["metric"] == key].set_index("method")
             numbers[f"untrained_compared_{key}"] = len(bare)
+            numbers[f"canny_{key}"] = rows["ceiling"].iloc[0]
+            shares = rows.set_index("method")["share"]
+            numbers |= {f"share_{n}_{key}": v for n, v in shares.items() if n in CATALOGUE}
             for name, kappa in rows.set_index("method")["kappa"].items():
                 if name in CATALOGUE:
                     numbers[f"kappa_{name}_{key}"] = kappa

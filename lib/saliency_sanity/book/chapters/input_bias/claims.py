@@ -291,11 +291,15 @@ def rule_claim(claims: ClaimTable, likeness: pd.DataFrame | None, refused: str =
         measured = "kappa of |E| and |x|: " + "; ".join(
             f"{name} {kappa_text(row)}" for name, row in rows.iterrows()
         )
-        others = rows.drop("z")
-        wanted = ["above"] * (rows.loc["z", "verdict"] == "above")
-        lower = others["high"] < rows.loc["z", "low"]
-        verdict = judge(["above" if below else "below" for below in lower] + wanted)
-        reason = "reproduced if z lies above the margin and every other interval below that of z"
+        lower = rows.drop("z")["high"] < rows.loc["z", "low"]
+        verdict = judge([rows.loc["z", "verdict"]])
+        # Intervals that overlap say nothing against it.
+        if verdict == "reproduced" and not lower.all():
+            verdict = "inconclusive"
+        reason = (
+            "reproduced if z lies above the margin and every other interval below that of z; not "
+            "reproduced if z lies below the margin"
+        )
     return claims.add(
         "LRP has it, too",
         "Layer-wise relevance propagation has the bias with the z rule at the input layer, and "

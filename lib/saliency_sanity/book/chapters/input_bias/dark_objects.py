@@ -195,7 +195,7 @@ class DarkObjects:
 
     @cached_property
     def curve(self) -> pd.DataFrame:
-        """The density in the objects by percentile: ``region_table`` with a column q."""
+        """The density in the objects by percentile, as ``region_table`` has it, with a column q."""
         tables = [region_table(maps, self.masks).assign(q=q) for q, maps in self.by_q.items()]
         return pd.concat(tables, ignore_index=True)
 

@@ -5,6 +5,8 @@ from dataclasses import fields
 import pytest
 from made.pages import parameters
 from saliency_sanity._errors import InputError
+from saliency_sanity.book.chapters.cascade.layers import ONE_LAYER
+from saliency_sanity.book.chapters.cascade.norms import NO_NORMS
 from saliency_sanity.book.chapters.cascade.page import Cascade
 from saliency_sanity.verdict.wording import kappa_text
 
@@ -98,3 +100,26 @@ def test_the_upper_half_stands_beside_the_last_stage(tmp_path):
         assert shown[made.titles[method]] == kappa_text(rows.loc[method])
         upper = numbers[f"upper_{method}_spearman_abs"]
         assert upper == pytest.approx(rows.loc[method, "kappa"], abs=0.006)
+
+
+def test_grad_cam_is_tried_at_each_resolution_of_a_network_that_has_no_batch_norms(tmp_path):
+    made = page(tmp_path, image_count=5, seeds=2, shown=1, methods=["gradient", "grad_cam"])
+    assert [part.data for part in made.norms()] == [NO_NORMS]
+    assert made.cam_layers == {"hidden2": (14, 14), "hidden1": (28, 28)}
+    shown = made.layers().data
+    assert shown.index.tolist() == ["hidden2, 14 × 14", "hidden1, 28 × 28"]
+    rows = made.table[made.table["metric"] == "spearman_abs"]
+    rows = rows[rows["method"] == "grad_cam"].set_index("stage")
+    stages = [made.outcome.stages[0], made.outcome.stages[-1]]
+    for stage in stages:
+        cell = shown.loc["hidden2, 14 × 14", f"Grad-CAM, {stage}"]
+        assert cell.startswith(kappa_text(rows.loc[stage])), "the page's own layer"
+    reasons = {c.of + c.about: c.reason for c in made.claims}
+    assert "the layer that Grad-CAM looks at" in reasons["weights-changeGrad-CAM"]
+    assert "layer" not in reasons["weights-changeGradient"]
+
+
+@pytest.mark.parametrize("given", [{"methods": ["gradient"]}, {"order": "bottom_up"}])
+def test_without_a_claim_on_grad_cam_no_layer_is_tried(tmp_path, given):
+    made = page(tmp_path, **{"methods": ["gradient", "grad_cam"], "seeds": 1, "shown": 1} | given)
+    assert made.layers().data == ONE_LAYER

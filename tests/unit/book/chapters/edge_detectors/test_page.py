@@ -67,3 +67,20 @@ def test_trained_and_untrained_numbers_are_of_one_network(tmp_path):
     assert numbers["kappa_sobel_spearman_abs"] == 1
     made.model = "resnet34"
     assert "untrained_gradient_spearman_abs" not in made.numbers()
+
+
+def test_likeness_to_edges_is_a_share_of_what_another_detector_has(tmp_path):
+    """Canny's edges are what they are compared with, whether or not they are in the ranking."""
+    made = page(tmp_path, images="foolbox", methods=["sobel", "canny", "input"])
+    rows = made.readings.set_index("method")
+    assert rows["ceiling"].nunique() == 1
+    canny = rows.loc["canny"]
+    assert canny["kappa"] == canny["ceiling"] == made.numbers()["canny_spearman_abs"]
+    assert [canny[key] for key in ("share", "share_low", "share_high")] == pytest.approx([1] * 3)
+    assert rows.loc["sobel", "share"] == pytest.approx(1 / canny["kappa"])
+    assert rows.loc[["canny", "sobel"], "verdict"].tolist() == ["above", "above"]
+    without = page(tmp_path, images="foolbox", methods=["input"]).readings.set_index("method")
+    again = rows.loc[["input"]]
+    for key in ("kappa", "share", "share_low", "share_high", "ceiling", "p"):
+        assert without[key].to_numpy() == pytest.approx(again[key].to_numpy())
+    assert "share" not in made._to_product[0], "of products nothing else is known"

@@ -177,6 +177,8 @@ def test_a_method_that_moves_against_expectation_is_named(claims):
         ({"z": 0.8, "w²": 0.2, "flat": 0.9}, "inconclusive"),
         ({"z": 0.8, "w²": 0.9, "flat": 0.9}, "inconclusive"),
         ({"z": 0.0, "w²": 0.9, "flat": 0.9}, "not reproduced"),
+        # Of the margin nothing is known: no contradiction.
+        ({"z": 0.1, "w²": 0.1, "flat": 0.1}, "inconclusive"),
     ],
 )
 def test_rules_of_lrp(claims, levels, verdict):
