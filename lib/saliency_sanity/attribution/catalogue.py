@@ -10,13 +10,6 @@ from saliency_sanity.attribution.cards import CARDS, Card
 
 CATALOGUE: dict[str, Card] = {card.name: card for card in CARDS}
 
-# The methods of the randomization figures of [adebayo2018sanity], and controls beside them.
-SANITY_CHECKED = (
-    *("gradient", "smoothgrad", "gradient_x_input", "integrated_gradients", "ig_smoothgrad"),
-    *("guided_backprop", "grad_cam", "guided_grad_cam"),
-    *("sobel", "input", "input_x_noise", "noise"),
-)
-
 
 def title(name: str, short: bool = False) -> str:
     """What figures call a method: its card's title or abbreviation, else the name itself."""

@@ -23,7 +23,8 @@ from saliency_sanity._files import results_folder, write_table
 from saliency_sanity._groups import GROUP
 from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import Attribution
-from saliency_sanity.attribution.catalogue import is_control, resolve, title, titles
+from saliency_sanity.attribution.cards import Card
+from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, resolve, title, titles
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.runs.provenance import ProvenanceBox, provenance_box
 from saliency_sanity.experiments.store import Store
@@ -37,6 +38,9 @@ from saliency_sanity.verdict.wording import METRIC_TITLES
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
 _DENSE = 0.95
+
+# What parameters of a page may be called that are parameters of methods, too.
+_SCALE = ("samples", "steps", "top", "q", "layer", "seed")
 
 # What a composition that multiplies by the input has in its description.
 _PRODUCTS = ("TimesInput", "Lrp(")
@@ -114,10 +118,33 @@ class Page:
         """Where finished parts of long runs are kept."""
         return Store(self.folder / "store")
 
+    def at_scale(self, names: Iterable[str]) -> dict[str, Attribution]:
+        """Methods by name, each with what the page sets of its parameters.
+
+        Those that follow several paths to a picture have ``ig_samples`` for ``samples``, and
+        ``ig_steps`` for ``steps``.
+        """
+        return {name: resolve(name, **self._scale(CATALOGUE.get(name))) for name in names}
+
+    def _scale(self, card: Card | None) -> dict[str, Any]:
+        valid = () if card is None else card.defaults
+        found = {key: getattr(self, key) for key in _SCALE if key in valid and hasattr(self, key)}
+        if "steps" in found and found.keys() & {"samples", "top"}:
+            for key in found.keys() & {"samples", "steps"}:
+                found[key] = getattr(self, f"ig_{key}", found[key])
+        if "layer" in found:
+            found["layer"] = found["layer"] or None
+        return found
+
     def write(self, table: pd.DataFrame, what: str = "") -> Path:
         """Write a table of this copy; ``what`` follows its name."""
         stem = "-".join(filter(None, (self.name, what)))
         return write_table(table, results_folder(self.folder / "tables") / f"{stem}.parquet")
+
+    def write_refused(self, refused: Mapping[str, str]) -> Path:
+        """Write which methods do not apply to the network, and why."""
+        rows = {"method": [*refused], "reason": [*refused.values()]}
+        return self.write(pd.DataFrame(rows, dtype=str), "refused")
 
     def figure(self, what: str = "") -> Path:
         """Where a figure of this copy goes."""
@@ -197,11 +224,6 @@ def described(
     return measured.assign(
         **columns, picture=measured["image"].map(names), repr=measured["method"].map(texts)
     )
-
-
-def methods_at_scale(names: Iterable[str], **scale: Mapping[str, Any]) -> dict[str, Attribution]:
-    """Methods by name, each with the parameters that ``scale`` has under its name."""
-    return {name: resolve(name, **scale.get(name, {})) for name in names}
 
 
 def is_product(key: str, method: Attribution | None = None) -> bool:

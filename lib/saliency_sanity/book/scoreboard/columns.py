@@ -75,8 +75,8 @@ class Check:
         What is asked; checks of one question stand beside each other.
     title
         What tells it from those: the network, or how maps are compared.
-    sources
-        Where readings are; a method's is taken from the first that has one.
+    source
+        Where readings are.
     words
         What a kappa ``below`` and ``above`` the line is called.
     wanted
@@ -90,18 +90,21 @@ class Check:
     kept
         Where running statistics of batch norms stay as they were learned, the address of what
         hangs on it; empty where there are none.
+    asked
+        Of whom the question is not asked, and why, as a sentence; empty where it is of all.
     """
 
     key: str
     question: str
     title: str
-    sources: tuple[Source, ...]
+    source: Source
     words: Mapping[str, str]
     wanted: str = "below"
     metric: str = "spearman_abs"
     stage: str = LAST
     line: float | None = None
     kept: str = ""
+    asked: str = ""
 
     def standing(self, verdict: str) -> str:
         """``wanted``, ``unwanted``, ``neutral`` where neither is; without verdict ``open``.
@@ -129,13 +132,9 @@ def _kept(case: str) -> str:
 
 def _cascade(case: str, title: str, half: bool) -> Check:
     section = "how-similar-do-they-stay" if half else "verdicts"
-    sources = [Source("02_cascading_randomization", case, section)]
-    if case in ("photographs", "cnn"):
-        # The same test of RectGrad and its relatives stands on the page on input bias.
-        anchor = "free-of-the-bias-does-it-pass"
-        sources.append(Source("05_input_bias", case, anchor))
+    source = Source("02_cascading_randomization", case, section)
     check = Check(
-        *(f"cascade_{case}", "Random weights", title, tuple(sources), RANDOMIZATION_WORDS),
+        *(f"cascade_{case}", "Random weights", title, source, RANDOMIZATION_WORDS),
         kept="" if case in ("cnn", "mlp") else _kept(case),
     )
     if not half:
@@ -153,18 +152,29 @@ def _cascade(case: str, title: str, half: bool) -> Check:
 def _bias(kind: str, case: str, title: str) -> Check:
     source = Source("05_input_bias", case, "which-methods-follow-the-input", kind)
     if kind == "likeness":
-        return Check(f"input_{case}", "Follows input", title, (source,), INPUT_WORDS, metric=KEPT)
+        return Check(f"input_{case}", "Follows input", title, source, INPUT_WORDS, metric=KEPT)
     return Check(
-        *(f"units_{case}", "Other units", title, (source,), UNIT_WORDS),
+        *(f"units_{case}", "Other units", title, source, UNIT_WORDS),
         wanted="above",
         metric=MOVED,
         line=UNCHANGED,
+        asked="Noise controls are drawn from the weights, which other units change.",
     )
 
 
 CHECKS = (
-    Check("edges", "Edge-like", "by ranks", (_EDGES,), EDGE_WORDS, wanted=""),
-    Check("outlines", "Edge-like", "by outlines", (_EDGES,), EDGE_WORDS, wanted="", metric="hog"),
+    *(
+        Check(
+            *(key, "Edge-like", title, _EDGES, EDGE_WORDS),
+            wanted="",
+            metric=metric,
+            asked="Methods that explain every label are not asked: a thousand passes a photograph.",
+        )
+        for key, title, metric in (
+            ("edges", "by ranks", "spearman_abs"),
+            ("outlines", "by outlines", "hog"),
+        )
+    ),
     *(
         _cascade(case, title, half)
         for half in (False, True)
@@ -178,14 +188,14 @@ CHECKS = (
     ),
     Check(
         *("independent_cnn", "One block", "CNN"),
-        (_verdicts("02_cascading_randomization", "independent"),),
+        _verdicts("02_cascading_randomization", "independent"),
         RANDOMIZATION_WORDS,
         stage=ONE_BLOCK,
     ),
     *(
         Check(
             *(f"labels_{case}", "Random labels", case.upper()),
-            (_verdicts("03_label_randomization", case),),
+            _verdicts("03_label_randomization", case),
             RANDOMIZATION_WORDS,
         )
         for case in ("cnn", "mlp")
@@ -193,9 +203,11 @@ CHECKS = (
     *(
         Check(
             *(f"competition_{case}", "Competition", title),
-            (_verdicts("04_cgi_sanity", case),),
+            _verdicts("04_cgi_sanity", case),
             RANDOMIZATION_WORDS,
             kept=_kept(case) if case == "photographs" else "",
+            asked="Only maps that sum up to about the logit compete, and their twins and controls "
+            "beside them.",
         )
         for case, title in {"photographs": _LITE, "cnn": "CNN", "mlp": "MLP"}.items()
     ),
@@ -229,14 +241,14 @@ _OWN = {
 def own_checks(network: str, *, norms: bool) -> tuple[Check, ...]:
     """The checks of a reader's own method on one network, whose name heads their columns.
 
-    Those of ``CHECKS`` that need no network trained for them, with sources on the same page.
+    Those of ``CHECKS`` that need no network trained for them, with a source on the same page.
     ``norms``: the network has batch norms.
     """
     return tuple(
         replace(
             check,
             title=check.title if check.question == CHECKS[0].question else network,
-            sources=(Source("", "", _OWN[check.key]),),
+            source=Source("", "", _OWN[check.key]),
             kept=_kept("photographs") if norms and _OWN[check.key] == "random-weights" else "",
         )
         for check in CHECKS
@@ -254,12 +266,7 @@ def checks_in(copies: Mapping[str, Case], profile: str = "") -> tuple[Check, ...
         raise ValueError(
             "there are no notebooks here, so no results either; work in a checkout of the project"
         )
-    found = []
     for check in CHECKS:
-        for source in check.sources:
-            if source.copy not in copies:
-                raise ValueError(f"check {check.key!r}: {unknown('copy', source.copy, copies)}")
-        sources = tuple(one for one in check.sources if copies[one.copy].runs_in(profile))
-        if sources:
-            found.append(replace(check, sources=sources))
-    return tuple(found)
+        if check.source.copy not in copies:
+            raise ValueError(f"check {check.key!r}: {unknown('copy', check.source.copy, copies)}")
+    return tuple(check for check in CHECKS if copies[check.source.copy].runs_in(profile))

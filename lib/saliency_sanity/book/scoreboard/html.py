@@ -1,7 +1,7 @@
 """The scoreboard as a table of links: each verdict leads to the page that shows why."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import pandas as pd
@@ -12,6 +12,7 @@ from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
 from saliency_sanity.verdict.wording import kappa_text, rounded
 
+_NAMED = 4  # so many methods are named where a reason is given, and more are counted
 _MARKS = {"o": "●", "s": "■", "D": "◆", "X": "✖", "^": "▲", "v": "▼"}
 
 
@@ -25,10 +26,13 @@ class Scorecard:
         As ``table.read_scoreboard`` gives it.
     checks
         The columns that there may be; ValueError where the table has another.
+    blank
+        Why a method has no verdict in a check, by both, as ``table.reasons`` gives it.
     """
 
     table: pd.DataFrame
     checks: Sequence[Check] = CHECKS
+    blank: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self):
         columns_of(self.table, self.checks)
@@ -47,11 +51,26 @@ class Scorecard:
             ],
             questions=[(question, len(list(group))) for question, group in questions],
             checks=columns,
+            notes=self._notes(columns),
             bodies=[
-                (kind, [(method_title(name), _row(name, columns, cells)) for name in names])
+                (kind, [(method_title(name), self._row(name, columns, cells)) for name in names])
                 for kind, names in (("methods", methods), ("controls", controls))
             ],
         )
+
+    def _row(
+        self,
+        name: str,
+        columns: Sequence[Check],
+        cells: Mapping[tuple[str, str], pd.Series],
+    ) -> list[dict[str, str]]:
+        """What the template shows of a method's cells."""
+        return [
+            _cell(cells[name, check.key], check)
+            if (name, check.key) in cells
+            else {"blank": self.blank.get((name, check.key), "Not measured.")}
+            for check in columns
+        ]
 
     def _repr_markdown_(self) -> str:
         columns, cells = columns_of(self.table, self.checks), self._cells()
@@ -65,20 +84,30 @@ class Scorecard:
                 for cell in found
             ]
             lines.append("| " + " | ".join([method_title(name), *texts]) + " |")
+        for names, asked, reason in self._notes(columns):
+            lines.append(f"\n{asked}, {names}: {reason}")
         return "\n".join(lines)
+
+    def _notes(self, columns: Sequence[Check]) -> list[tuple[str, str, str]]:
+        """Methods, checks and why there is no verdict, a reason each."""
+        heads = {check.key: f"{check.question}: {check.title}" for check in columns}
+        by_reason: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+        for (method, check), reason in self.blank.items():
+            names, asked = by_reason.setdefault(reason, ({}, {}))
+            names[method_title(method)] = asked[heads[check]] = None
+        return [
+            (
+                ", ".join(names) if len(names) <= _NAMED else f"{len(names)} methods and controls",
+                ", ".join(asked),
+                reason,
+            )
+            for reason, (names, asked) in by_reason.items()
+        ]
 
 
 def _head(check: Check) -> str:
     kept = f" ([batch norms kept]({check.kept}))" if check.kept else ""
     return f"{check.question}: {check.title}{kept}"
-
-
-def _row(
-    name: str, columns: Sequence[Check], cells: Mapping[tuple[str, str], pd.Series]
-) -> list[dict[str, str] | None]:
-    """What the template shows of a method's cells; None for what is not measured."""
-    found = [(check, cells.get((name, check.key))) for check in columns]
-    return [None if row is None else _cell(row, check) for check, row in found]
 
 
 def _cell(row: pd.Series, check: Check) -> dict[str, str]:

@@ -12,7 +12,6 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from saliency_sanity import load_model, resolve, weights_hash
 from saliency_sanity._errors import NotApplicable
@@ -358,7 +357,7 @@ class OwnMethod(MethodsPage):
     @cached_property
     def board(self) -> pd.DataFrame:
         """Verdicts in them, as rows of the scoreboard."""
-        rows = [score(check, self._read[check.key], *check.sources) for check in self.checks]
+        rows = [score(check, self._read[check.key], check.source) for check in self.checks]
         return pd.concat(rows, ignore_index=True)
 
     def row(self) -> Figure:

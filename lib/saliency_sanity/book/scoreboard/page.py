@@ -18,7 +18,7 @@ from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
 from saliency_sanity.book.scoreboard.columns import HALFWAY, NOT_SCORED, Check, checks_in
 from saliency_sanity.book.scoreboard.html import Scorecard
-from saliency_sanity.book.scoreboard.table import read_scoreboard, tally
+from saliency_sanity.book.scoreboard.table import read_scoreboard, reasons, tally
 from saliency_sanity.plots.style import save
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -72,7 +72,7 @@ class Scoreboard(Page):
 
     def card(self) -> Scorecard:
         """All verdicts as links to what shows why."""
-        return Scorecard(self.table, self.columns)
+        return Scorecard(self.table, self.columns, reasons(self.table, self.read, self.columns))
 
     def not_scored(self) -> list[Markdown]:
         """Pages whose results are in no column, and why."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -64,16 +65,36 @@ def read_scoreboard(
         A table lacks the check's metric, or has two readings of one method.
     """
     folder = Path(results) / "tables"
-    sources = dict.fromkeys(source for check in checks for source in check.sources)
+    sources = dict.fromkeys(check.source for check in checks)
     missing = [source for source in sources if not (folder / source.file).is_file()]
     if missing:
         raise MissingTablesError(_missing(missing, folder, profile))
     tables = {source: read_table(folder / source.file) for source in sources}
-    found = [score(check, tables[source], source) for check in checks for source in check.sources]
-    # A method's is taken from the first source that has one.
-    return pd.concat(found, ignore_index=True).drop_duplicates(
-        ["method", "check"], ignore_index=True
-    )
+    found = [score(check, tables[check.source], check.source) for check in checks]
+    return pd.concat(found, ignore_index=True)
+
+
+def reasons(
+    table: pd.DataFrame, results: str | Path, checks: Sequence[Check] = CHECKS
+) -> dict[tuple[str, str], str]:
+    """Why there is no verdict, by method and check, for each pair that has no row in ``table``.
+
+    ``table`` as ``read_scoreboard`` gives it for these ``results`` and ``checks``.
+    """
+    measured = set(zip(table["method"], table["check"], strict=True))
+    found = {}
+    for check in checks:
+        refused = _refused(Path(results) / "tables" / replace(check.source, table="refused").file)
+        for method in dict.fromkeys(table["method"]):
+            if (method, check.key) not in measured:
+                found[method, check.key] = refused.get(method) or check.asked or "Not measured."
+    return found
+
+
+def _refused(file: Path) -> dict[str, str]:
+    """Why methods do not apply to the network of a page, by name."""
+    rows = read_table(file) if file.is_file() else pd.DataFrame({"method": [], "reason": []})
+    return dict(zip(rows["method"].replace(TWINS), rows["reason"], strict=True))
 
 
 def method_title(name: str) -> str:

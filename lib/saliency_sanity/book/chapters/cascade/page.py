@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from saliency_sanity import load_model, weights_hash
 from saliency_sanity._errors import known
 from saliency_sanity.attribution.base import Gradient
-from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control, title
+from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title
 from saliency_sanity.attribution.compose import PathAverage
 from saliency_sanity.book.chapters.cascade.claims import (
     CLAIMED,
@@ -51,7 +51,6 @@ from saliency_sanity.book.chapters.page import (
     MethodsPage,
     check_shown,
     described,
-    methods_at_scale,
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
@@ -125,21 +124,14 @@ class Cascade(MethodsPage):
     steps: int
     ig_samples: int
     ig_steps: int
+    top: int
     shown: int
     group: int
     shard: str
 
     def __post_init__(self):
         super().__post_init__()
-        layer = {"layer": self.layer or None}
-        self.chosen = methods_at_scale(
-            self.methods or SANITY_CHECKED,
-            integrated_gradients={"steps": self.steps},
-            smoothgrad={"samples": self.samples, "seed": self.seed},
-            ig_smoothgrad={"samples": self.ig_samples, "steps": self.ig_steps, "seed": self.seed},
-            grad_cam=layer,
-            guided_grad_cam=layer,
-        )
+        self.chosen = self.at_scale(self.methods or CATALOGUE)
         self.measures = {key: metric(key, self.preset) for key in self.metrics}
         randomization = Randomization(self.scheme, self.batch_norm, self.std)
         known("order", self.order, ORDERS)
@@ -474,6 +466,7 @@ class Cascade(MethodsPage):
             )
         )
         self.write(self.table.drop(columns="words"), "readings")
+        self.write_refused(self.refused)
 
     def beside_published(self) -> list[Markdown | Styler]:
         """The authors' numbers beside ours, under a line that says what they are; maybe none."""

@@ -29,7 +29,6 @@ from saliency_sanity.book.chapters.page import (
     check_shown,
     described,
     memorized_by_all,
-    methods_at_scale,
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
@@ -124,7 +123,7 @@ class Competition(Page):
             self.replicates = load_replicates(self.model, self.dataset, self.pairs, self.device)
 
     def _choose(self) -> None:
-        base = methods_at_scale(self.bases, integrated_gradients={"steps": self.steps})
+        base = self.at_scale(self.bases)
         self.twins = {twin_of(key): key for key in self.bases}
         self.methods: dict[str, Attribution] = base | {
             twin: Compete(base[key], top=self.top) for twin, key in self.twins.items()
@@ -463,6 +462,7 @@ class Competition(Page):
             )
         )
         self.write(self.readings.drop(columns="words"), "readings")
+        self.write_refused(self.refused)
         self.write(self.quantities, "survival")
         self.write(self.removed, "removal")
 

@@ -26,7 +26,6 @@ from saliency_sanity.book.chapters.edge_detectors.claims import (
 from saliency_sanity.book.chapters.edge_detectors.one_layer import OneLayer
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
-    methods_at_scale,
     pictures_for,
     pictures_used,
 )
@@ -79,7 +78,6 @@ class EdgeDetectors(MethodsPage):
     preset: str
     layer: str
     samples: int
-    vargrad_samples: int
     steps: int
     ig_samples: int
     ig_steps: int
@@ -90,22 +88,9 @@ class EdgeDetectors(MethodsPage):
 
     def __post_init__(self):
         super().__post_init__()
-        # A pass for each of the labels, or rules for relevance: those have a page.
-        plain = [
-            key
-            for key, card in CATALOGUE.items()
-            if not (card.every_label or key.startswith("lrp_"))
-        ]
-        layer = {"layer": self.layer or None}
-        self.chosen = methods_at_scale(
-            self.methods or plain,
-            integrated_gradients={"steps": self.steps},
-            smoothgrad={"samples": self.samples, "seed": self.seed},
-            vargrad={"samples": self.vargrad_samples, "seed": self.seed},
-            ig_smoothgrad={"samples": self.ig_samples, "steps": self.ig_steps, "seed": self.seed},
-            grad_cam=layer,
-            guided_grad_cam=layer,
-        )
+        # A pass for each of the labels: those methods have a page.
+        plain = [key for key, card in CATALOGUE.items() if not card.every_label]
+        self.chosen = self.at_scale(self.methods or plain)
         self.measures = {name: metric(name, self.preset) for name in self.metrics}
         self.main = self.metrics[0]
         # What is drawn for whole untrained networks, and what the paper's picture is judged by.
@@ -394,6 +379,7 @@ class EdgeDetectors(MethodsPage):
             )
         )
         self.write(self.readings.drop(columns="words"), "readings")
+        self.write_refused(self.refused)
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""

@@ -112,10 +112,9 @@ class Following:
         return self.page.claims.try_claims(make, self.page.margin)
 
     def refused_text(self) -> str:
-        """Which methods are left out, a line each, and in short why."""
+        """Which methods are left out, a line each, and why."""
         return "\n".join(
-            f"left out: {self.page.titles[key]}: {reason.partition(':')[0]} "
-            "(see the section on LRP)"
+            f"left out: {self.page.titles[key]}: {reason}"
             for key, reason in self.explained.refused.items()
         )
 
@@ -182,6 +181,7 @@ class Following:
         self.page.write(self.likeness.drop(columns="words"), "likeness")
         self.page.write(self.unmoved, "moved")
         self.page.write(self.responses, "responses")
+        self.page.write_refused(self.explained.refused)
 
     def numbers(self) -> dict[str, float]:
         """How many methods there are and move, and kappa of RectGrad's maps and the input."""

@@ -4,12 +4,12 @@ import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from saliency_sanity import CATALOGUE, load_model
 from saliency_sanity.attribution.catalogue import is_control, title
 from saliency_sanity.attribution.rectgrad import Threshold
-from saliency_sanity.book.chapters.page import Page, methods_at_scale, pictures_used
+from saliency_sanity.book.chapters.page import Page, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.networks.classifier import Classifier, Scaling
 from saliency_sanity.networks.forward import fitted
@@ -76,7 +76,7 @@ class InputBias(Page):
                 f"masks is {self.masks!r}; they go with a folder of pictures, not {self.images!r}"
             )
         self.measures = {key: metric(key, self.preset) for key in self.metrics}
-        self.methods = methods_at_scale(CATALOGUE, **self._scale())
+        self.methods = self.at_scale(CATALOGUE)
         self.titles = {key: title(key) for key in self.methods}
         self.controls = [self.titles[key] for key in self.methods if is_control(key)]
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)
@@ -84,22 +84,6 @@ class InputBias(Page):
         if self.negative_weights:
             self.both_ways = load_model(self.model, self.negative_weights, self.device)
         self._look()
-
-    def _scale(self) -> dict[str, dict[str, Any]]:
-        """Parameters of methods, by name."""
-        noisy = {"samples": self.samples, "seed": self.seed}
-        averaged = {"samples": self.ig_samples, "steps": self.ig_steps, "seed": self.seed}
-        return {
-            "integrated_gradients": {"steps": self.steps},
-            "smoothgrad": noisy,
-            "vargrad": noisy,
-            "ig_smoothgrad": averaged,
-            "cgi": {"top": self.top},
-            "competitive_ig": {"steps": self.ig_steps, "top": self.top},
-            "competitive_lrp": {"top": self.top},
-            "rectgrad": {"q": self.q},
-            "modified_rectgrad": {"q": self.q},
-        }
 
     def _look(self) -> None:
         """Load the pictures, and let the network name them."""

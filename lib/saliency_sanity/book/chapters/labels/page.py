@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import known
-from saliency_sanity.attribution.catalogue import SANITY_CHECKED, is_control
+from saliency_sanity.attribution.catalogue import CATALOGUE, is_control
 from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
 from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
 from saliency_sanity.book.chapters.labels.remains import what_remains
@@ -24,7 +24,6 @@ from saliency_sanity.book.chapters.page import (
     check_shown,
     described,
     memorized_by_all,
-    methods_at_scale,
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
@@ -88,6 +87,7 @@ class Labels(MethodsPage):
     steps: int
     ig_samples: int
     ig_steps: int
+    top: int
     shown: int
     memorized: float
 
@@ -99,15 +99,7 @@ class Labels(MethodsPage):
             raise ValueError(
                 f"pairs is {self.pairs}; valid are 1 and more, 2 to have references beside it"
             )
-        layer = {"layer": self.layer or None}
-        self.chosen = methods_at_scale(
-            self.methods or SANITY_CHECKED,
-            integrated_gradients={"steps": self.steps},
-            smoothgrad={"samples": self.samples, "seed": self.seed},
-            ig_smoothgrad={"samples": self.ig_samples, "steps": self.ig_steps, "seed": self.seed},
-            grad_cam=layer,
-            guided_grad_cam=layer,
-        )
+        self.chosen = self.at_scale(self.methods or CATALOGUE)
         self.measures = {key: metric(key, self.preset) for key in self.metrics}
         if "hog" in self.measures:
             cells = (Hog(cell=self.hog_cell),)
@@ -311,6 +303,7 @@ class Labels(MethodsPage):
             )
         )
         self.write(self.found, "readings")
+        self.write_refused(self.refused)
 
     def beside_published(self) -> list[Markdown | Styler]:
         """The authors' numbers beside ours, under a line that says what they are; maybe none."""
