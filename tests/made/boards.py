@@ -55,28 +55,28 @@ def plant(results: Path, checks: tuple[Check, ...] = CHECKS) -> Path:
     """Tables for all checks: every method in each, and a claim for every page."""
     files: dict[str, list[dict]] = {}
     for check in checks:
-        for source in check.sources:
-            for method in METHODS:
-                if source.table == "readings" and source.notebook != "01_edge_detectors":
-                    interval = interval_of(method)
-                    rows = staged(method, check.metric, fc=interval, conv=interval, all=interval)
-                else:
-                    rows = [reading(method, check.metric, interval_of(method))]
-                # Several checks may read one table.
-                kept = files.setdefault(source.file, [])
-                kept.extend(row for row in rows if row not in kept)
-            claims = ClaimTable(source.copy)
-            claims.add(
-                "one",
-                "A map is a map.",
-                source="A paper",
-                paper_said="yes",
-                measured="yes",
-                verdict="reproduced" if "cnn" in source.copy else "not reproduced",
-                reason="it is",
-                of="products-stay",
-            )
-            claims.write(results)
+        source = check.source
+        for method in METHODS:
+            if source.table == "readings" and source.notebook != "01_edge_detectors":
+                interval = interval_of(method)
+                rows = staged(method, check.metric, fc=interval, conv=interval, all=interval)
+            else:
+                rows = [reading(method, check.metric, interval_of(method))]
+            # Several checks may read one table.
+            kept = files.setdefault(source.file, [])
+            kept.extend(row for row in rows if row not in kept)
+        claims = ClaimTable(source.copy)
+        claims.add(
+            "one",
+            "A map is a map.",
+            source="A paper",
+            paper_said="yes",
+            measured="yes",
+            verdict="reproduced" if "cnn" in source.copy else "not reproduced",
+            reason="it is",
+            of="products-stay",
+        )
+        claims.write(results)
     for file, rows in files.items():
         put(results, file, rows)
     return results

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from saliency_sanity.networks.depthwise import together
+
 # Added to denominators whose terms are of one sign, which are zero only where all of them are.
 _TINY = 1e-9
 
@@ -99,7 +101,8 @@ class Affine:
             raise RuntimeError("the input of a layer was modified by an inplace operation")
         shares = self._shares
         if shares is None:
-            with torch.enable_grad():
+            # What is on while a network runs is off while autograd calls a rule.
+            with torch.enable_grad(), together(self.x):
                 shares = list(self._terms())
             if self.keep:
                 self._shares = shares

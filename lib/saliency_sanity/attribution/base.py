@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import wrapped
+from saliency_sanity.networks.depthwise import together
 from saliency_sanity.networks.folding import folding, trusting
 from saliency_sanity.networks.forward import (
     Ordered,
@@ -184,7 +185,7 @@ def attributing(model: nn.Module, x: Tensor, target: Tensor) -> Iterator[None]:
     try:
         plain = manner(model, x).layout is torch.contiguous_format
         mending = Ordered() if plain else nullcontext()
-        with _uncompiled(model), held(model), trusting(), mending:
+        with _uncompiled(model), held(model), trusting(), mending, together(x):
             yield
     finally:
         _scope.reset(token)

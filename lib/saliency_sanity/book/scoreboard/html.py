@@ -91,17 +91,19 @@ class Scorecard:
     def _notes(self, columns: Sequence[Check]) -> list[tuple[str, str, str]]:
         """Methods, checks and why there is no verdict, a reason each."""
         heads = {check.key: f"{check.question}: {check.title}" for check in columns}
-        by_reason: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+        missing: dict[tuple[str, str], list[str]] = {}
         for (method, check), reason in self.blank.items():
-            names, asked = by_reason.setdefault(reason, ({}, {}))
-            names[method_title(method)] = asked[heads[check]] = None
+            missing.setdefault((reason, check), []).append(method_title(method))
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for (reason, check), names in missing.items():
+            alike.setdefault((reason, *names), []).append(heads[check])
         return [
             (
                 ", ".join(names) if len(names) <= _NAMED else f"{len(names)} methods and controls",
                 ", ".join(asked),
                 reason,
             )
-            for reason, (names, asked) in by_reason.items()
+            for (reason, *names), asked in alike.items()
         ]
 
 
@@ -115,6 +117,7 @@ def _cell(row: pd.Series, check: Check) -> dict[str, str]:
     value = rounded(row["kappa"])
     low, high = (rounded(row[end], row["margin"]) for end in ("low", "high"))
     return {
+        "blank": "",
         "standing": row["standing"],
         "link": row["link"],
         "label": f"{method_title(row['method'])}, {check.question}, {check.title}: {row['words']}, "

@@ -22,7 +22,7 @@ from saliency_sanity.book.scoreboard.columns import (
 from saliency_sanity.verdict.wording import EDGE_WORDS, RANDOMIZATION_WORDS
 
 COPIES = all_copies(ROOT / "notebooks")
-SOURCES = list(dict.fromkeys(source for check in CHECKS for source in check.sources))
+SOURCES = list(dict.fromkeys(check.source for check in CHECKS))
 
 
 def test_every_copy_is_in_the_scoreboard_or_listed_as_left_out():
@@ -52,7 +52,7 @@ def test_every_table_of_readings_that_a_notebook_writes_is_read():
 def test_a_profile_has_the_checks_of_its_copies(profile):
     there = profile_copies(profile, ROOT / "config", ROOT / "notebooks")
     checks = checks_in(COPIES, profile)
-    assert {source.copy for check in checks for source in check.sources} == {
+    assert {check.source.copy for check in checks} == {
         copy for copy, case in there.items() if copy not in NOT_SCORED and not case.after_all
     }
     assert ("cascade_imagenet" in {check.key for check in checks}) == (profile == "paper")

@@ -22,7 +22,8 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(table):
-    return BeautifulSoup(Scorecard(table)._repr_html_(), "html.parser")
+    blank = {("gradient", "labels_cnn"): "It has no <label>."}
+    return BeautifulSoup(Scorecard(table, blank=blank)._repr_html_(), "html.parser")
 
 
 def test_every_verdict_is_a_link_to_the_section_that_shows_why(page, table):
@@ -53,8 +54,11 @@ def test_cells_stand_where_they_belong(page, table):
     assert sum(spans) == len(CHECKS)
     gradient = next(row for row in rows if row.th.get_text() == "Gradient")
     gap = [check.key for check in CHECKS].index("labels_cnn")
-    assert gradient.select("td")[gap].span["aria-label"] == "not measured"
-    assert len(page.select('td [aria-label="not measured"]')) == 1
+    assert gradient.select("td")[gap].span["aria-label"] == "no verdict: It has no <label>."
+    assert len(page.select('td [aria-label^="no verdict"]')) == 1
+    assert [item.get_text() for item in page.select("li")] == [
+        "Random labels: CNN, Gradient: It has no <label>."
+    ]
     standing = {(row["method"], row["check"]): row["standing"] for row in table.to_dict("records")}
     for check, cell in zip(CHECKS, gradient.select("td"), strict=True):
         assert cell.get("class", [""])[0] == standing.get(("gradient", check.key), "")

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from made.boards import DRIVEN, METHODS, OPEN, RESPONDS, board, plant, put, reading, staged
 from saliency_sanity import CATALOGUE, resolve
+from saliency_sanity._files import write_table
 from saliency_sanity.attribution.competition import Compete
 from saliency_sanity.book.scoreboard.columns import (
     CHECKS,
@@ -23,17 +25,18 @@ from saliency_sanity.book.scoreboard.table import (
     in_order,
     method_title,
     read_scoreboard,
+    reasons,
     tally,
 )
 from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 ONE = Source("02_a", "cnn", "verdicts")
-CASCADE = Check("cascade", "Random weights", "CNN", (ONE,), RANDOMIZATION_WORDS)
+CASCADE = Check("cascade", "Random weights", "CNN", ONE, RANDOMIZATION_WORDS)
 
 
 def read(results, check, rows, file=None):
-    put(results, file or check.sources[0].file, rows)
+    put(results, file or check.source.file, rows)
     return read_scoreboard(results, [check]).set_index("method")
 
 
@@ -72,7 +75,7 @@ def test_in_an_empty_folder_everything_is_missing(tmp_path):
     with pytest.raises(MissingTablesError) as error:
         read_scoreboard(tmp_path)
     for check in CHECKS:
-        assert all(source.file in str(error.value) for source in check.sources)
+        assert check.source.file in str(error.value)
 
 
 def test_what_was_not_measured_has_no_row(tmp_path):
@@ -138,14 +141,18 @@ def test_of_single_blocks_the_one_noticed_least_counts(tmp_path, blocks, stage, 
     assert table.loc["noise", "verdict"] == "below"
 
 
-def test_the_first_source_wins_and_the_next_fills_in(tmp_path):
-    second = Source("05_b", "cnn", "free")
-    check = replace(CASCADE, sources=(ONE, second))
-    put(tmp_path, second.file, [reading(m, "spearman_abs", DRIVEN) for m in ("gradient", "sobel")])
-    table = read(tmp_path, check, [reading("gradient", "spearman_abs", RESPONDS)])
-    assert table["page"].to_dict() == {"gradient": "02_a-cnn", "sobel": "05_b-cnn"}
-    assert table.loc["gradient", "verdict"] == "below"
-    assert table.loc["sobel", "link"] == "05_b-cnn.html#free"
+def test_a_pair_without_a_row_has_a_reason(tmp_path):
+    other = replace(CASCADE, key="other", source=Source("05_b", "cnn", "free"), asked="Not asked.")
+    put(tmp_path, CASCADE.source.file, [reading("gradient", "spearman_abs", RESPONDS)])
+    put(tmp_path, other.source.file, [reading(m, "spearman_abs", DRIVEN) for m in ("cgi", "sobel")])
+    refused = pd.DataFrame({"method": ["competitive_gradient_x_input"], "reason": ["No layer."]})
+    write_table(refused, tmp_path / "tables" / "02_a-cnn-refused.parquet")
+    table = read_scoreboard(tmp_path, [CASCADE, other])
+    assert reasons(table, tmp_path, [CASCADE, other]) == {
+        ("cgi", CASCADE.key): "No layer.",
+        ("sobel", CASCADE.key): "Not measured.",
+        ("gradient", "other"): "Not asked.",
+    }
 
 
 @pytest.mark.parametrize(("name", "key"), TWINS.items())

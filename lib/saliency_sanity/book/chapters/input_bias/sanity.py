@@ -91,4 +91,4 @@ class Sanity:
 
     def write(self) -> None:
         """Write the readings."""
-        self.page.write(self.readings.drop(columns="words"), "readings")
+        self.page.write(self.readings.drop(columns="words"), "cascade")

@@ -86,6 +86,7 @@ def test_what_cannot_be_compared_or_was_not_published_leaves_its_section_empty(t
     assert {path.name for path in (tmp_path / "results" / "tables").iterdir()} == {
         "02_cascading_randomization.parquet",
         "02_cascading_randomization-readings.parquet",
+        "02_cascading_randomization-refused.parquet",
     }
 
 
