@@ -4,7 +4,6 @@ from .base import chunk_limit as chunk_limit
 from .base import passes as passes
 from .cards import Card as Card
 from .catalogue import CATALOGUE as CATALOGUE
-from .catalogue import SANITY_CHECKED as SANITY_CHECKED
 from .catalogue import is_control as is_control
 from .catalogue import resolve as resolve
 from .catalogue import title as title
