@@ -24,6 +24,8 @@ TWINS = {
     f"{TWIN}lrp_epsilon": "competitive_lrp",
 }
 
+_TWIN_ALONE = "Only the page on competition has it."
+
 COLUMNS = (
     *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
     *("obstacle", "margin", "stage", "page", "link"),
@@ -87,7 +89,9 @@ def reasons(
         refused = _refused(Path(results) / "tables" / replace(check.source, table="refused").file)
         for method in dict.fromkeys(table["method"]):
             if (method, check.key) not in measured:
-                found[method, check.key] = refused.get(method) or check.asked or "Not measured."
+                twin = _TWIN_ALONE if _base(method) != method else ""
+                why = twin or refused.get(method) or check.asked or "Not measured."
+                found[method, check.key] = why
     return found
 
 
