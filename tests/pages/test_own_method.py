@@ -73,7 +73,7 @@ def test_each_check_has_its_section():
     lines = [line for cell in cells for line in cell.source.splitlines()]
     sections = {make_id(line[3:]) for line in lines if line.startswith("## ")}
     checks = own_checks("n", norms=False)
-    assert {source.anchor for check in checks for source in check.sources} <= sections
+    assert {check.source.anchor for check in checks} <= sections
     assert {check.title for check in checks} == {"by ranks", "by outlines", "n"}
 
 
@@ -131,7 +131,7 @@ def test_the_row_is_what_the_library_says(place, page):
     }
     for check in own_checks("mine", norms=False):
         if check.key in read:
-            (wanted,) = score(check, read[check.key], *check.sources).to_dict("records")
+            (wanted,) = score(check, read[check.key], check.source).to_dict("records")
             ((_, found),) = board[
                 (board["method"] == "mine:product") & (board["check"] == check.key)
             ].iterrows()

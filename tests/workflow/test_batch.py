@@ -303,7 +303,7 @@ def test_the_cascade_in_shards_gives_the_same_tables(tmp_path):
         said = grid(folder)
         assert said.returncode == 0, said.stderr
         files = sorted((folder / "results/grids/small/results").glob("*/tables/*.parquet"))
-        assert len(files) == 2
+        assert len(files) == 3
         tables.append([summary(folder), *map(pd.read_parquet, files)])
         for path in (folder / "results/grids/small/shards").glob("*/*of2.ipynb"):
             parts.append(re.search(r"(\d) of 2 groups", outputs(path))[1])
