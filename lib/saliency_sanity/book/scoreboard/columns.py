@@ -20,6 +20,10 @@ HALF_WORDS = {"below": "most is gone", "above": "most is left"}
 LAST, HALFWAY, ONE_BLOCK = "last", "halfway", "one block"
 
 
+# The question whose page alone has competitive twins of every base.
+COMPETITION = "Competition"
+
+
 @dataclass(frozen=True)
 class Source:
     """Where readings are kept and shown: a table of one executed copy, and a place on its page.
@@ -202,12 +206,12 @@ CHECKS = (
     ),
     *(
         Check(
-            *(f"competition_{case}", "Competition", title),
+            *(f"competition_{case}", COMPETITION, title),
             _verdicts("04_cgi_sanity", case),
             RANDOMIZATION_WORDS,
             kept=_kept(case) if case == "photographs" else "",
             asked="Only maps that sum up to about the logit compete, and their twins and controls "
-            "beside them.",
+            "beside them; of a thousand labels none that takes more than two passes a label.",
         )
         for case, title in {"photographs": _LITE, "cnn": "CNN", "mlp": "MLP"}.items()
     ),

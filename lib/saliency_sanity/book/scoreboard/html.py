@@ -12,7 +12,7 @@ from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
 from saliency_sanity.verdict.wording import kappa_text, rounded
 
-_NAMED = 4  # so many methods are named where a reason is given, and more are counted
+_NAMED = 4  # so many methods or checks are named where a reason is given, and more are counted
 _MARKS = {"o": "●", "s": "■", "D": "◆", "X": "✖", "^": "▲", "v": "▼"}
 
 
@@ -100,7 +100,7 @@ class Scorecard:
         return [
             (
                 ", ".join(names) if len(names) <= _NAMED else f"{len(names)} methods and controls",
-                ", ".join(asked),
+                ", ".join(asked) if len(asked) <= _NAMED else f"{len(asked)} checks",
                 reason,
             )
             for (reason, *names), asked in alike.items()

@@ -10,7 +10,14 @@ import pandas as pd
 from saliency_sanity._errors import unknown
 from saliency_sanity._files import read_table
 from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title
-from saliency_sanity.book.scoreboard.columns import CHECKS, HALFWAY, LAST, Check, Source
+from saliency_sanity.book.scoreboard.columns import (
+    CHECKS,
+    COMPETITION,
+    HALFWAY,
+    LAST,
+    Check,
+    Source,
+)
 from saliency_sanity.experiments.outcome import halfway
 from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.obstacle import CANNOT_TELL, Obstacle
@@ -89,7 +96,8 @@ def reasons(
         refused = _refused(Path(results) / "tables" / replace(check.source, table="refused").file)
         for method in dict.fromkeys(table["method"]):
             if (method, check.key) not in measured:
-                twin = _TWIN_ALONE if _base(method) != method else ""
+                elsewhere = check.question != COMPETITION and _base(method) != method
+                twin = _TWIN_ALONE if elsewhere else ""
                 why = twin or refused.get(method) or check.asked or "Not measured."
                 found[method, check.key] = why
     return found
