@@ -16,8 +16,6 @@ from saliency_sanity.attribution.compose import PathAverage, TimesInput, baselin
 from saliency_sanity.attribution.per_label import explaining
 from saliency_sanity.networks.classifier import network_of
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 
 @dataclass(frozen=True)
 class Line:

@@ -94,9 +94,11 @@ def robustness(readings: pd.DataFrame) -> str:
     decided = readings["verdict"].isin(_DECIDED)
     count = int(decided.sum())
     stay = int((holm(readings["p"].where(~_silenced(readings))) & decided).sum())
-    text = f"{stay} of {count} verdicts stay when all of this table are given at once"
-    if not count:
-        text = "No verdict of this table is decided"
+    text = (
+        f"{stay} of {count} verdicts stay when all of this table are given at once"
+        if count
+        else "No verdict of this table is decided"
+    )
     shares = "share" in readings
     what, own, again, values = (
         ("line", "share_line", at_line, LINES)

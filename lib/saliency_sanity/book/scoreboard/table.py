@@ -95,17 +95,19 @@ def reasons(
     for check in checks:
         refused = _refused(Path(results) / "tables" / replace(check.source, table="refused").file)
         for method in dict.fromkeys(table["method"]):
-            if (method, check.key) not in measured:
-                elsewhere = check.question != COMPETITION and _base(method) != method
-                twin = _TWIN_ALONE if elsewhere else ""
-                why = twin or refused.get(method) or check.asked or "Not measured."
-                found[method, check.key] = why
+            if (method, check.key) in measured:
+                continue
+            why = refused.get(method) or check.asked or "Not measured."
+            alone = _base(method) != method and check.question != COMPETITION
+            found[method, check.key] = _TWIN_ALONE if alone else why
     return found
 
 
 def _refused(file: Path) -> dict[str, str]:
     """Why methods do not apply to the network of a page, by name."""
-    rows = read_table(file) if file.is_file() else pd.DataFrame({"method": [], "reason": []})
+    if not file.is_file():
+        return {}
+    rows = read_table(file)
     return dict(zip(rows["method"].replace(TWINS), rows["reason"], strict=True))
 
 
