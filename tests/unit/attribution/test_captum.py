@@ -1,5 +1,7 @@
 """Captum as an independent oracle, where it is right, and as a warning where it is not."""
 
+import copy
+
 import captum.attr
 import pytest
 import torch
@@ -14,6 +16,7 @@ from benchmarks._inception import with_relu_modules
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Setting forward, backward hooks:UserWarning"),
     pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require:UserWarning"),
 ]
 TARGET = torch.tensor([3, 71])
@@ -110,3 +113,35 @@ def test_guided_backprop_on_functional_rectifiers(inception):
     # Why interception is needed: on the network as it is, these are the gradient by other names.
     assert torch.equal(theirs(captum.attr.GuidedBackprop(inception), x), gradient)
     assert torch.equal(theirs(captum.attr.Deconvolution(inception), x), gradient)
+
+
+@pytest.mark.parametrize("baseline", [None, (0.2, 0.5, 0.9)])
+def test_deeplift(baseline, vgg, x):
+    # On networks whose rectifiers are modules, each called once, and whose pools do not overlap.
+    start = torch.zeros_like(x)
+    if baseline is not None:
+        start = vgg.scaling.to_network(torch.tensor(baseline).view(1, 3, 1, 1)).expand_as(x)
+    twin = copy.deepcopy(vgg)
+    for module in twin.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.inplace = False
+    twin, vgg, x, start = twin.double(), copy.deepcopy(vgg).double(), x.double(), start.double()
+    expected = theirs(captum.attr.DeepLift(twin), x, baselines=start)
+    assert relative(resolve("deeplift", baseline=baseline)(vgg, x, TARGET), expected) < 1e-5
+
+
+def test_occlusion(resnet, x):
+    options = {"sliding_window_shapes": (3, 16, 16), "strides": (3, 8, 8)}
+    expected = theirs(captum.attr.Occlusion(resnet), x, **options)
+    ours = resolve("occlusion", window=16 / 64, stride=8 / 64)(resnet, x, TARGET)
+    assert relative(ours.expand_as(x), expected) < 1e-5
+
+
+def test_smoothgrad_squared_with_the_same_noise(resnet, x):
+    ours = resolve("smoothgrad_squared", samples=3)
+    perturb, _ = ours.copies(resnet, x)
+    squares = [
+        theirs(captum.attr.Saliency(resnet), perturb(x, slice(None), number), abs=False) ** 2
+        for number in range(3)
+    ]
+    assert relative(ours(resnet, x, TARGET), sum(squares) / 3) < 1e-5
