@@ -50,6 +50,9 @@ from saliency_sanity.networks.pairs import normalising
 _STILL = 1e-10
 
 
+# Values of a window that rounding alone sets apart, in units of the largest value's last digit.
+_TIED = 128
+
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -63,7 +66,9 @@ class Multipliers:
 
     Units of one input (ReLU, GELU, sigmoid, say) hand down the change of their output over that of
     their input, or their slope where the input stays. A max pool hands what a maximum gained to its
-    place in the picture, and what it lost to its place in the baseline. Two forward passes and one
+    place in the picture, and what it lost to its place in the baseline; to that in the picture
+    where the baseline has its maximum there as well, up to rounding, as in windows of one colour:
+    other implementations take the first place, or what rounding prefers. Two forward passes and one
     backward. Raises NotApplicable for a network with anything that no rule covers, by name, such as
     products of hidden units, softmax, norms by a picture's own statistics; and in half precision.
     [shrikumar2017deeplift]; conventions of [kokhlikyan2020captum]
@@ -242,7 +247,7 @@ class _Lifting(TorchFunctionMode):
         options = {key: value for key, value in kwargs.items() if key != "return_indices"}
         pool = partial(_POOLS[func], **options)
         found = [pool(one, *args[1:]) for one in (args[0].detach(), start)]
-        return _Pool.apply(args[0], start, found)
+        return _Pool.apply(args[0], start, *found)
 
     def _noted(self, func: Callable, x: Tensor) -> Tensor | None:
         """What the call was given on the pass of the baseline; None on that pass itself."""
@@ -278,25 +283,28 @@ class _Pool(torch.autograd.Function):
     """A max pool: its places in the picture get what was gained, those in the baseline the loss."""
 
     @staticmethod
-    def forward(ctx, x, start, found):
-        ctx.x, ctx.start, ctx.found = x.detach(), start, found
-        return found[0][0].clone()
+    def forward(ctx, x, start, found, baseline):
+        (value, places), (before, those) = found, baseline
+        own = start.flatten(-2).gather(-1, places.flatten(-2)).view(places.shape)
+        tied = before - own <= _TIED * torch.finfo(x.dtype).eps * start.abs().amax()
+        ctx.kept = x.detach(), start, value, places
+        ctx.baseline = torch.where(tied, own, before), torch.where(tied, places, those)
+        return value.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        (value, places), (before, those) = ctx.found
+        (x, start, value, places), (before, those) = ctx.kept, ctx.baseline
 
         def down(handed: Tensor, places: Tensor) -> Tensor:
-            flat = torch.zeros_like(ctx.x, memory_format=torch.contiguous_format).flatten(-2)
+            flat = torch.zeros_like(x, memory_format=torch.contiguous_format).flatten(-2)
             flat.scatter_add_(-1, places.flatten(-2), handed.flatten(-2))
-            return flat.view(ctx.x.shape)
+            return flat.view(x.shape)
 
         high = torch.maximum(value, before)
         shared = down(gradient * (high - before), places) + down(gradient * (value - high), those)
-        moved = ctx.x - ctx.start
-        still = moved.abs() < _STILL
-        return torch.where(still, down(gradient, places), shared / moved), None, None
+        still = (x - start).abs() < _STILL
+        return torch.where(still, down(gradient, places), shared / (x - start)), None, None, None
 
 
 def _clipped(x: Tensor, ceiling: float) -> Tensor:

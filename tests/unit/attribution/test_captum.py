@@ -5,12 +5,14 @@ import copy
 import captum.attr
 import pytest
 import torch
-from made.networks import draw, relative
+from made.networks import SCALING, ModularNet, draw, relative, seeded, small
 from saliency_sanity import resolve
+from saliency_sanity.attribution import deeplift
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.compose import Product
 from saliency_sanity.attribution.gradcam import GradCAM
 from saliency_sanity.attribution.named import guided_backprop
+from torch import nn
 
 from benchmarks._inception import with_relu_modules
 
@@ -115,19 +117,29 @@ def test_guided_backprop_on_functional_rectifiers(inception):
     assert torch.equal(theirs(captum.attr.Deconvolution(inception), x), gradient)
 
 
-@pytest.mark.parametrize("baseline", [None, (0.2, 0.5, 0.9)])
-def test_deeplift(baseline, vgg, x):
-    # On networks whose rectifiers are modules, each called once, and whose pools do not overlap.
-    start = torch.zeros_like(x)
-    if baseline is not None:
-        start = vgg.scaling.to_network(torch.tensor(baseline).view(1, 3, 1, 1)).expand_as(x)
-    twin = copy.deepcopy(vgg)
-    for module in twin.modules():
-        if isinstance(module, torch.nn.ReLU):
-            module.inplace = False
-    twin, vgg, x, start = twin.double(), copy.deepcopy(vgg).double(), x.double(), start.double()
-    expected = theirs(captum.attr.DeepLift(twin), x, baselines=start)
-    assert relative(resolve("deeplift", baseline=baseline)(vgg, x, TARGET), expected) < 1e-5
+def test_deeplift_of_a_pool(monkeypatch):
+    # Towards a picture in whose windows no values tie. A rectifier before or after the pool, and
+    # what Captum gives does not sum to the change of the logit.
+    layers = nn.Conv2d(3, 6, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 49, 5)
+    network = seeded(nn.Sequential(*layers)).eval()
+    x, start = draw(2, 3, 16, 16), draw(2, 3, 16, 16, seed=1)
+    method = captum.attr.DeepLift(network)
+    expected = method.attribute(x.clone(), baselines=start, target=TARGET % 5).detach()
+    monkeypatch.setattr(deeplift, "baseline_of", lambda *_: start)
+    ours = deeplift.Multipliers()(network, x, TARGET % 5) * (x - start)
+    assert relative(ours, expected) < 1e-5
+
+
+@pytest.mark.parametrize("colour", [None, (0.2, 0.5, 0.9)])
+def test_deeplift(colour):
+    model, x, target = small(kind=ModularNet), draw(2, 3, 16, 16), TARGET % 5
+    twin, start = copy.deepcopy(model), torch.zeros_like(x)
+    twin.network.relu.inplace = False
+    if colour is not None:
+        start = SCALING.to_network(torch.tensor(colour).view(3, 1, 1)).expand_as(x)
+    method = captum.attr.DeepLift(twin)
+    expected = method.attribute(x.clone(), baselines=start, target=target).detach()
+    assert relative(resolve("deeplift", baseline=colour)(model, x, target), expected) < 1e-5
 
 
 def test_occlusion(resnet, x):
