@@ -55,7 +55,7 @@ def resolve(name: str, **parameters: object) -> Attribution:
             raise ValueError(f"method {name!r} is a function and takes no parameters here")
         return found
     if name not in CATALOGUE:
-        raise ValueError(unknown("method", name, [*CATALOGUE, "package.module:function"]))
+        raise ValueError(unknown("method", name, ["package.module:function", *CATALOGUE]))
     build = CATALOGUE[name].build
     valid = inspect.signature(build).parameters
     for key in parameters:
