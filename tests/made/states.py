@@ -7,13 +7,13 @@ import torch
 from saliency_sanity import CATALOGUE, Classifier, resolve
 from torch import nn
 
-FEW = {"samples": 2, "steps": 2, "top": 3}
+FEW = {"samples": 2, "steps": 2, "top": 3, "masks": 5, "window": 0.5, "stride": 0.5}
 
 
-def build(name: str):
-    """The catalogue's entry, with few samples and steps where it has them."""
+def build(name: str, **given):
+    """The catalogue's entry, with few samples, steps, masks and windows where it has them."""
     defaults = CATALOGUE[name].defaults
-    return resolve(name, **{key: value for key, value in FEW.items() if key in defaults})
+    return resolve(name, **{k: v for k, v in (FEW | given).items() if k in defaults})
 
 
 def state(model: nn.Module) -> tuple[dict, dict]:

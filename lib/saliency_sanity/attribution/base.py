@@ -42,7 +42,12 @@ class Attribution(Protocol):
 
 
 def passes(method: Attribution) -> int:
-    """Backward passes ``method`` needs for an image; 1 where it does not say."""
+    """Passes ``method`` needs for an image; 1 where it does not say.
+
+    Backward passes, each with its forward pass; forward passes of a method that has no others. One
+    with ``every_label`` needs as many for each label of the network, one with ``every_channel`` one
+    more for each channel of its layer.
+    """
     return getattr(method, "passes", 1)
 
 
@@ -352,3 +357,29 @@ class Gradient:
 
         with attributing(model, x, target):
             return in_chunks(x, target, explain)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The target's logit, or its probability, by a forward pass: a map without places.
+
+    ``[N, 1, 1, 1]``. What explains by hiding parts of the picture asks for this. The probability is
+    the softmax over labels, or the sigmoid where there is but one.
+    """
+
+    probability: bool = False
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        """Score ``target`` for ``x``."""
+
+        def score(part: Tensor, wanted: Tensor) -> Tensor:
+            with torch.no_grad():
+                logits = differentiable(model, part)[1]
+                found = select(logits, wanted)
+                if self.probability:
+                    one = logits.shape[1] == 1
+                    found = found.sigmoid() if one else select(logits.softmax(1), wanted)
+                return found.view(-1, 1, 1, 1)
+
+        with attributing(model, x, target):
+            return in_chunks(x, target, score)

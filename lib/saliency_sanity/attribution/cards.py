@@ -34,13 +34,18 @@ class Card:
 
     @property
     def passes(self) -> int:
-        """Backward passes an image costs with the defaults; for each label if ``every_label``."""
+        """Passes an image costs with the defaults, as ``base.passes`` counts them."""
         return passes(self.build())
 
     @property
     def every_label(self) -> bool:
         """Whether all labels of a network are explained, to have them compete."""
         return getattr(self.build(), "every_label", False)
+
+    @property
+    def every_channel(self) -> bool:
+        """Whether each channel of a layer takes one more pass."""
+        return getattr(self.build(), "every_channel", False)
 
 
 def _read() -> tuple[Card, ...]:

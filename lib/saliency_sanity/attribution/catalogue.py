@@ -10,6 +10,15 @@ from saliency_sanity.attribution.cards import CARDS, Card
 
 CATALOGUE: dict[str, Card] = {card.name: card for card in CARDS}
 
+# What the pages of the book compare where nobody says otherwise: the methods and controls of the
+# papers they replicate. Whatever else the catalogue has is for whoever asks for it.
+FIGURES = (
+    *("gradient", "gradient_x_input", "integrated_gradients", "smoothgrad", "vargrad"),
+    *("ig_smoothgrad", "guided_backprop", "deconvnet", "rectgrad", "modified_rectgrad"),
+    *("grad_cam", "guided_grad_cam", "cgi", "competitive_ig", "lrp_epsilon", "competitive_lrp"),
+    *("lrp_zplus", "lrp_alpha_beta", "sobel", "canny", "input", "noise", "input_x_noise"),
+)
+
 
 def title(name: str, short: bool = False) -> str:
     """What figures call a method: its card's title or abbreviation, else the name itself."""
@@ -46,7 +55,7 @@ def resolve(name: str, **parameters: object) -> Attribution:
             raise ValueError(f"method {name!r} is a function and takes no parameters here")
         return found
     if name not in CATALOGUE:
-        raise ValueError(unknown("method", name, [*CATALOGUE, "package.module:function"]))
+        raise ValueError(unknown("method", name, ["package.module:function", *CATALOGUE]))
     build = CATALOGUE[name].build
     valid = inspect.signature(build).parameters
     for key in parameters:

@@ -7,7 +7,7 @@ sends them through the method in full chunks, as one ``stream``.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_sanity._errors import NotApplicable, unknown
+from saliency_sanity._hashing import digest
 from saliency_sanity._random import generator, normal
 from saliency_sanity.attribution.base import Attribution, attributing, chunk_size, passes
 from saliency_sanity.attribution.rectifiers import Interception, Rule, images_apart
@@ -308,11 +309,7 @@ class NoiseVariance(_Noisy):
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
         """Explain ``target`` for ``x``."""
         with attributing(model, x, target):
-            if x.dtype == torch.float16:
-                raise NotApplicable(
-                    "VarGrad squares gradients, which float16 cannot tell from zero; give the "
-                    "network and pictures in single precision, with .float()"
-                )
+            _check_squares(x)
             mean = spread = None
             perturb, _ = self.copies(model, x)
             noisy = explained(self.method, model, x, target, self.samples, perturb)
@@ -324,6 +321,103 @@ class NoiseVariance(_Noisy):
                 mean[rows].add_(before, alpha=1 / (sample + 1))
                 spread[rows].addcmul_(before, maps - mean[rows])
             return (spread / self.samples).to(maps.dtype)
+
+
+def _check_squares(x: Tensor) -> None:
+    if x.dtype == torch.float16:
+        raise NotApplicable(
+            "the method squares gradients, which float16 cannot tell from zero; give the network "
+            "and pictures in single precision, with .float()"
+        )
+
+
+@dataclass(frozen=True)
+class Squared:
+    """The square of a map, never negative; averaged over noise it is SmoothGrad-Squared.
+
+    Raises NotApplicable for float16. [hooker2019benchmark]
+    """
+
+    method: Attribution
+
+    @property
+    def passes(self) -> int:
+        """Passes an image costs."""
+        return passes(self.method)
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        """Explain ``target`` for ``x``."""
+        with attributing(model, x, target):
+            _check_squares(x)
+            return self.method(model, x, target) ** 2
+
+
+@dataclass(frozen=True)
+class ReferenceAverage:
+    """Average a map times x - x', at points of the paths from references x' to the picture x.
+
+    Each sample draws a reference and a point of its path, uniformly, the same for all images.
+    ``references`` are pictures ``[M, C, H, W]`` in network units. Of the gradient these are
+    expected gradients, whose map sums to the logit less its mean over references, up to the error
+    of the draws. Without any, a reference is flat, in the colour of a pixel of the explained
+    picture itself: a data set would be one more parameter of a verdict, other pictures of a batch
+    would make a map hang on its company, and such colours are known for every network, also where
+    its scaling is not. Raises ValueError for references of another form. [erion2021improving]
+    """
+
+    method: Attribution
+    samples: int = 50
+    seed: int = 0
+    references: Tensor | None = field(default=None, repr=False, compare=False)
+    pictures: str = field(init=False, default="")  # what identifies the references
+
+    def __post_init__(self):
+        checked(
+            self,
+            samples=at_least("samples", self.samples, 1),
+            seed=at_least("seed", self.seed, -np.inf),
+            pictures="" if self.references is None else digest(self.references),
+        )
+
+    @property
+    def passes(self) -> int:
+        """Passes an image costs."""
+        return self.samples * passes(self.method)
+
+    def _drawn(self, x: Tensor, sample: int) -> tuple[Tensor, float]:
+        """A sample's reference for each image, and how far from it to the image its point lies."""
+        key = generator(self.seed, "reference", sample)
+        found = self.references
+        sides = x.shape[2:] if found is None else (len(found),)
+        along, *parts = torch.rand(
+            1 + len(sides), generator=key, dtype=torch.float32, device="cpu"
+        ).tolist()
+        places = [int(part * side) for part, side in zip(parts, sides, strict=True)]
+        if found is not None:
+            return found[places[0]].to(x), along
+        row, column = places
+        return x[:, :, row : row + 1, column : column + 1], along
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        """Explain ``target`` for ``x``."""
+
+        def perturb(part: Tensor, _rows: slice, sample: int) -> Tensor:
+            start, along = self._drawn(part, sample)
+            return start + along * (part - start)
+
+        with attributing(model, x, target):
+            x = x.detach()
+            if self.references is not None and self.references.shape[1:] != x.shape[1:]:
+                raise ValueError(
+                    f"references are {list(self.references.shape)}, but must be "
+                    f"[M, {', '.join(map(str, x.shape[1:]))}] as the pictures are"
+                )
+            maps = explained(self.method, model, x, target, self.samples, perturb)
+            scaled = (
+                (sample, rows, found * (x[rows] - self._drawn(x[rows], sample)[0]))
+                for sample, rows, found in maps
+            )
+            return weighted(scaled, [1 / self.samples] * self.samples, len(x))
 
 
 @dataclass(frozen=True)

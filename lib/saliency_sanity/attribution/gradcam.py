@@ -1,4 +1,4 @@
-"""Grad-CAM: which places of a convolutional layer speak for the class."""
+"""Grad-CAM and its kin: which places of a convolutional layer speak for the class."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,14 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import unwrapped
-from saliency_sanity.attribution.base import attributing, in_chunks, recording, select
+from saliency_sanity.attribution.base import Score, attributing, in_chunks, recording, select
+from saliency_sanity.attribution.compose import (
+    Colour,
+    baseline_of,
+    checked,
+    explained,
+    raw_colour,
+)
 from saliency_sanity.networks.classifier import submodule
 from saliency_sanity.networks.forward import laid_out, logits_of, name_of, quietly, reaches
 
@@ -82,21 +89,11 @@ class GradCAM:
 
         def explain(part: Tensor, wanted: Tensor) -> Tensor:
             channels = _channels(model, path, part)
-            with recording(), _graph_from(module) as seen:
-                score = select(logits_of(model, laid_out(model, part)), wanted)
-                if len(seen) != 1 or len(seen[0]) != len(part):
-                    raise NotApplicable(_gave(path, seen, len(part)))
-                (features,) = seen
-                if not reaches(score, features):
-                    raise NotApplicable(
-                        f"the logits do not depend on layer {path!r} by anything that has a "
-                        "gradient other than zero"
-                    )
-                (gradient,) = torch.autograd.grad(score.sum(), features)
+            with recording():
+                score, features = _features(model, path, part, wanted)
+                found = self._weighed(model, part, wanted, score, features, channels)
             with torch.no_grad():
-                gradient, features = (t.movedim(channels, 1) for t in (gradient, features))
-                weight = gradient.mean((2, 3), keepdim=True)
-                coarse = (weight * features).sum(1, keepdim=True).clamp_min(0)
+                coarse = found.sum(1, keepdim=True).clamp_min(0)
                 if self.unit:
                     top = coarse.amax((2, 3), keepdim=True)
                     coarse = coarse / torch.where(top > 0, top, torch.ones_like(top))
@@ -104,8 +101,111 @@ class GradCAM:
 
         with attributing(model, x, target):
             path = self._path(model)
-            module = submodule(model, path)
             return in_chunks(x, target, explain)
+
+    def _weighed(
+        self,
+        model: nn.Module,  # noqa: ARG002
+        x: Tensor,  # noqa: ARG002
+        target: Tensor,  # noqa: ARG002
+        score: Tensor,
+        features: Tensor,
+        channels: int,
+    ) -> Tensor:
+        """The layer's output ``[N, K, h, w]``, every channel times its weight."""
+        (gradient,) = torch.autograd.grad(score.sum(), features)
+        with torch.no_grad():
+            return self._terms(features.movedim(channels, 1), gradient.movedim(channels, 1))
+
+    def _terms(self, features: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.mean((2, 3), keepdim=True) * features
+
+
+@dataclass(frozen=True)
+class GradCAMPlusPlus(GradCAM):
+    """Grad-CAM++: channels weighted by a sum of their positive gradients, each times an alpha.
+
+    alpha = g^2 / (2 g^2 + g^3 sum A), which is 1 / (2 + g sum A), for the exponential of the logit
+    and a network that is linear in pieces above the layer; where the denominator is 0, alpha is
+    0. A map hangs on the logit's unit. As published, eq. 11 and 19, and without what libraries add
+    to the denominator, which outweighs it where gradients are small; the authors' code divides the
+    alphas of a channel by their sum as well. As ``GradCAM`` otherwise. [chattopadhay2018gradcam]
+    """
+
+    def _terms(self, features: Tensor, gradient: Tensor) -> Tensor:
+        below = 2 + gradient * features.sum((2, 3), keepdim=True)
+        alpha = torch.where(below == 0, 0, 1 / below)
+        return (alpha * gradient.clamp_min(0)).sum((2, 3), keepdim=True) * features
+
+
+@dataclass(frozen=True)
+class LayerCAM(GradCAM):
+    """LayerCAM: every place of a channel weighted by its own gradient, where that is positive.
+
+    As ``GradCAM`` otherwise. [jiang2021layercam]
+    """
+
+    def _terms(self, features: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.clamp_min(0) * features
+
+
+@dataclass(frozen=True)
+class ScoreCAM(GradCAM):
+    """Score-CAM: channels weighted by the logit of the picture seen through each of them.
+
+    A channel is resized to the picture, bilinearly, and brought to [0, 1] by its own minimum and
+    maximum; one without either masks all. It multiplies what the picture is more than
+    ``baseline``, a colour in raw pixel units [0, 1], or None for the network's zero. Weights are
+    the softmax, over channels, of the target's logits of what is left: as published; the authors'
+    code takes its probabilities. The layer has to have a gradient, although none is taken. A
+    forward pass for each channel. As ``GradCAM`` otherwise. [wang2020scorecam]
+    """
+
+    baseline: Colour = None
+
+    every_channel = True  # not annotated: no field of the dataclass
+
+    def __post_init__(self):
+        checked(self, baseline=raw_colour(self.baseline))
+
+    def _weighed(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        score: Tensor,  # noqa: ARG002
+        features: Tensor,
+        channels: int,
+    ) -> Tensor:
+        features = features.detach().movedim(channels, 1)
+        start = baseline_of(model, x, self.baseline)
+
+        def seen(part: Tensor, rows: slice, channel: int) -> Tensor:
+            own = features[rows, channel : channel + 1].to(x)
+            own = F.interpolate(own, size=x.shape[2:], mode="bilinear")
+            low, high = own.amin((2, 3), keepdim=True), own.amax((2, 3), keepdim=True)
+            mask = torch.where(high > low, (own - low) / (high - low), 0)
+            return start + mask * (part - start)
+
+        count = features.shape[1]
+        scores = features.new_empty(len(x), count, dtype=x.dtype)
+        for channel, rows, found in explained(Score(), model, x, target, count, seen):
+            scores[rows, channel] = found.flatten()
+        return scores.softmax(1)[:, :, None, None] * features
+
+
+def _features(model: nn.Module, path: str, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The target's logits ``[N]``, and a layer's output, from which their graph starts."""
+    with _graph_from(submodule(model, path)) as seen:
+        score = select(logits_of(model, laid_out(model, x)), target)
+    if len(seen) != 1 or len(seen[0]) != len(x):
+        raise NotApplicable(_gave(path, seen, len(x)))
+    if not reaches(score, seen[0]):
+        raise NotApplicable(
+            f"the logits do not depend on layer {path!r} by anything that has a gradient other "
+            "than zero"
+        )
+    return score, seen[0]
 
 
 def _gave(path: str, seen: list[Tensor], images: int) -> str:

@@ -9,11 +9,15 @@ from saliency_sanity.attribution.compose import (
     PathAverage,
     Product,
     Rectified,
+    ReferenceAverage,
+    Squared,
     TimesInput,
 )
 from saliency_sanity.attribution.controls import Canny, Input, Noise, Sobel  # noqa: F401
-from saliency_sanity.attribution.gradcam import GradCAM
+from saliency_sanity.attribution.deeplift import Multipliers
+from saliency_sanity.attribution.gradcam import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from saliency_sanity.attribution.lrp import Lrp
+from saliency_sanity.attribution.masking import Occlusion, Rise
 from saliency_sanity.attribution.rectgrad import Threshold
 from saliency_sanity.attribution.rectifiers import Deconv, Guided
 
@@ -132,6 +136,50 @@ def lrp_zplus(input_rule: str = "same") -> Attribution:
 def lrp_alpha_beta(alpha: float = 2.0, input_rule: str = "same") -> Attribution:
     """Layer-wise relevance propagation, positive and negative contributions weighed apart."""
     return Lrp("alpha_beta", input_rule, alpha=alpha)
+
+
+def smoothgrad_squared(samples: int = 50, noise: float = 0.15, seed: int = 0) -> Attribution:
+    """SmoothGrad-Squared of the gradient."""
+    return NoiseAverage(Squared(Gradient()), samples, noise, seed)
+
+
+def expected_gradients(samples: int = 50, seed: int = 0) -> Attribution:
+    """Expected gradients over flat references in the picture's own colours."""
+    return ReferenceAverage(Gradient(), samples, seed)
+
+
+def deeplift(baseline: Colour = None) -> Attribution:
+    """DeepLIFT by the rescale rule."""
+    return TimesInput(Multipliers(baseline), baseline)
+
+
+def grad_cam_plus_plus(layer: str | None = None) -> Attribution:
+    """Grad-CAM++."""
+    return GradCAMPlusPlus(layer)
+
+
+def layer_cam(layer: str | None = None) -> Attribution:
+    """LayerCAM."""
+    return LayerCAM(layer)
+
+
+def score_cam(layer: str | None = None, baseline: Colour = None) -> Attribution:
+    """Score-CAM."""
+    return ScoreCAM(layer, baseline=baseline)
+
+
+def occlusion(
+    window: float = 0.125, stride: float = 0.0625, baseline: Colour = None
+) -> Attribution:
+    """Occlusion by a window that moves over the picture."""
+    return Occlusion(window, stride, baseline)
+
+
+def rise(
+    masks: int = 2000, grid: int = 8, keep: float = 0.5, baseline: Colour = None, seed: int = 0
+) -> Attribution:
+    """RISE."""
+    return Rise(masks, grid, keep, baseline, seed)
 
 
 def input_x_noise(seed: int = 0) -> Attribution:

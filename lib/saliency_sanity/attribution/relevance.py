@@ -75,7 +75,7 @@ class Passing(TorchFunctionMode):
             raise self.refusal(f"what a gate gives is no factor where it calls {_name(func)!r}")
         if rule is Passing._opened:
             return self._opened(func, args, kwargs)
-        writes = bool(args) and _writes(func, args, kwargs)
+        writes = bool(args) and overwrites(func, args, kwargs)
         # What is written to a view is written to its base, whose graph changes as well.
         base = [args[0]._base] if writes and args[0]._base is not None else []
         sources = [*inputs, *(one for one in base if one.requires_grad)]
@@ -196,7 +196,7 @@ class Passing(TorchFunctionMode):
 
     def _elementwise(self, func: Callable, args: tuple, kwargs: dict, whole: bool) -> Tensor:
         x = next(one for one in tensors((args, kwargs)) if one.requires_grad)
-        writes = _writes(func, args, kwargs)
+        writes = overwrites(func, args, kwargs)
         return Elementwise.apply(x, lambda: func(*args, **kwargs), writes, whole)
 
     def _activation(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
@@ -207,7 +207,7 @@ class Passing(TorchFunctionMode):
         return self._elementwise(func, args, kwargs, whole=False)
 
     def _dropout(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        if _drops(*args, **kwargs):
+        if drops(*args, **kwargs):
             raise self.refusal(f"it calls {_name(func)!r} in training")
         return func(*args, **kwargs)
 
@@ -226,7 +226,7 @@ class Passing(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _bilinear(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        x, other = args if len(args) == 2 and func in _MATRICES else (None, None)
+        x, other = args if len(args) == 2 and func in MATRICES else (None, None)
         if x is None or (x.requires_grad and other.requires_grad):
             return _shared(self._damped(func(*args, **kwargs)), (args, kwargs))
         if x.requires_grad:
@@ -390,7 +390,7 @@ def _name(func: Callable) -> str:
     return getattr(func, "__name__", str(func))
 
 
-def _writes(func: Callable, args: tuple, kwargs: dict) -> bool:
+def overwrites(func: Callable, args: tuple, kwargs: dict) -> bool:
     """Whether a call overwrites its first argument."""
     name = _name(func)
     inplace = name.startswith("__i") if name.endswith("__") else name.endswith("_")
@@ -402,7 +402,8 @@ def _writes(func: Callable, args: tuple, kwargs: dict) -> bool:
 # Calls as they are written, read
 
 
-def _drops(input, p=0.5, training=True, *_rest, train=True, **_named):  # noqa: ARG001
+def drops(input, p=0.5, training=True, *_rest, train=True, **_named):  # noqa: ARG001
+    """Whether a dropout, called so, drops anything."""
     return training and train
 
 
@@ -439,24 +440,24 @@ def _attended(
     return query, key, value, mask, query.shape[-1] ** -0.5 if scale is None else scale
 
 
-def _all(names: str) -> list[Callable]:
+def calls(names: str) -> list[Callable]:
     """The functions and methods of these names."""
     places = (torch, torch.Tensor, F, torch._C._nn)
     found = (getattr(home, name, None) for name in names.split() for home in places)
     return [call for call in found if call is not None]
 
 
-_RELUS = {*_all("relu relu_")}
-_ADDITIONS = {*_all("add __add__ __radd__")}
-_SHIFTS = {*_ADDITIONS, *_all("add_ __iadd__ sub sub_ subtract __sub__ __rsub__ __isub__ rsub")}
-_MATRICES = {*_all("matmul mm bmm __matmul__")}
+_RELUS = {*calls("relu relu_")}
+_ADDITIONS = {*calls("add __add__ __radd__")}
+_SHIFTS = {*_ADDITIONS, *calls("add_ __iadd__ sub sub_ subtract __sub__ __rsub__ __isub__ rsub")}
+MATRICES = {*calls("matmul mm bmm __matmul__")}
 _NORMS = {
-    **dict.fromkeys(_all("layer_norm"), _layer_normed),
-    **dict.fromkeys(_all("group_norm"), _group_normed),
-    **dict.fromkeys(_all("rms_norm"), _rms_normed),
+    **dict.fromkeys(calls("layer_norm"), _layer_normed),
+    **dict.fromkeys(calls("group_norm"), _group_normed),
+    **dict.fromkeys(calls("rms_norm"), _rms_normed),
 }
 
-_MOVES = """
+MOVES = """
     flatten unflatten ravel view view_as reshape reshape_as squeeze unsqueeze permute transpose t
     swapaxes swapdims movedim moveaxis adjoint contiguous clone to type type_as float double
     __getitem__ __setitem__ cat concat concatenate hstack vstack dstack stack chunk split
@@ -464,36 +465,36 @@ _MOVES = """
     expand_as broadcast_to repeat repeat_interleave tile roll flip rot90 pad unfold pixel_shuffle
     pixel_unshuffle channel_shuffle native_channel_shuffle interpolate upsample where masked_fill
     masked_fill_ requires_grad_"""
-_LARGEST = """
+LARGEST = """
     max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
     max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
     adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices max maximum fmax amax min
     minimum fmin amin"""
-_KINKED = "relu relu_ leaky_relu leaky_relu_ prelu threshold threshold_ abs"
-_SCALED = "mul mul_ multiply __mul__ __rmul__ __imul__ neg negative __neg__"
-_CURVED = """
+KINKED = "relu relu_ leaky_relu leaky_relu_ prelu threshold threshold_ abs"
+SCALED = "mul mul_ multiply __mul__ __rmul__ __imul__ neg negative __neg__"
+CURVED = """
     relu6 hardtanh hardtanh_ clamp clamp_ clip clip_ clamp_min clamp_min_ gelu silu mish hardswish
     tanh tanh_ elu elu_ selu celu softsign tanhshrink softshrink hardshrink"""
-_SUMMED = """
+SUMMED = """
     add add_ __add__ __radd__ __iadd__ sub sub_ subtract __sub__ __rsub__ __isub__ rsub sum mean
     avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"""
-_LINEAR = """
+LINEAR = """
     linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"""
 
 _RULES: dict[Callable, Callable] = {
-    **dict.fromkeys(_all(f"{_MOVES} {_LARGEST}"), Passing._moved),
-    **dict.fromkeys(_all(f"{_KINKED} softmax"), Passing._differentiated),
-    **dict.fromkeys(_all("dropout dropout1d dropout2d dropout3d"), Passing._dropout),
-    **dict.fromkeys(_all(_CURVED), Passing._activation),
-    **dict.fromkeys(_all("sigmoid sigmoid_ hardsigmoid"), Passing._gate),
-    **dict.fromkeys(_all(_SCALED), Passing._product),
+    **dict.fromkeys(calls(f"{MOVES} {LARGEST}"), Passing._moved),
+    **dict.fromkeys(calls(f"{KINKED} softmax"), Passing._differentiated),
+    **dict.fromkeys(calls("dropout dropout1d dropout2d dropout3d"), Passing._dropout),
+    **dict.fromkeys(calls(CURVED), Passing._activation),
+    **dict.fromkeys(calls("sigmoid sigmoid_ hardsigmoid"), Passing._gate),
+    **dict.fromkeys(calls(SCALED), Passing._product),
     **dict.fromkeys(
-        _all("div div_ divide true_divide __div__ __truediv__ __itruediv__ __rtruediv__"),
+        calls("div div_ divide true_divide __div__ __truediv__ __itruediv__ __rtruediv__"),
         Passing._quotient,
     ),
-    **dict.fromkeys([*_all("einsum"), *_MATRICES], Passing._bilinear),
-    **dict.fromkeys(_all(_SUMMED), Passing._sum),
-    **dict.fromkeys(_all(_LINEAR), Passing._layer),
+    **dict.fromkeys([*calls("einsum"), *MATRICES], Passing._bilinear),
+    **dict.fromkeys(calls(SUMMED), Passing._sum),
+    **dict.fromkeys(calls(LINEAR), Passing._layer),
     F.batch_norm: Passing._norm,
     **dict.fromkeys(_NORMS, Passing._statistics),
     F.scaled_dot_product_attention: Passing._attention,

@@ -152,18 +152,21 @@ def test_own_method_with_a_graph_does_not_pile_up(small_net):
 
 
 def test_passes_count_what_the_network_is_asked():
+    channels = small().network.second.out_channels
     for name, card in CATALOGUE.items():
-        given = {"samples": 2, "steps": 3, "top": 4}
+        given = {"samples": 2, "steps": 3, "top": 4, "masks": 6}
         method = resolve(name, **{k: v for k, v in given.items() if k in card.defaults})
-        model, seen = Watched(), []
+        model, there, back = Watched(), [], []
 
-        def count(_module, _inputs, logits, seen=seen):
+        def count(_module, inputs, logits, there=there, back=back):
+            there.append(len(inputs[0]))
             if logits.requires_grad:
-                logits.register_hook(lambda gradient: seen.append(len(gradient)))
+                logits.register_hook(lambda gradient: back.append(len(gradient)))
 
         model.register_forward_hook(count)
         method(model, X, TARGET)
-        assert passes(method) * len(X) == sum(seen), name
+        asked = passes(method) + channels * card.every_channel
+        assert asked * len(X) == sum(back or there), name
     assert passes(lambda model, x, target: x) == 1
 
 

@@ -1,19 +1,24 @@
 """Captum as an independent oracle, where it is right, and as a warning where it is not."""
 
+import copy
+
 import captum.attr
 import pytest
 import torch
-from made.networks import draw, relative
+from made.networks import SCALING, ModularNet, draw, relative, seeded, small
 from saliency_sanity import resolve
+from saliency_sanity.attribution import deeplift
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.compose import Product
 from saliency_sanity.attribution.gradcam import GradCAM
 from saliency_sanity.attribution.named import guided_backprop
+from torch import nn
 
 from benchmarks._inception import with_relu_modules
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Setting forward, backward hooks:UserWarning"),
     pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require:UserWarning"),
 ]
 TARGET = torch.tensor([3, 71])
@@ -110,3 +115,45 @@ def test_guided_backprop_on_functional_rectifiers(inception):
     # Why interception is needed: on the network as it is, these are the gradient by other names.
     assert torch.equal(theirs(captum.attr.GuidedBackprop(inception), x), gradient)
     assert torch.equal(theirs(captum.attr.Deconvolution(inception), x), gradient)
+
+
+def test_deeplift_of_a_pool(monkeypatch):
+    # Towards a picture in whose windows no values tie. A rectifier before or after the pool, and
+    # what Captum gives does not sum to the change of the logit.
+    layers = nn.Conv2d(3, 6, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 49, 5)
+    network = seeded(nn.Sequential(*layers)).eval()
+    x, start = draw(2, 3, 16, 16), draw(2, 3, 16, 16, seed=1)
+    method = captum.attr.DeepLift(network)
+    expected = method.attribute(x.clone(), baselines=start, target=TARGET % 5).detach()
+    monkeypatch.setattr(deeplift, "baseline_of", lambda *_: start)
+    ours = deeplift.Multipliers()(network, x, TARGET % 5) * (x - start)
+    assert relative(ours, expected) < 1e-5
+
+
+@pytest.mark.parametrize("colour", [None, (0.2, 0.5, 0.9)])
+def test_deeplift(colour):
+    model, x, target = small(kind=ModularNet), draw(2, 3, 16, 16), TARGET % 5
+    twin, start = copy.deepcopy(model), torch.zeros_like(x)
+    twin.network.relu.inplace = False
+    if colour is not None:
+        start = SCALING.to_network(torch.tensor(colour).view(3, 1, 1)).expand_as(x)
+    method = captum.attr.DeepLift(twin)
+    expected = method.attribute(x.clone(), baselines=start, target=target).detach()
+    assert relative(resolve("deeplift", baseline=colour)(model, x, target), expected) < 1e-5
+
+
+def test_occlusion(resnet, x):
+    options = {"sliding_window_shapes": (3, 16, 16), "strides": (3, 8, 8)}
+    expected = theirs(captum.attr.Occlusion(resnet), x, **options)
+    ours = resolve("occlusion", window=16 / 64, stride=8 / 64)(resnet, x, TARGET)
+    assert relative(ours.expand_as(x), expected) < 1e-5
+
+
+def test_smoothgrad_squared_with_the_same_noise(resnet, x):
+    ours = resolve("smoothgrad_squared", samples=3)
+    perturb, _ = ours.copies(resnet, x)
+    squares = [
+        theirs(captum.attr.Saliency(resnet), perturb(x, slice(None), number), abs=False) ** 2
+        for number in range(3)
+    ]
+    assert relative(ours(resnet, x, TARGET), sum(squares) / 3) < 1e-5

@@ -16,6 +16,8 @@ from saliency_sanity.attribution.compose import (
     PathAverage,
     Product,
     Rectified,
+    ReferenceAverage,
+    Squared,
     TimesInput,
     baseline_of,
     quadrature,
@@ -405,3 +407,51 @@ def test_many_maps_of_half_precision_are_summed_in_single(kind, dtype):
     plain = maps.var(0, correction=0) if kind is NoiseVariance else maps.mean(0)
     assert found.dtype == dtype
     assert relative(found.double(), plain) < 2 * torch.finfo(dtype).eps
+
+
+def test_squared_average_is_variance_and_squared_mean(small_net_double):
+    noisy = {"samples": 6, "noise": 0.3, "seed": 4}
+    squared, mean, variance = (
+        resolve(name, **noisy)(small_net_double, X, TARGET)
+        for name in ("smoothgrad_squared", "smoothgrad", "vargrad")
+    )
+    assert relative(squared, variance + mean**2) < 1e-12
+
+
+def test_float16_is_not_squared(small_net):
+    with pytest.raises(NotApplicable, match="float16 cannot tell from zero"):
+        Squared(Gradient())(small().half(), X.half(), TARGET)
+
+
+def test_expected_gradients_of_a_linear_network_need_one_sample_a_reference():
+    model = Linear((3, 16, 16)).double()
+    references = draw(4, 3, 16, 16, seed=5, dtype=torch.float64)
+    found = ReferenceAverage(Gradient(), 200, 1, references)(model, X, TARGET * 0)
+    weights = Gradient()(model, X, TARGET * 0)
+    shares = found[0] / weights[0]
+    # x less a mean of references that are drawn about as often each.
+    basis = references.flatten(1).T
+    counts = torch.linalg.lstsq(basis, (X[0] - shares).flatten()[:, None]).solution.flatten()
+    assert counts.sum().item() == pytest.approx(1)
+    assert ((counts - 1 / 4).abs() < 0.1).all()
+    assert torch.allclose(counts * 200, (counts * 200).round(), atol=1e-6)
+
+
+def test_expected_gradients_sum_to_the_change_from_flat_pictures():
+    model, rows, columns = Smooth(), range(0, 16, 5), range(0, 16, 5)
+    found = resolve("expected_gradients", samples=4000, seed=1)(model, X, TARGET)
+    flat = [X[:, :, row, column, None, None].expand_as(X) for row in rows for column in columns]
+    change = logit(model, X) - sum(logit(model, start) for start in flat) / len(flat)
+    spread = torch.stack([logit(model, start) for start in flat]).std(0)
+    assert ((found.sum((1, 2, 3)) - change).abs() < spread + 0.1 * change.abs()).all()
+
+
+def test_references_are_part_of_the_description_and_of_the_pictures_size(small_net_double):
+    draws = [draw(4, 3, 16, 16, seed=seed, dtype=torch.float64) for seed in (0, 0, 1)]
+    one, same, other = (ReferenceAverage(Gradient(), 2, 0, each) for each in draws)
+    assert one == same != other
+    assert repr(one) == repr(same) != repr(other)
+    maps = [each(small_net_double, X, TARGET) for each in (one, other)]
+    assert relative(*maps) > 0.1
+    with pytest.raises(ValueError, match=r"must be \[M, 3, 16, 16\]"):
+        ReferenceAverage(Gradient(), 2, 0, draws[0][:, :, :8])(small_net_double, X, TARGET)

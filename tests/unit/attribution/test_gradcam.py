@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from made.networks import draw, relative
 from saliency_sanity._errors import NotApplicable
-from saliency_sanity.attribution.gradcam import GradCAM
+from saliency_sanity.attribution.gradcam import GradCAM, GradCAMPlusPlus, LayerCAM
 from torch import nn
 
 TARGET = torch.tensor([0])
@@ -37,6 +37,52 @@ def test_map_computed_by_hand():
     assert GradCAM("features")(Tiny(4.0, -4.0), PICTURE, TARGET).flatten().tolist() == (
         pytest.approx([0, 2 / 3, 1, 2 / 3])
     )
+
+
+def plus_plus(g, a):
+    """The weighted channels of [chattopadhay2018gradcam], eq. 19 and 11, place by place."""
+    found = torch.zeros_like(a)
+    for n in range(len(a)):
+        for k in range(a.shape[1]):
+            weight, total = 0.0, a[n, k].sum()
+            for slope in g[n, k].flatten():
+                below = 2 * slope**2 + total * slope**3
+                alpha = slope**2 / below if below != 0 else 0.0
+                weight += alpha * slope.clamp_min(0)
+            found[n, k] = weight * a[n, k]
+    return found
+
+
+KIN = {GradCAMPlusPlus: plus_plus, LayerCAM: lambda g, a: g.clamp_min(0) * a}
+
+
+@pytest.mark.parametrize("layer", ["first", "relu", "second"])
+@pytest.mark.parametrize("kind", KIN)
+def test_kin_are_as_published(kind, layer, small_net_double):
+    x, target = draw(2, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 3])
+    network, seen = small_net_double.network, []
+
+    def start(_module, _inputs, output):
+        seen.append(output.detach().clone().requires_grad_())
+        return seen[0].clone()
+
+    handle = network.get_submodule(layer).register_forward_hook(start)
+    score = network(x).gather(1, target[:, None]).sum()
+    handle.remove()
+    (slope,) = torch.autograd.grad(score, seen[0])
+    coarse = KIN[kind](slope, seen[0].detach()).sum(1, keepdim=True).clamp_min(0)
+    expected = F.interpolate(coarse, size=(16, 16), mode="bilinear")
+    assert relative(kind(layer, unit=False)(small_net_double, x, target), expected) < 1e-12
+    scaled = F.interpolate(
+        coarse / coarse.amax((2, 3), keepdim=True), size=(16, 16), mode="bilinear"
+    )
+    assert relative(kind(layer)(small_net_double, x, target), scaled) < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_layer_cam_has_no_unit(scale):
+    found = LayerCAM("features")(Tiny(4.0 * scale, -4.0 * scale), PICTURE, TARGET)
+    assert found.flatten().tolist() == pytest.approx([0.25, 0.5, 0.75, 1])
 
 
 def test_no_positive_evidence_stays_zero():

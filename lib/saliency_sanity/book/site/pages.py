@@ -63,7 +63,7 @@ def _matrix(cards: Mapping[str, "Card"]) -> str:
     ]
     for name, card in cards.items():
         needs = " | ".join(_yes(need in card.needs) for need in NEEDS)
-        passes = f"{card.passes} × K" if card.every_label else card.passes
+        passes = f"{card.passes}{' × K' * card.every_label}{' + C' * card.every_channel}"
         rows.append(
             f"| [{card.title}](#{_label(name)}) | {needs} | {passes} | {_yes(card.signed)} |"
         )
@@ -107,8 +107,9 @@ def methods_page(catalogue: Mapping[str, "Card"]) -> str:
             "In the formulae $x$ is the input in the network's own scaling, $S_c(x)$ the logit of "
             "the explained class $c$, and $E(x)$ the map.",
             "```{table} What each method needs and gives. *Passes* counts how often one image goes "
-            "back through the network at default settings, K standing for its number of classes; "
-            "*signed* maps tell evidence for a class from evidence against it.\n"
+            "through the network at default settings, and back where the method takes gradients; K "
+            "stands for the number of classes, C for that of the layer's channels; *signed* maps "
+            "tell evidence for a class from evidence against it.\n"
             f":name: methods-matrix\n:align: left\n\n{_matrix(catalogue)}\n```",
             "## Attribution methods",
             *(_section(*item) for item in kinds["method"].items()),
