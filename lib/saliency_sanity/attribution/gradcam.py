@@ -1,17 +1,17 @@
-"""Grad-CAM: which places of a convolutional layer speak for the class."""
+"""Grad-CAM: which places of a layer speak for the class."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import unwrapped
 from saliency_sanity.attribution.base import attributing, in_chunks, recording, select
+from saliency_sanity.attribution.tokens import grid_of, on_grid, resized
 from saliency_sanity.networks.classifier import submodule
 from saliency_sanity.networks.forward import laid_out, logits_of, name_of, quietly, reaches
 
@@ -36,7 +36,7 @@ def _graph_from(module: nn.Module) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
     def start(_module: nn.Module, _inputs: tuple, output: object) -> object:
-        if not isinstance(output, Tensor) or output.ndim != 4:
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             return output
         # A copy of what an inference mode in the network has made.
         values = output.clone() if output.is_inference() else output
@@ -59,10 +59,11 @@ class GradCAM:
     ``[N, 1, H, W]`` is divided by its maximum, as in the reference code, unless ``unit`` is False;
     a map without positive evidence stays zero. The pass below the layer needs no gradient and
     gets none. Which dimension of the layer has the channels, the second or the last, is told from
-    its modules, else from where its output changes with parts of the picture. Raises ValueError
-    for an unknown layer, NotApplicable for one that does not give exactly one ``[N, K, h, w]`` or
-    ``[N, h, w, K]`` on the way to the logits. [selvaraju2017gradcam], eq. 1-2;
-    [pair-saliency] ``grad_cam.py``.
+    its modules, else from where its output changes with parts of the picture. Of a transformer's
+    tokens ``[N, T, K]`` those of the patches are laid out as the picture is. Raises ValueError
+    for an unknown layer, NotApplicable for one that does not give exactly one ``[N, K, h, w]``,
+    ``[N, h, w, K]`` or ``[N, T, K]`` on the way to the logits. [selvaraju2017gradcam], eq. 1-2;
+    [pair-saliency] ``grad_cam.py``; for tokens [gildenblat2021gradcam].
     """
 
     layer: str | None = None
@@ -94,18 +95,39 @@ class GradCAM:
                     )
                 (gradient,) = torch.autograd.grad(score.sum(), features)
             with torch.no_grad():
+                if features.ndim == 3:
+                    gradient, features = _patches(model, path, part, gradient, features)
                 gradient, features = (t.movedim(channels, 1) for t in (gradient, features))
                 weight = gradient.mean((2, 3), keepdim=True)
                 coarse = (weight * features).sum(1, keepdim=True).clamp_min(0)
                 if self.unit:
                     top = coarse.amax((2, 3), keepdim=True)
                     coarse = coarse / torch.where(top > 0, top, torch.ones_like(top))
-                return F.interpolate(coarse.to(x), size=x.shape[2:], mode="bilinear")
+                return resized(coarse, x)
 
         with attributing(model, x, target):
             path = self._path(model)
             module = submodule(model, path)
             return in_chunks(x, target, explain)
+
+
+def _patches(
+    model: nn.Module, path: str, x: Tensor, gradient: Tensor, features: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Both as ``[N, K, rows, columns]`` of the patches."""
+    grid = grid_of(model, features.shape[1], x)
+    if grid is None:
+        raise NotApplicable(
+            f"layer {path!r} gave {list(features.shape)}, of which no {features.shape[1]} tokens "
+            "make a grid of patches as the picture is; Grad-CAM needs a layer that gives one"
+        )
+    gradient, features = on_grid(gradient, grid), on_grid(features, grid)
+    if not gradient.any():
+        raise NotApplicable(
+            f"the logits do not depend on the patches of layer {path!r}, only on other tokens; "
+            "take one before the last attention, as the first norm of the last block"
+        )
+    return gradient, features
 
 
 def _gave(path: str, seen: list[Tensor], images: int) -> str:
