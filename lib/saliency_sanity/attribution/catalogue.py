@@ -10,6 +10,15 @@ from saliency_sanity.attribution.cards import CARDS, Card
 
 CATALOGUE: dict[str, Card] = {card.name: card for card in CARDS}
 
+# What the pages of the book compare where nobody says otherwise: the methods and controls of the
+# papers they replicate. Whatever else the catalogue has is for whoever asks for it.
+FIGURES = (
+    *("gradient", "gradient_x_input", "integrated_gradients", "smoothgrad", "vargrad"),
+    *("ig_smoothgrad", "guided_backprop", "deconvnet", "rectgrad", "modified_rectgrad"),
+    *("grad_cam", "guided_grad_cam", "cgi", "competitive_ig", "lrp_epsilon", "competitive_lrp"),
+    *("lrp_zplus", "lrp_alpha_beta", "sobel", "canny", "input", "noise", "input_x_noise"),
+)
+
 
 def title(name: str, short: bool = False) -> str:
     """What figures call a method: its card's title or abbreviation, else the name itself."""

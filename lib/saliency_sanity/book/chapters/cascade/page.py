@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from saliency_sanity import load_model, weights_hash
 from saliency_sanity._errors import known
 from saliency_sanity.attribution.base import Gradient
-from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title
+from saliency_sanity.attribution.catalogue import FIGURES, is_control, title
 from saliency_sanity.attribution.compose import PathAverage
 from saliency_sanity.book.chapters.cascade.claims import (
     CLAIMED,
@@ -131,7 +131,7 @@ class Cascade(MethodsPage):
 
     def __post_init__(self):
         super().__post_init__()
-        self.chosen = self.at_scale(self.methods or CATALOGUE)
+        self.chosen = self.at_scale(self.methods or FIGURES)
         self.measures = {key: metric(key, self.preset) for key in self.metrics}
         randomization = Randomization(self.scheme, self.batch_norm, self.std)
         known("order", self.order, ORDERS)

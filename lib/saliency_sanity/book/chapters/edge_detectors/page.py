@@ -15,7 +15,7 @@ from torch import Tensor
 from saliency_sanity import CATALOGUE, load_model, load_photographs, resolve, weights_hash
 from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.base import passes
-from saliency_sanity.attribution.catalogue import is_control, title
+from saliency_sanity.attribution.catalogue import FIGURES, is_control, title
 from saliency_sanity.attribution.controls import Canny, Sobel
 from saliency_sanity.book.chapters.claims import ClaimTable, tried
 from saliency_sanity.book.chapters.edge_detectors.claims import (
@@ -89,7 +89,7 @@ class EdgeDetectors(MethodsPage):
     def __post_init__(self):
         super().__post_init__()
         # A pass for each of the labels: those methods have a page.
-        plain = [key for key, card in CATALOGUE.items() if not card.every_label]
+        plain = [key for key in FIGURES if not CATALOGUE[key].every_label]
         self.chosen = self.at_scale(self.methods or plain)
         self.measures = {name: metric(name, self.preset) for name in self.metrics}
         self.main = self.metrics[0]

@@ -55,7 +55,7 @@ def responses(page: InputBias, maps: Mapping[str, Tensor]) -> pd.DataFrame:
 
 @dataclass
 class Following:
-    """The section on methods that follow the input, for every method of the catalogue."""
+    """The section on methods that follow the input, for every method of the page."""
 
     page: InputBias
 

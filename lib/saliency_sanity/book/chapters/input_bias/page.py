@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from saliency_sanity import CATALOGUE, load_model
-from saliency_sanity.attribution.catalogue import is_control, title
+from saliency_sanity import load_model
+from saliency_sanity.attribution.catalogue import FIGURES, is_control, title
 from saliency_sanity.attribution.rectgrad import Threshold
 from saliency_sanity.book.chapters.page import Page, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
@@ -76,7 +76,7 @@ class InputBias(Page):
                 f"masks is {self.masks!r}; they go with a folder of pictures, not {self.images!r}"
             )
         self.measures = {key: metric(key, self.preset) for key in self.metrics}
-        self.methods = self.at_scale(CATALOGUE)
+        self.methods = self.at_scale(FIGURES)
         self.titles = {key: title(key) for key in self.methods}
         self.controls = [self.titles[key] for key in self.methods if is_control(key)]
         self.classifier = load_model(self.model, self.weights, self.device, self.seed)

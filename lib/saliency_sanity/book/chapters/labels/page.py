@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from saliency_sanity._errors import known
-from saliency_sanity.attribution.catalogue import CATALOGUE, is_control
+from saliency_sanity.attribution.catalogue import FIGURES, is_control
 from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
 from saliency_sanity.book.chapters.labels.claims import beside_published, label_claims
 from saliency_sanity.book.chapters.labels.remains import what_remains
@@ -99,7 +99,7 @@ class Labels(MethodsPage):
             raise ValueError(
                 f"pairs is {self.pairs}; valid are 1 and more, 2 to have references beside it"
             )
-        self.chosen = self.at_scale(self.methods or CATALOGUE)
+        self.chosen = self.at_scale(self.methods or FIGURES)
         self.measures = {key: metric(key, self.preset) for key in self.metrics}
         if "hog" in self.measures:
             cells = (Hog(cell=self.hog_cell),)
