@@ -49,7 +49,7 @@ def test_the_transformer_is_the_written_down_function():
     network = build_untrained("vit", 3).double()
     x = draw(2, 1, 28, 28, dtype=torch.float64)
     assert sum(p.numel() for p in network.parameters()) == 139018
-    assert network.cls_token.std() == pytest.approx(CUT * 0.02, rel=0.5)
+    assert network.cls_token.std().item() == pytest.approx(CUT * 0.02, rel=0.5)
     patches = x.unfold(2, 4, 4).unfold(3, 4, 4).reshape(2, 49, 16)
     weight, bias = network.patch_embed.proj.weight, network.patch_embed.proj.bias
     tokens = patches @ weight.flatten(1).T + bias
