@@ -117,7 +117,7 @@ class GradientAttention:
 
     Of each block what speaks for the label: the positive part of gradient ⊙ attention, averaged
     over heads. Like ``Attention`` in all else, except that labels have their own maps.
-    [chefer2021generic], eq. 5-6
+    [chefer2021generic]
     """
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
