@@ -113,6 +113,32 @@ def test_attention_is_seen_however_it_is_called(kind, method, written):
     assert state(network)[1] == before[1], "no module is touched, and no hook stays"
 
 
+class SelfAttending(SmallTransformer):
+    """One block of torch's module, which is faster, by other calls, where nobody differentiates."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        x = self.first(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tokens(x)
+        y = self.norm(x)
+        return self.head((x + self.attention(y, y, y, need_weights=False)[0])[:, 0])
+
+
+def test_torchs_module_is_seen_on_its_faster_way_too():
+    network = seeded(SelfAttending()).eval().double().requires_grad_(False)
+    y = network.norm(network.tokens(X))
+    expected = network.attention(y, y, y)[1][:, 0, 1:].view(3, 1, 4, 4)
+    expected = F.interpolate(expected, scale_factor=4, mode="bilinear")
+    with torch.no_grad():
+        assert relative(Attention()(network, X, TARGET), expected) < 1e-12
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_timms_attention_fused_and_not(fused, vit):
     """Weights that ``attn_drop`` is given where attention is not fused."""
@@ -166,7 +192,7 @@ def test_gradient_x_attention_hangs_on_label_and_classifier(vit):
         assert relative(method(vit, x, target), found) > 1e-2
 
 
-def test_rollout_shares_out_a_whole(written):
+def test_rollout_shares_out_a_whole():
     """Rows sum to 1: of the class token's, what is not in the patches is its own."""
 
     class Even(SmallTransformer):
