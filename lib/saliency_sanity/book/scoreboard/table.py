@@ -27,6 +27,8 @@ TWINS = {
     f"{TWIN}lrp_epsilon": "competitive_lrp",
 }
 
+_TWIN_ALONE = "Only the page on competition has it."
+
 COLUMNS = (
     *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
     *("obstacle", "margin", "stage", "page", "link"),
@@ -92,9 +94,10 @@ def reasons(
         refused = _refused(Path(results) / "tables" / replace(check.source, table="refused").file)
         for method in dict.fromkeys(table["method"]):
             if (method, check.key) not in measured:
+                twin = _TWIN_ALONE if _base(method) != method else ""
                 absent = "" if tokens or method not in needing else _NO_TOKENS
-                reason = refused.get(method) or absent or check.asked
-                found[method, check.key] = reason or "Not measured."
+                why = twin or refused.get(method) or absent or check.asked
+                found[method, check.key] = why or "Not measured."
     return found
 
 

@@ -4,12 +4,17 @@ from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.book.chapters.competition.claims import competition_claims
 
 MARGIN, SHARE = 0.1, 0.2
-TWINS = {"competitive_product": "product", "competitive_noise": "noise"}
-TITLES = {"product": "Product", "competitive_product": "Product, competitive"} | {
+TWINS = {"competitive_lrp_epsilon": "lrp_epsilon", "competitive_noise": "noise"}
+TITLES = {"lrp_epsilon": "Product", "competitive_lrp_epsilon": "Product, competitive"} | {
     "noise": "Noise",
     "competitive_noise": "Noise, competitive",
 }
-LEVELS = {"product": 0.8, "competitive_product": 0.0, "noise": 0.0, "competitive_noise": 0.0}
+LEVELS = {
+    "lrp_epsilon": 0.8,
+    "competitive_lrp_epsilon": 0.0,
+    "noise": 0.0,
+    "competitive_noise": 0.0,
+}
 PASSES = "Product passes layer randomization by competition, by rank correlation, absolute"
 LABELS = "Product passes random labels by competition, by rank correlation, absolute"
 
@@ -42,7 +47,7 @@ def survival(after=0.2, wide=0.01):
     for position, (stage, value) in enumerate(values.items()):
         made.append(
             {
-                "method": "competitive_product",
+                "method": "competitive_lrp_epsilon",
                 "quantity": "survivors",
                 "stage": stage,
                 "position": position,
@@ -57,7 +62,7 @@ def survival(after=0.2, wide=0.01):
 def claimed(levels=None, relabelled=None, left=None, **settings):
     claims = ClaimTable("page")
     readings = pd.concat(
-        [rows(LEVELS | {"competitive_product": 0.9}, 0), rows(LEVELS | (levels or {}))]
+        [rows(LEVELS | {"competitive_lrp_epsilon": 0.9}, 0), rows(LEVELS | (levels or {}))]
     )
     competition_claims(
         claims,
@@ -77,11 +82,11 @@ def claimed(levels=None, relabelled=None, left=None, **settings):
     ("levels", "expected"),
     [
         ({}, "reproduced"),
-        ({"competitive_product": 0.5}, "not reproduced"),
-        ({"competitive_product": 0.1}, "inconclusive"),
-        ({"product": 0.0}, "not tested"),
-        ({"product": 0.0, "competitive_product": 0.5}, "not reproduced"),
-        ({"product": 0.1}, "inconclusive"),
+        ({"competitive_lrp_epsilon": 0.5}, "not reproduced"),
+        ({"competitive_lrp_epsilon": 0.1}, "inconclusive"),
+        ({"lrp_epsilon": 0.0}, "not tested"),
+        ({"lrp_epsilon": 0.0, "competitive_lrp_epsilon": 0.5}, "not reproduced"),
+        ({"lrp_epsilon": 0.1}, "inconclusive"),
     ],
 )
 def test_passing_is_read_at_the_last_stage(levels, expected):
@@ -90,7 +95,7 @@ def test_passing_is_read_at_the_last_stage(levels, expected):
 
 def test_labels_are_claims_of_their_own_where_there_are_such_networks():
     assert LABELS not in claimed()
-    found = claimed(relabelled=rows(LEVELS | {"competitive_product": 0.6}))
+    found = claimed(relabelled=rows(LEVELS | {"competitive_lrp_epsilon": 0.6}))
     assert found[LABELS].verdict == "not reproduced"
     assert found[PASSES].verdict == "reproduced"
     forgotten = claimed(relabelled=rows(LEVELS), memorized=False)[LABELS]
@@ -129,10 +134,22 @@ def test_noise_passes_too(kappa, expected):
     ("chance", "verdict"), [(0.14, "inconclusive"), (0.11, "reproduced"), (0.17, "not reproduced")]
 )
 def test_the_overlap_is_held_against_its_own_chance(chance, verdict):
-    found = {"method": "competitive_product", "quantity": "overlap", "stage": "all"}
+    found = {"method": "competitive_lrp_epsilon", "quantity": "overlap", "stage": "all"}
     row = found | {"position": 2, "value": 0.14, "low": 0.12, "high": 0.16, "chance": chance}
     left = pd.concat([survival(), pd.DataFrame([row])])
     claims = claimed(left=left)
     claim = claims["Product, competitive keeps more of the same places than chance"]
     assert claim.verdict == verdict
     assert f"{chance:.3f}" in claim.chance
+
+
+def test_sentences_of_the_paper_are_not_asked_of_rules_whose_maps_sum_up_to_nothing():
+    twins = {"competitive_lrp_zplus": "lrp_zplus"}
+    readings = rows({"lrp_zplus": 0.8, "competitive_lrp_zplus": 0.9})
+    titles = dict.fromkeys((*twins, *twins.values()), "LRP-z⁺")
+    claims = ClaimTable("page")
+    empty = pd.DataFrame(columns=["method", "quantity"])
+    competition_claims(
+        claims, readings, None, twins, titles, empty, share=0.1, margin=0.1, all_compete=False
+    )
+    assert len(claims) == 0
