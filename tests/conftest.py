@@ -6,7 +6,7 @@ import signal
 import made.one_thread  # noqa: F401  before torch is
 import pytest
 import torch
-from made.networks import random_classifier, small
+from made.networks import SmallTransformer, random_classifier, small
 from made.places import ROOT
 from saliency_sanity import Classifier, load_model
 
@@ -49,6 +49,16 @@ def small_net() -> Classifier:
 @pytest.fixture(scope="session")
 def small_net_double() -> Classifier:
     return small(torch.float64)
+
+
+@pytest.fixture(scope="session")
+def small_transformer() -> Classifier:
+    return small(kind=SmallTransformer)
+
+
+@pytest.fixture(scope="session")
+def small_transformer_double() -> Classifier:
+    return small(torch.float64, kind=SmallTransformer)
 
 
 @pytest.fixture(scope="session")

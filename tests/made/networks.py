@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from saliency_sanity import Classifier, Scaling, load_model
+from saliency_sanity import CATALOGUE, Classifier, Scaling, load_model
 from saliency_sanity._random import generator
 from torch import Tensor, nn
 
@@ -41,6 +41,30 @@ class ModularNet(SmallNet):
         return self.head(self.drop(self.pool(features).flatten(1)))
 
 
+class SmallTransformer(nn.Module):
+    """Two blocks of attention, in two heads, over a class token and sixteen patches."""
+
+    def __init__(self, classes: int = 5):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 4, 4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.places = nn.Parameter(torch.zeros(1, 17, 8))
+        self.norm, self.drop = nn.LayerNorm(8), nn.Dropout(0.5)
+        self.second, self.third = nn.Linear(8, 24), nn.Linear(8, 24)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places
+        for layer in (self.second, self.third):
+            parts = layer(self.norm(x)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+            x = x + self.attend(*parts).transpose(1, 2).flatten(2)
+        return self.head(self.drop(self.norm(x)[:, 0]))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value)
+
+
 def relative(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference in units of the largest value of ``theirs``."""
     assert ours.shape == theirs.shape
@@ -63,12 +87,18 @@ def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def small(
-    dtype: torch.dtype = torch.float32, seed: int = 0, kind: type[SmallNet] = SmallNet
+    dtype: torch.dtype = torch.float32, seed: int = 0, kind: type[nn.Module] = SmallNet
 ) -> Classifier:
     network = calibrate(seeded(kind(), seed).eval(), 16).to(dtype)
     return Classifier(
         network, name="small", weights="random", scaling=SCALING, size=16, cam_layer="second"
     )
+
+
+def apt(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Classifier:
+    """A small network to which the catalogue's method of this name applies."""
+    attends = "attention" in CATALOGUE[name].needs
+    return small(dtype, seed, SmallTransformer if attends else SmallNet)
 
 
 def random_classifier(name: str, size: int) -> Classifier:

@@ -86,7 +86,7 @@ def test_a_method_that_does_not_apply_is_left_out_and_said_to_be(tmp_path):
     page = small_page_of(
         EdgeDetectors,
         tmp_path,
-        model="vit_b_16",
+        model="swin_t",
         weights="none",
         methods=["gradient", "guided_backprop", "grad_cam"],
         metrics=["spearman_abs"],

@@ -41,7 +41,7 @@ x = torch.randn(6, 3, 12, 12)
 target = model.predict(x)
 same = metric("spearman_abs")
 for name, card in CATALOGUE.items():
-    if "layer" not in card.needs:
+    if not {"layer", "attention"} & set(card.needs):
         assert resolve(name)(model, x, target).shape[0] == 6, name
 assert not check_method("gradient", resolve("gradient"), model, x, target)
 maps = resolve("gradient")(model, x, target)

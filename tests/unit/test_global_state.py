@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from made.experiments import METRIC, images
-from made.networks import ModularNet, draw, seeded, small
+from made.networks import ModularNet, apt, draw, seeded, small
 from made.states import build
 from saliency_sanity import CATALOGUE, METRICS, Classifier, Scaling, load_model
 from saliency_sanity.attribution.base import Gradient
@@ -67,6 +67,14 @@ def maps(name):
     return lambda model: build(name)(model, X, TARGET)
 
 
+TOKENS = [name for name, card in CATALOGUE.items() if "attention" in card.needs]
+
+
+def of_tokens(name):
+    model = apt(name)
+    return lambda _model: build(name)(model, X, TARGET)
+
+
 def drawn(scheme, policy):
     def states(model):
         randomization = Randomization(scheme, policy, std=0.1)
@@ -108,10 +116,11 @@ TOYS = {
     "own metric": lambda _: similarity_matrix(lambda a, b: (a - b).mean((1, 2, 3)), X, X),
     "numpy": lambda _: similarity_matrix(metric("ssim"), X.numpy(), X.numpy()),
     "networks": lambda _: [load_model(name, "none", "cpu", 3).state_dict()
-                           for name in ("cnn", "mlp")],
+                           for name in ("cnn", "mlp", "vit")],
 }  # fmt: skip
 WORK = {
-    **{f"map {name}": maps(name) for name in CATALOGUE},
+    **{f"map {name}": maps(name) for name in CATALOGUE if name not in TOKENS},
+    **{f"map {name} of tokens": of_tokens(name) for name in TOKENS},
     **{f"draw {s} {p}": drawn(s, p) for s in SCHEMES for p in BATCH_NORM},
     **{f"metric {name}": similarities(name) for name in METRICS},
     "experiment": experiment, "agreement": agreement, "removal": removal,

@@ -1,3 +1,6 @@
+from .attention import Attention as Attention
+from .attention import GradientAttention as GradientAttention
+from .attention import Rollout as Rollout
 from .base import Attribution as Attribution
 from .base import Gradient as Gradient
 from .base import chunk_limit as chunk_limit

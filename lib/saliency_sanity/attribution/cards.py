@@ -16,7 +16,7 @@ class Card:
 
     ``formula`` is LaTeX, with S_c the logit of the explained class, x the input in network units
     and E the map. ``defaults`` says of each parameter of ``build`` its value and whose it is.
-    ``needs`` names what a network or caller must have: baseline, relu, layer or modules.
+    ``needs`` names what a network or caller must have: baseline, relu, layer or attention.
     ``abbreviation`` labels axes and picture grids.
     """
 

@@ -33,15 +33,13 @@ from saliency_sanity.attribution.relevance import (
     CURVED,
     KINKED,
     LINEAR,
-    MATRICES,
     MOVES,
     SCALED,
     SUMMED,
-    calls,
     drops,
     overwrites,
 )
-from saliency_sanity.attribution.spellings import READERS, follow
+from saliency_sanity.attribution.spellings import MATRICES, READERS, follow, named
 from saliency_sanity.networks.branching import saving_hooks, tensors
 from saliency_sanity.networks.forward import logits_of, name_of
 from saliency_sanity.networks.pairs import normalising
@@ -326,7 +324,7 @@ _POOLS: dict[Callable, Callable] = {
         ("max_pool2d", F.max_pool2d_with_indices),
         ("adaptive_max_pool2d", F.adaptive_max_pool2d_with_indices),
     )
-    for call in calls(name)
+    for call in named(name)
 }
 _FURTHER = """
     sigmoid sigmoid_ hardsigmoid hardsigmoid_ softplus logsigmoid exp exp_ expm1 log log1p sqrt
@@ -334,11 +332,11 @@ _FURTHER = """
 _QUOTIENTS = "div div_ divide true_divide __div__ __truediv__ __itruediv__ __rtruediv__"
 
 _RULES: dict[Callable, Callable] = {
-    **dict.fromkeys(calls(f"{MOVES} {SUMMED}"), _Lifting._plain),
-    **dict.fromkeys([*calls(f"{SCALED} {LINEAR} einsum"), *MATRICES], _Lifting._single),
-    **dict.fromkeys(calls(_QUOTIENTS), _Lifting._quotient),
-    **dict.fromkeys(calls("dropout dropout1d dropout2d dropout3d"), _Lifting._dropout),
-    **dict.fromkeys(calls(f"{KINKED} {CURVED} {_FURTHER}"), _Lifting._curve),
+    **dict.fromkeys(named(f"{MOVES} {SUMMED}"), _Lifting._plain),
+    **dict.fromkeys([*named(f"{SCALED} {LINEAR} einsum"), *MATRICES], _Lifting._single),
+    **dict.fromkeys(named(_QUOTIENTS), _Lifting._quotient),
+    **dict.fromkeys(named("dropout dropout1d dropout2d dropout3d"), _Lifting._dropout),
+    **dict.fromkeys(named(f"{KINKED} {CURVED} {_FURTHER}"), _Lifting._curve),
     **dict.fromkeys(_POOLS, _Lifting._pool),
     F.batch_norm: _Lifting._norm,
     **{getattr(torch.Tensor, key).__get__: _Lifting._plain for key in ("T", "mT", "H", "mH")},

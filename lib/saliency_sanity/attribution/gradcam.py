@@ -1,11 +1,10 @@
-"""Grad-CAM and its kin: which places of a convolutional layer speak for the class."""
+"""Grad-CAM and its kin: which places of a layer speak for the class."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -19,6 +18,7 @@ from saliency_sanity.attribution.compose import (
     explained,
     raw_colour,
 )
+from saliency_sanity.attribution.tokens import grid_of, on_grid, resized
 from saliency_sanity.networks.classifier import submodule
 from saliency_sanity.networks.forward import laid_out, logits_of, name_of, quietly, reaches
 
@@ -43,7 +43,7 @@ def _graph_from(module: nn.Module) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
     def start(_module: nn.Module, _inputs: tuple, output: object) -> object:
-        if not isinstance(output, Tensor) or output.ndim != 4:
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             return output
         # A copy of what an inference mode in the network has made.
         values = output.clone() if output.is_inference() else output
@@ -66,10 +66,11 @@ class GradCAM:
     ``[N, 1, H, W]`` is divided by its maximum, as in the reference code, unless ``unit`` is False;
     a map without positive evidence stays zero. The pass below the layer needs no gradient and
     gets none. Which dimension of the layer has the channels, the second or the last, is told from
-    its modules, else from where its output changes with parts of the picture. Raises ValueError
-    for an unknown layer, NotApplicable for one that does not give exactly one ``[N, K, h, w]`` or
-    ``[N, h, w, K]`` on the way to the logits. [selvaraju2017gradcam], eq. 1-2;
-    [pair-saliency] ``grad_cam.py``.
+    its modules, else from where its output changes with parts of the picture. Of a transformer's
+    tokens ``[N, T, K]`` those of the patches are laid out as the picture is. Raises ValueError
+    for an unknown layer, NotApplicable for one that does not give exactly one ``[N, K, h, w]``,
+    ``[N, h, w, K]`` or ``[N, T, K]`` on the way to the logits. [selvaraju2017gradcam], eq. 1-2;
+    [pair-saliency] ``grad_cam.py``; for tokens [gildenblat2021gradcam].
     """
 
     layer: str | None = None
@@ -88,16 +89,15 @@ class GradCAM:
         """Explain ``target`` for ``x``."""
 
         def explain(part: Tensor, wanted: Tensor) -> Tensor:
-            channels = _channels(model, path, part)
             with recording():
                 score, features = _features(model, path, part, wanted)
-                found = self._weighed(model, part, wanted, score, features, channels)
+                found = self._weighed(model, path, part, wanted, score, features)
             with torch.no_grad():
                 coarse = found.sum(1, keepdim=True).clamp_min(0)
                 if self.unit:
                     top = coarse.amax((2, 3), keepdim=True)
                     coarse = coarse / torch.where(top > 0, top, torch.ones_like(top))
-                return F.interpolate(coarse.to(x), size=x.shape[2:], mode="bilinear")
+                return resized(coarse, x)
 
         with attributing(model, x, target):
             path = self._path(model)
@@ -105,17 +105,25 @@ class GradCAM:
 
     def _weighed(
         self,
-        model: nn.Module,  # noqa: ARG002
-        x: Tensor,  # noqa: ARG002
+        model: nn.Module,
+        path: str,
+        x: Tensor,
         target: Tensor,  # noqa: ARG002
         score: Tensor,
         features: Tensor,
-        channels: int,
     ) -> Tensor:
         """The layer's output ``[N, K, h, w]``, every channel times its weight."""
         (gradient,) = torch.autograd.grad(score.sum(), features)
         with torch.no_grad():
-            return self._terms(features.movedim(channels, 1), gradient.movedim(channels, 1))
+            tokens = features.ndim == 3
+            features, gradient = (_laid(model, path, x, values) for values in (features, gradient))
+            if tokens and not gradient.any():
+                raise NotApplicable(
+                    f"the logits do not depend on the patches of layer {path!r}, only on other "
+                    "tokens; take one before the last attention, as the first norm of the last "
+                    "block"
+                )
+            return self._terms(features, gradient)
 
     def _terms(self, features: Tensor, gradient: Tensor) -> Tensor:
         return gradient.mean((2, 3), keepdim=True) * features
@@ -171,18 +179,17 @@ class ScoreCAM(GradCAM):
     def _weighed(
         self,
         model: nn.Module,
+        path: str,
         x: Tensor,
         target: Tensor,
         score: Tensor,  # noqa: ARG002
         features: Tensor,
-        channels: int,
     ) -> Tensor:
-        features = features.detach().movedim(channels, 1)
+        features = _laid(model, path, x, features.detach())
         start = baseline_of(model, x, self.baseline)
 
         def seen(part: Tensor, rows: slice, channel: int) -> Tensor:
-            own = features[rows, channel : channel + 1].to(x)
-            own = F.interpolate(own, size=x.shape[2:], mode="bilinear")
+            own = resized(features[rows, channel : channel + 1], x)
             low, high = own.amin((2, 3), keepdim=True), own.amax((2, 3), keepdim=True)
             mask = torch.where(high > low, (own - low) / (high - low), 0)
             return start + mask * (part - start)
@@ -206,6 +213,19 @@ def _features(model: nn.Module, path: str, x: Tensor, target: Tensor) -> tuple[T
             "than zero"
         )
     return score, seen[0]
+
+
+def _laid(model: nn.Module, path: str, x: Tensor, values: Tensor) -> Tensor:
+    """What a layer gave as ``[N, K, h, w]``: tokens as the patches that they stand for."""
+    if values.ndim == 4:
+        return values.movedim(_channels(model, path, x), 1)
+    grid = grid_of(model, values.shape[1], x)
+    if grid is None:
+        raise NotApplicable(
+            f"layer {path!r} gave {list(values.shape)}, of which no {values.shape[1]} tokens "
+            "make a grid of patches as the picture is; Grad-CAM needs a layer that gives one"
+        )
+    return on_grid(values, grid)
 
 
 def _gave(path: str, seen: list[Tensor], images: int) -> str:

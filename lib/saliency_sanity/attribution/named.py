@@ -1,5 +1,6 @@
 """The named methods of the literature, put together with the reference code's defaults."""
 
+from saliency_sanity.attribution.attention import Attention, GradientAttention, Rollout
 from saliency_sanity.attribution.base import Attribution, Gradient
 from saliency_sanity.attribution.competition import Compete
 from saliency_sanity.attribution.compose import (
@@ -114,6 +115,21 @@ def grad_cam(layer: str | None = None) -> Attribution:
 def guided_grad_cam(layer: str | None = None) -> Attribution:
     """Guided Grad-CAM."""
     return Product(guided_backprop(), GradCAM(layer))
+
+
+def attention() -> Attribution:
+    """Attention of the class token in the last block."""
+    return Attention()
+
+
+def attention_rollout() -> Attribution:
+    """Attention handed down through all blocks."""
+    return Rollout()
+
+
+def gradient_x_attention() -> Attribution:
+    """Attention times its gradient, handed down through all blocks."""
+    return GradientAttention()
 
 
 def lrp_epsilon(epsilon: float = 1e-6, input_rule: str = "same") -> Attribution:

@@ -11,7 +11,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from math import inf
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.affine import Affine, Elementwise, Output, Rule, Ruled
 from saliency_sanity.attribution.graph import mark, marked, nodes
 from saliency_sanity.attribution.ledger import Edge, Ledger, edge_of
-from saliency_sanity.attribution.spellings import READERS
+from saliency_sanity.attribution.spellings import MATRICES, READERS, attended, named, opened
 from saliency_sanity.networks.branching import place, saving_hooks, tensors
 from saliency_sanity.networks.classifier import network_of
 from saliency_sanity.networks.forward import name_of
@@ -267,7 +266,7 @@ class Passing(TorchFunctionMode):
         return self._damped(output if bias is None else output + bias)
 
     def _attention(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        query, key, value, mask, scale = _attended(*args, **kwargs)
+        query, key, value, mask, scale = attended(*args, **kwargs)
         if mask is NotImplemented:
             raise self.refusal(f"it calls {_name(func)!r} with dropout or shared heads")
         scores = self._bilinear(torch.matmul, (query * scale, key.transpose(-2, -1)), {})
@@ -275,12 +274,8 @@ class Passing(TorchFunctionMode):
         return self._bilinear(torch.matmul, (weights, value), {})
 
     def _opened(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        """Run a function that is written in Python so that what it calls gets its rules."""
-        seen = {**func.__globals__, "has_torch_function": lambda _: False}
-        opened = FunctionType(func.__code__, seen, func.__name__, func.__defaults__)
-        opened.__kwdefaults__ = func.__kwdefaults__
         with self:
-            return opened(*args, **kwargs)
+            return opened(func)(*args, **kwargs)
 
     def _layer(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
         x, weight, bias, options = _layered(*args, **kwargs)
@@ -427,34 +422,13 @@ def _group_normed(input, num_groups, weight=None, bias=None, eps=1e-5, *_rest):
     return input, (len(input), num_groups, -1), (-1,), weight, bias, eps, True
 
 
-def _attended(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
-):
-    mask = attn_mask
-    if dropout_p or enable_gqa:
-        mask = NotImplemented
-    elif is_causal:
-        mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
-        mask = query.new_zeros(()).masked_fill(~mask, -inf)
-    return query, key, value, mask, query.shape[-1] ** -0.5 if scale is None else scale
-
-
-def calls(names: str) -> list[Callable]:
-    """The functions and methods of these names."""
-    places = (torch, torch.Tensor, F, torch._C._nn)
-    found = (getattr(home, name, None) for name in names.split() for home in places)
-    return [call for call in found if call is not None]
-
-
-_RELUS = {*calls("relu relu_")}
-_ADDITIONS = {*calls("add __add__ __radd__")}
-_SHIFTS = {*_ADDITIONS, *calls("add_ __iadd__ sub sub_ subtract __sub__ __rsub__ __isub__ rsub")}
-MATRICES = {*calls("matmul mm bmm __matmul__")}
+_RELUS = {*named("relu relu_")}
+_ADDITIONS = {*named("add __add__ __radd__")}
+_SHIFTS = {*_ADDITIONS, *named("add_ __iadd__ sub sub_ subtract __sub__ __rsub__ __isub__ rsub")}
 _NORMS = {
-    **dict.fromkeys(calls("layer_norm"), _layer_normed),
-    **dict.fromkeys(calls("group_norm"), _group_normed),
-    **dict.fromkeys(calls("rms_norm"), _rms_normed),
+    **dict.fromkeys(named("layer_norm"), _layer_normed),
+    **dict.fromkeys(named("group_norm"), _group_normed),
+    **dict.fromkeys(named("rms_norm"), _rms_normed),
 }
 
 MOVES = """
@@ -482,19 +456,19 @@ LINEAR = """
     linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"""
 
 _RULES: dict[Callable, Callable] = {
-    **dict.fromkeys(calls(f"{MOVES} {LARGEST}"), Passing._moved),
-    **dict.fromkeys(calls(f"{KINKED} softmax"), Passing._differentiated),
-    **dict.fromkeys(calls("dropout dropout1d dropout2d dropout3d"), Passing._dropout),
-    **dict.fromkeys(calls(CURVED), Passing._activation),
-    **dict.fromkeys(calls("sigmoid sigmoid_ hardsigmoid"), Passing._gate),
-    **dict.fromkeys(calls(SCALED), Passing._product),
+    **dict.fromkeys(named(f"{MOVES} {LARGEST}"), Passing._moved),
+    **dict.fromkeys(named(f"{KINKED} softmax"), Passing._differentiated),
+    **dict.fromkeys(named("dropout dropout1d dropout2d dropout3d"), Passing._dropout),
+    **dict.fromkeys(named(CURVED), Passing._activation),
+    **dict.fromkeys(named("sigmoid sigmoid_ hardsigmoid"), Passing._gate),
+    **dict.fromkeys(named(SCALED), Passing._product),
     **dict.fromkeys(
-        calls("div div_ divide true_divide __div__ __truediv__ __itruediv__ __rtruediv__"),
+        named("div div_ divide true_divide __div__ __truediv__ __itruediv__ __rtruediv__"),
         Passing._quotient,
     ),
-    **dict.fromkeys([*calls("einsum"), *MATRICES], Passing._bilinear),
-    **dict.fromkeys(calls(SUMMED), Passing._sum),
-    **dict.fromkeys(calls(LINEAR), Passing._layer),
+    **dict.fromkeys([*named("einsum"), *MATRICES], Passing._bilinear),
+    **dict.fromkeys(named(SUMMED), Passing._sum),
+    **dict.fromkeys(named(LINEAR), Passing._layer),
     F.batch_norm: Passing._norm,
     **dict.fromkeys(_NORMS, Passing._statistics),
     F.scaled_dot_product_attention: Passing._attention,

@@ -1,4 +1,4 @@
-"""The ways in which a rectifier is called, each read as its input and its bounds.
+"""The ways in which a rectifier is called, each read as its input and its bounds; attention, too.
 
 Clamps and their like have bounds of their own. A gate (a product, a choice, a filling) is a
 rectifier where its mask says of its own input whether that is above 0: ``x * (x > 0)``.
@@ -6,6 +6,7 @@ rectifier where its mask says of its own input whether that is above 0: ``x * (x
 
 from collections.abc import Callable
 from math import inf, nan
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -118,10 +119,39 @@ def _masked_fill_(input, mask, value):
     return input, _gate(input, mask, value, False), inf, True
 
 
-def _named(*names: str) -> list[Callable]:
-    """Functions and methods of these names, as far as there are such."""
-    found = (getattr(place, name, None) for place in (torch, torch.Tensor) for name in names)
+def named(names: str) -> list[Callable]:
+    """The functions and methods of these names, as far as there are such."""
+    places = (torch, torch.Tensor, F, torch._C._nn)
+    found = (getattr(home, name, None) for name in names.split() for home in places)
     return [call for call in found if call is not None]
+
+
+MATRICES = {*named("matmul mm bmm __matmul__")}
+
+
+def attended(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """Attention as it is called: queries, keys, values, what is added to scores, their factor.
+
+    What is added is NotImplemented where there is dropout, or where heads share keys.
+    """
+    mask = attn_mask
+    if dropout_p or enable_gqa:
+        mask = NotImplemented
+    elif is_causal:
+        mask = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+        mask = query.new_zeros(()).masked_fill(~mask, -inf)
+    return query, key, value, mask, query.shape[-1] ** -0.5 if scale is None else scale
+
+
+def opened(func: Callable) -> Callable:
+    """A function that is written in Python so that a function mode sees what it calls."""
+    seen = {**func.__globals__, "has_torch_function": lambda _: False}
+    found = FunctionType(func.__code__, seen, func.__name__, func.__defaults__)
+    found.__kwdefaults__ = func.__kwdefaults__
+    return found
 
 
 READERS: dict[Callable, Reader] = {
@@ -132,27 +162,27 @@ READERS: dict[Callable, Reader] = {
     F.hardtanh: _hardtanh,
     F.hardtanh_: _hardtanh_,
     F.threshold: _threshold,
-    **dict.fromkeys(_named("relu"), _relu),
-    **dict.fromkeys(_named("relu_"), _relu_),
-    **dict.fromkeys(_named("threshold"), _threshold),
-    **dict.fromkeys(_named("threshold_"), _threshold_),
-    **dict.fromkeys(_named("clamp", "clip", "clamp_min"), _clamp),
-    **dict.fromkeys(_named("clamp_", "clip_", "clamp_min_"), _clamp_),
-    **dict.fromkeys(_named("max", "maximum", "fmax"), _maximum),
-    **dict.fromkeys(_named("mul", "multiply", "__mul__", "__rmul__"), _mul),
-    **dict.fromkeys(_named("mul_", "multiply_", "__imul__"), _mul_),
+    **dict.fromkeys(named("relu"), _relu),
+    **dict.fromkeys(named("relu_"), _relu_),
+    **dict.fromkeys(named("threshold"), _threshold),
+    **dict.fromkeys(named("threshold_"), _threshold_),
+    **dict.fromkeys(named("clamp clip clamp_min"), _clamp),
+    **dict.fromkeys(named("clamp_ clip_ clamp_min_"), _clamp_),
+    **dict.fromkeys(named("max maximum fmax"), _maximum),
+    **dict.fromkeys(named("mul multiply __mul__ __rmul__"), _mul),
+    **dict.fromkeys(named("mul_ multiply_ __imul__"), _mul_),
     torch.where: _where,
     torch.Tensor.where: _tensor_where,
-    **dict.fromkeys(_named("masked_fill"), _masked_fill),
-    **dict.fromkeys(_named("masked_fill_", "__setitem__"), _masked_fill_),
+    **dict.fromkeys(named("masked_fill"), _masked_fill),
+    **dict.fromkeys(named("masked_fill_ __setitem__"), _masked_fill_),
 }
 
 # Comparisons with 0, whether they are true above or below it; what hands their masks on, whether
 # as they are or turned round.
-_COMPARISONS = dict.fromkeys(_named("gt", "ge", "greater", "greater_equal"), True)
-_COMPARISONS |= dict.fromkeys(_named("lt", "le", "less", "less_equal"), False)
-_COPIES = dict.fromkeys(_named("to", "type", "type_as", "float", "double", "clone", "detach"), True)
-_COPIES |= dict.fromkeys(_named("logical_not", "bitwise_not", "__invert__"), False)
+_COMPARISONS = dict.fromkeys(named("gt ge greater greater_equal"), True)
+_COMPARISONS |= dict.fromkeys(named("lt le less less_equal"), False)
+_COPIES = dict.fromkeys(named("to type type_as float double clone detach"), True)
+_COPIES |= dict.fromkeys(named("logical_not bitwise_not __invert__"), False)
 
 
 def follow(func: Callable, args: tuple, output: Any) -> None:

@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "network",
         metavar="NETWORK[-permuted|-negatives]",
-        help="inception_v3, cnn or mlp; with -permuted on labels permuted among the pictures, with "
-        "-negatives on the pictures' negatives, too",
+        help="inception_v3, vit, cnn or mlp; with -permuted on labels permuted among the pictures, "
+        "with -negatives on the pictures' negatives, too",
     )
     _add_scale(train, "set a value of the recipe; may be repeated; wins over the profile")
     train.add_argument(

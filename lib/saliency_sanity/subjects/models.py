@@ -35,7 +35,7 @@ _WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 def model_names() -> list[str]:
-    """Names ``load_model`` knows: EfficientNet-Lite0, cnn, mlp, every torchvision classifier."""
+    """Names ``load_model`` knows: EfficientNet-Lite0, ours, every torchvision classifier."""
     from saliency_sanity.subjects.torchvision_models import torchvision_names
 
     return ["efficientnet_lite0", *_SMALL, *torchvision_names()]
@@ -109,12 +109,12 @@ def load_model(
 ) -> Classifier:
     """Load a classifier by name, in evaluation mode on ``device``.
 
-    ``weights`` is ``default`` (installed for efficientnet_lite0, ``fashion_mnist`` for cnn and mlp,
-    downloaded and checksummed for torchvision's), a torchvision entry such as ``IMAGENET1K_V1``,
-    ``tf_in1k`` for timm's port of the papers' own Inception v3,
-    ``DATASET[-permuted|-negatives][-SEED]`` for a cnn, mlp or inception_v3 trained by this project
-    (``mnist``, ``fashion_mnist-permuted-1``), the path of such a file or of a state dict, or
-    ``none`` for random weights drawn with ``seed``. Inputs are scaled as ``Classifier.scaling``
+    ``weights`` is ``default`` (installed for efficientnet_lite0, ``fashion_mnist`` for cnn, mlp and
+    vit, downloaded and checksummed for torchvision's), a torchvision entry such as
+    ``IMAGENET1K_V1``, ``tf_in1k`` for timm's port of the papers' own Inception v3,
+    ``DATASET[-permuted|-negatives][-SEED]`` for a cnn, mlp, vit or inception_v3 trained by this
+    project (``mnist``, ``fashion_mnist-permuted-1``), the path of such a file or of a state dict,
+    or ``none`` for random weights drawn with ``seed``. Inputs are scaled as ``Classifier.scaling``
     says. ``Classifier.untrained`` draws as the architecture's constructor does, for Inception v3 as
     the papers' code does.
 

@@ -1,4 +1,7 @@
-"""The networks this project trains: the papers' CNN and MLP, and a small-picture Inception v3."""
+"""The networks this project trains.
+
+The papers' CNN and MLP, and for small pictures an Inception v3 and a vision transformer.
+"""
 
 import math
 from collections.abc import Callable
@@ -15,6 +18,10 @@ from saliency_sanity.networks.compat import ensure_torchvision
 
 # Spread of the small networks' truncated normals before the cut at two of it.
 _CNN_STD, _CNN_BIAS = 0.1, 0.1
+
+# The transformer's patches in pixels, and the spread of what is added to its tokens.
+_PATCH, _TOKEN_STD = 4, 0.02
+_TOKENS = {"cls_token", "pos_embed"}
 
 
 class Hidden(nn.Module):
@@ -86,6 +93,27 @@ def _inception_v3(size: int, channels: int, classes: int) -> nn.Module:
     )
 
 
+def _vit(size: int, channels: int, classes: int) -> nn.Module:
+    """A vision transformer of timm's with a class token. [dosovitskiy2021image]."""
+    if size < _PATCH or size % _PATCH:
+        raise ValueError(
+            f"size {size} of the transformer's pictures must be a multiple of its patch, {_PATCH}"
+        )
+    ensure_torchvision()
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=size,
+        patch_size=_PATCH,
+        in_chans=channels,
+        num_classes=classes,
+        embed_dim=64,
+        depth=4,
+        num_heads=4,
+        mlp_ratio=2,
+    )
+
+
 @dataclass(frozen=True)
 class Trainable:
     """What belongs to a network that can be trained here, beside its weights.
@@ -116,6 +144,12 @@ TRAINABLE = {
         # At 75 px Mixed_7c has one place left; Mixed_5d has 7 x 7, as Mixed_7c has 8 x 8 at 299 px.
         *(_inception_v3, 75, 3, Scaling((0.5,) * 3, (0.5,) * 3), "Mixed_5d", slim_std, 0.0)
     ),
+    "vit": Trainable(
+        # Only the class token leaves the last block, so the norm before its attention is the last
+        # layer whose patches act on the logits.
+        *(_vit, 28, 1, Scaling((0.0,), (1.0,)), "blocks.3.norm1"),
+        *(lambda fan_in: 1 / math.sqrt(fan_in), 0.0),
+    ),
     "cnn": Trainable(CNN, 28, 1, Scaling((0.0,), (1.0,)), "hidden2", lambda _: _CNN_STD, _CNN_BIAS),
     "mlp": Trainable(
         MLP, 28, 1, Scaling((0.0,), (1.0,)), None, lambda fan_in: 2 / math.sqrt(fan_in), 0.0
@@ -145,11 +179,11 @@ def build_untrained(
 def initialize(
     network: nn.Module, seed: int, std: Callable[[int], float] = slim_std, bias: float = 0.0
 ) -> nn.Module:
-    """Redraw every tensor of a network of convolutions, linear layers and batch norms, in place.
+    """Redraw every tensor of a network of convolutions, linear layers and norms, in place.
 
-    Weights are truncated normals cut at twice ``std(fan_in)``, biases ``bias``; batch norms get
-    weight 1, bias 0, mean 0 and variance 1. Raises TypeError for a layer of another kind that
-    has tensors.
+    Weights are truncated normals cut at twice ``std(fan_in)``, biases ``bias``; norms get weight 1,
+    bias 0, mean 0 and variance 1; a transformer's class token and positions are truncated normals
+    of spread 0.02. Raises TypeError for a layer of another kind that has tensors.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -159,11 +193,17 @@ def initialize(
             nn.init.trunc_normal_(module.weight, 0, spread, -2 * spread, 2 * spread, random)
             if module.bias is not None:
                 module.bias.fill_(bias)
-        elif isinstance(module, nn.BatchNorm2d):
+            continue
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
             module.reset_parameters()
-        elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            raise TypeError(
-                f"{name} is a {type(module).__name__}, for which there is no initialiser here; "
-                "valid are Conv2d, Linear and BatchNorm2d"
-            )
+            continue
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        for key, tensor in own:
+            if key not in _TOKENS:
+                raise TypeError(
+                    f"{name} is a {type(module).__name__}, for which there is no initialiser here; "
+                    "valid are Conv2d, Linear, BatchNorm2d and LayerNorm"
+                )
+            random = generator(seed, "untrained", f"{name}.{key}")
+            nn.init.trunc_normal_(tensor, 0, _TOKEN_STD, -2 * _TOKEN_STD, 2 * _TOKEN_STD, random)
     return network

@@ -92,7 +92,8 @@ def timm_model(name: str, weights: str, seed: int) -> Classifier:
     """Any classifier of timm, ``ARCHITECTURE`` or ``ARCHITECTURE.TAG``; how is what timm says.
 
     ``weights`` is ``default`` (those of the tag, downloaded), a state dict, or ``none`` for those
-    of ``seed``. The layer for Grad-CAM is the last of timm's feature maps, where it has any.
+    of ``seed``. The layer for Grad-CAM is the last of timm's feature maps, where it has any, and a
+    transformer's last norm before attention. [gildenblat2021gradcam]
 
     Raises ValueError for an unknown name, for a network without logits and for unusable weights,
     and WeightsUnavailable where a download is needed and fails.
@@ -174,7 +175,10 @@ def _class_names(configuration: PretrainedCfg) -> tuple[str, ...]:
 
 
 def _last_features(network: nn.Module, configuration: PretrainedCfg) -> str | None:
-    """The module of timm's last feature maps; None where one pass gives no ``[N, C, h, w]``."""
+    """The module of timm's last feature maps; None where one pass gives no ``[N, C, h, w]``.
+
+    Of a block that gives tokens its first norm: only the class token may leave the last block.
+    """
     known = getattr(network, "feature_info", None)
     path = known[-1]["module"] if known else ""
     if not path or path not in dict(network.named_modules()):
@@ -183,11 +187,19 @@ def _last_features(network: nn.Module, configuration: PretrainedCfg) -> str | No
 
     def remember(_module: nn.Module, _inputs: tuple, output: object) -> None:
         # Transformers give tokens, or channels last.
-        shape = output.shape if isinstance(output, Tensor) else ()
-        seen.append(len(shape) == 4 and shape[1] == known[-1]["num_chs"])
+        seen.append(tuple(output.shape) if isinstance(output, Tensor) else ())
 
-    handle = network.get_submodule(path).register_forward_hook(remember)
+    block = network.get_submodule(path)
+    handle = block.register_forward_hook(remember)
     with torch.no_grad():
         network(torch.zeros(1, *configuration.input_size, dtype=torch.float32, device="cpu"))
     handle.remove()
-    return path if seen == [True] else None
+    channels = known[-1]["num_chs"]
+    (shape,) = seen if len(seen) == 1 else ((),)
+    if (
+        len(shape) == 3
+        and shape[2] == channels
+        and isinstance(getattr(block, "norm1", None), nn.LayerNorm)
+    ):
+        return f"{path}.norm1"
+    return path if len(shape) == 4 and shape[1] == channels else None

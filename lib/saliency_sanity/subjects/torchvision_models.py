@@ -18,7 +18,8 @@ import torchvision  # noqa: E402
 _HALF = Scaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 # Where Grad-CAM looks unless told otherwise: the last feature maps before pooling. Longest prefix
-# of the model's name wins; networks without spatial features at the end have none.
+# of the model's name wins; networks without spatial features at the end have none. Only the class
+# token leaves a vision transformer's last block: there it is the norm before its attention.
 _CAM_LAYERS = {
     "inception_v3": "Mixed_7c",
     "googlenet": "inception5b",
@@ -35,6 +36,9 @@ _CAM_LAYERS = {
     "mobilenet": "features",
     "efficientnet": "features",
     "convnext": "features",
+    "vit_b": "encoder.layers.encoder_layer_11.ln_1",
+    "vit_l": "encoder.layers.encoder_layer_23.ln_1",
+    "vit_h": "encoder.layers.encoder_layer_31.ln_1",
 }
 
 

@@ -226,17 +226,23 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        ("tokens", "gave 0 feature maps"),
         ("heads", r"gave \[1, 2, 16, 16\], of which no two dimensions"),
         ("windows", r"gave \[8, 2, 2, 8\] for 2 pictures"),
     ],
 )
-def test_layers_of_tokens_are_refused(layer, said):
+def test_layers_that_are_no_patches_are_refused(layer, said):
     torch.manual_seed(0)
     x, target = draw(2, 3, 16, 16), torch.tensor([0, 3])
-    assert GradCAM("patches")(Tokens(), x, target).amax() > 0
     with pytest.raises(NotApplicable, match=said):
         GradCAM(layer)(Tokens(), x, target)
+
+
+def test_tokens_are_laid_out_as_the_patches_that_they_are():
+    torch.manual_seed(0)
+    model, x, target = Tokens(), draw(2, 3, 16, 16), torch.tensor([0, 3])
+    expected = GradCAM("patches")(model, x, target)
+    assert expected.amax() > 0
+    assert relative(GradCAM("tokens")(model, x, target), expected) < 1e-6
 
 
 class Rectified(nn.BatchNorm2d):

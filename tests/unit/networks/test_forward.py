@@ -31,6 +31,7 @@ FEW = {"samples": 3, "steps": 4, "top": 3, "masks": 5, "window": 0.5, "stride": 
 METHODS = {
     name: resolve(name, **{key: value for key, value in FEW.items() if key in card.defaults})
     for name, card in CATALOGUE.items()
+    if "attention" not in card.needs
 }
 CONTROLS = {"sobel", "canny", "input", "noise", "input_x_noise"}
 # Every call has to have a rule of theirs.

@@ -75,7 +75,7 @@ def test_inception_takes_its_inputs_between_minus_one_and_one(inception):
     assert inception.cam_layer == "Mixed_7c"
 
 
-OURS = ("efficientnet_lite0", "cnn", "mlp")
+OURS = ("efficientnet_lite0", "cnn", "mlp", "vit")
 
 
 # All RegNets are one class, and it cannot be built without memory.
@@ -85,7 +85,7 @@ OURS = ("efficientnet_lite0", "cnn", "mlp")
 def test_default_cam_layer_exists(name):
     layer = cam_layer(name)
     if layer is None:
-        assert name.startswith(("vit", "swin", "maxvit"))
+        assert name.startswith(("swin", "maxvit"))
         return
     options = {"aux_logits": False, "init_weights": False}
     options = options if name in ("inception_v3", "googlenet") else {}
@@ -118,7 +118,15 @@ def test_random_weights_are_those_of_the_seed_and_of_nothing_else():
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-UNTRAINED = ["resnet18", "inception_v3", "googlenet", "efficientnet_lite0", "vit_b_32", "mlp"]
+UNTRAINED = [
+    "resnet18",
+    "inception_v3",
+    "googlenet",
+    "efficientnet_lite0",
+    "vit_b_32",
+    "mlp",
+    "vit",
+]
 
 
 @pytest.mark.parametrize("name", UNTRAINED)

@@ -45,6 +45,32 @@ def test_children_run_in_their_order(name):
     assert counts == COUNTS[name]
 
 
+def test_the_transformer_is_the_written_down_function():
+    network = build_untrained("vit", 3).double()
+    x = draw(2, 1, 28, 28, dtype=torch.float64)
+    assert sum(p.numel() for p in network.parameters()) == 139018
+    assert network.cls_token.std().item() == pytest.approx(CUT * 0.02, rel=0.5)
+    patches = x.unfold(2, 4, 4).unfold(3, 4, 4).reshape(2, 49, 16)
+    weight, bias = network.patch_embed.proj.weight, network.patch_embed.proj.bias
+    tokens = patches @ weight.flatten(1).T + bias
+    tokens = torch.cat([network.cls_token.expand(2, 1, 64), tokens], 1) + network.pos_embed
+
+    def normed(module, values):
+        centred = values - values.mean(-1, keepdim=True)
+        spread = (centred.square().mean(-1, keepdim=True) + module.eps).sqrt()
+        return centred / spread * module.weight + module.bias
+
+    for block in network.blocks:
+        parts = block.attn.qkv(normed(block.norm1, tokens)).view(2, 50, 3, 4, 16)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        weights = (query @ key.transpose(2, 3) / 4).softmax(-1)
+        tokens = tokens + block.attn.proj((weights @ value).transpose(1, 2).reshape(2, 50, 64))
+        hidden = block.mlp.fc1(normed(block.norm2, tokens))
+        tokens = tokens + block.mlp.fc2(nn.functional.gelu(hidden))
+    expected = network.head(normed(network.norm, tokens[:, 0]))
+    assert torch.allclose(network(x), expected, rtol=1e-9, atol=1e-12)
+
+
 def test_cam_layer_of_the_cnn_is_rectified_and_not_pooled():
     network = build_untrained("cnn", 0)
     seen = []
@@ -77,6 +103,13 @@ def test_other_sizes_channels_and_classes():
     assert inception(draw(2, 3, 80, 80)).shape == (2, 7)
     with pytest.raises(ValueError, match=r"size 30 of the CNN's pictures must be a multiple of 4"):
         CNN(size=30)
+    assert build_untrained("vit", 0, size=16, channels=3, classes=7)(draw(2, 3, 16, 16)).shape == (
+        *(2, 7),
+    )
+    with pytest.raises(
+        ValueError, match=r"size 30 of the transformer's .* multiple of its patch, 4"
+    ):
+        build_untrained("vit", 0, size=30)
     with pytest.raises(ValueError, match=r"size 32: inception_v3 takes pictures of 75 pixels"):
         build_untrained("inception_v3", 0, size=32)
     with pytest.raises(ValueError, match=r"inception_v3 takes 3 channels, not 1"):
@@ -89,6 +122,7 @@ SPREADS = {
     "cnn": lambda fan_in: 0.1,
     "mlp": lambda fan_in: 2 / math.sqrt(fan_in),
     "inception_v3": lambda fan_in: math.sqrt(2.6 / fan_in),
+    "vit": lambda fan_in: 1 / math.sqrt(fan_in),
 }
 # Standard deviation of a normal that is cut at two of its own, from its closed form.
 CUT = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
@@ -97,7 +131,7 @@ CUT = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sq
 def test_weights_are_truncated_normals_of_the_papers_spread(built):
     name, network = built
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert len(layers) == {"cnn": 4, "mlp": 4, "inception_v3": 95}[name]
+    assert len(layers) == {"cnn": 4, "mlp": 4, "inception_v3": 95, "vit": 18}[name]
     for layer in layers:
         weight = layer.weight.detach().double()
         spread = SPREADS[name](weight[0].numel())
@@ -109,6 +143,9 @@ def test_weights_are_truncated_normals_of_the_papers_spread(built):
         assert abs(weight.std().item() / (CUT * spread) - 1) < 5 / (2 * count) ** 0.5
         if layer.bias is not None:
             assert (layer.bias == (0.1 if name == "cnn" else 0)).all()
+    for norm in (m for m in network.modules() if isinstance(m, nn.LayerNorm)):
+        assert (norm.weight == 1).all()
+        assert (norm.bias == 0).all()
     for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
         assert (norm.weight == 1).all()
         assert (norm.bias == 0).all()
@@ -151,6 +188,6 @@ def test_untrained_networks_answer_without_overflow(built):
 
 
 def test_layer_without_initialiser_is_refused():
-    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    with pytest.raises(TypeError, match=r"1 is a LayerNorm, for which there is no initialiser"):
+    network = nn.Sequential(nn.Linear(3, 4), nn.GroupNorm(2, 4))
+    with pytest.raises(TypeError, match=r"1 is a GroupNorm, for which there is no initialiser"):
         initialize(network, 0)

@@ -15,7 +15,7 @@ IMAGENET = (0.485, 0.456, 0.406)
 CHOSEN = {
     "resnet10t": (176, IMAGENET, "layer4"),
     "resnet18.tv_in1k": (224, IMAGENET, "layer4"),
-    "vit_tiny_patch16_224": (224, (0.5,) * 3, None),
+    "vit_tiny_patch16_224": (224, (0.5,) * 3, "blocks.11.norm1"),
     "swin_tiny_patch4_window7_224": (224, IMAGENET, None),
 }
 

@@ -123,6 +123,8 @@ class Check:
 
 
 _LITE = "EfficientNet-Lite0"
+# Networks without batch norms.
+_SMALL = {"cnn": "CNN", "mlp": "MLP", "vit": "ViT"}
 _EDGES = Source("01_edge_detectors", "", "how-edge-like-is-each-method")
 
 
@@ -139,7 +141,7 @@ def _cascade(case: str, title: str, half: bool) -> Check:
     source = Source("02_cascading_randomization", case, section)
     check = Check(
         *(f"cascade_{case}", "Random weights", title, source, RANDOMIZATION_WORDS),
-        kept="" if case in ("cnn", "mlp") else _kept(case),
+        kept="" if case in _SMALL else _kept(case),
     )
     if not half:
         return check
@@ -186,8 +188,7 @@ CHECKS = (
             "imagenet": "Inception v3, ImageNet",
             "photographs": _LITE,
             "inception": "Inception v3",
-            "cnn": "CNN",
-            "mlp": "MLP",
+            **_SMALL,
         }.items()
     ),
     Check(
@@ -198,11 +199,11 @@ CHECKS = (
     ),
     *(
         Check(
-            *(f"labels_{case}", "Random labels", case.upper()),
+            *(f"labels_{case}", "Random labels", title),
             _verdicts("03_label_randomization", case),
             RANDOMIZATION_WORDS,
         )
-        for case in ("cnn", "mlp")
+        for case, title in _SMALL.items()
     ),
     *(
         Check(
@@ -213,7 +214,7 @@ CHECKS = (
             asked="Only maps that sum up to about the logit compete, and their twins and controls "
             "beside them; of a thousand labels none that takes more than two passes a label.",
         )
-        for case, title in {"photographs": _LITE, "cnn": "CNN", "mlp": "MLP"}.items()
+        for case, title in ({"photographs": _LITE} | _SMALL).items()
     ),
     *(
         _bias(kind, case, title)

@@ -23,6 +23,9 @@ from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.obstacle import CANNOT_TELL, Obstacle
 from saliency_sanity.verdict.wording import settled, why
 
+# What needs a class token is asked where there is one.
+_NO_TOKENS = "Needs a class token that attends to patches, which this network lacks."
+
 # The page on competition names a competitive twin by its base; the catalogue has these.
 TWIN = "competitive_"
 TWINS = {
@@ -91,13 +94,16 @@ def reasons(
     ``table`` as ``read_scoreboard`` gives it for these ``results`` and ``checks``.
     """
     measured = set(zip(table["method"], table["check"], strict=True))
+    needing = {key for key, card in CATALOGUE.items() if "attention" in card.needs}
     found = {}
     for check in checks:
+        tokens = check.source.case == "vit"
         refused = _refused(Path(results) / "tables" / replace(check.source, table="refused").file)
         for method in dict.fromkeys(table["method"]):
             if (method, check.key) in measured:
                 continue
-            why = refused.get(method) or check.asked or "Not measured."
+            absent = "" if tokens or method not in needing else _NO_TOKENS
+            why = refused.get(method) or absent or check.asked or "Not measured."
             alone = _base(method) != method and check.question != COMPETITION
             found[method, check.key] = _TWIN_ALONE if alone else why
     return found

@@ -38,8 +38,9 @@ KNOWN = {
 
 NEEDS = {
     "baseline": "a baseline colour (*baseline*)",
-    "layer": "a convolutional layer (*layer*)",
+    "layer": "a layer of feature maps, or of tokens (*layer*)",
     "relu": "a network with rectifiers (*ReLU*)",
+    "attention": "a class token that attends to patches (*attention*)",
 }
 
 
@@ -58,8 +59,8 @@ def _cited(sources: Iterable[str]) -> str:
 
 def _matrix(cards: Mapping[str, "Card"]) -> str:
     rows = [
-        "| method | baseline | layer | ReLU | passes an image | signed |",
-        "| :-- | :-: | :-: | :-: | --: | :-: |",
+        "| method | baseline | layer | ReLU | attention | passes an image | signed |",
+        "| :-- | :-: | :-: | :-: | :-: | --: | :-: |",
     ]
     for name, card in cards.items():
         needs = " | ".join(_yes(need in card.needs) for need in NEEDS)

@@ -16,7 +16,8 @@ from saliency_sanity._schema import Strict, checked
 from saliency_sanity.subjects.datasets import CLASS_NAMES
 from saliency_sanity.subjects.small_networks import TRAINABLE
 
-# The papers' settings, except that their Inception v3 was trained on ImageNet by others.
+# The papers' settings, except that their Inception v3 was trained on ImageNet by others. Those of
+# the transformer are ours.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "inception_v3": {
         "epochs": 30.0,
@@ -26,6 +27,15 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer": "adamw",
         "schedule": "one-cycle",
         "augmentation": "flip-shift",
+    },
+    "vit": {
+        "epochs": 12.0,
+        "batch": 128,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.05,
+        "optimizer": "adamw",
+        "schedule": "one-cycle",
+        "augmentation": "none",
     },
     "cnn": {
         "epochs": 50.0,

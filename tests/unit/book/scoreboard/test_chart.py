@@ -134,5 +134,5 @@ def test_numbers_are_short(value, text):
 def test_what_cannot_be_drawn_is_refused(table):
     with pytest.raises(ValueError, match="the scoreboard is empty"):
         scoreboard_chart(table.iloc[:0])
-    with pytest.raises(ValueError, match=r"unknown check 'labels_mlp'\. Nearest: labels_cnn"):
+    with pytest.raises(ValueError, match=r"unknown check 'labels_mlp'\. Nearest: labels_vit"):
         scoreboard_chart(table, [check for check in CHECKS if check.key != "labels_mlp"])

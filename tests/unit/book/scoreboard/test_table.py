@@ -155,6 +155,23 @@ def test_a_pair_without_a_row_has_a_reason(tmp_path):
     }
 
 
+def test_attention_is_asked_where_there_is_a_class_token(tmp_path):
+    source = Source("02_a", "vit", "verdicts")
+    tokens = replace(CASCADE, key="tokens", source=source)
+    other = replace(tokens, key="other", source=replace(source, table="other"), asked="Not asked.")
+    put(tmp_path, CASCADE.source.file, [reading("gradient", "spearman_abs", RESPONDS)])
+    put(tmp_path, source.file, [reading("attention", "spearman_abs", RESPONDS)])
+    put(tmp_path, other.source.file, [reading("gradient", "spearman_abs", RESPONDS)])
+    checks = [CASCADE, tokens, other]
+    found = reasons(read_scoreboard(tmp_path, checks), tmp_path, checks)
+    assert found == {
+        ("attention", "cascade"): "Needs a class token that attends to patches, which this "
+        "network lacks.",
+        ("gradient", "tokens"): "Not measured.",
+        ("attention", "other"): "Not asked.",
+    }
+
+
 @pytest.mark.parametrize(("name", "key"), TWINS.items())
 def test_a_twin_is_the_catalogues_competition_of_its_base(name, key):
     base = name.removeprefix(TWIN)

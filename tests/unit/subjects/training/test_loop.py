@@ -111,6 +111,16 @@ def test_a_cnn_learns(tmp_path):
     assert (found == data.labels).double().mean() < 0.3
 
 
+def test_a_transformer_learns_and_gives_the_same_bits_again(tmp_path):
+    recipe = Recipe("vit", images=60, epochs=25, batch=20, size=8, weight_decay=0.0)
+    records = [train(recipe, tmp_path / f"{i}.safetensors", progress=False) for i in range(2)]
+    assert records[0]["weights_hash"] == records[1]["weights_hash"]
+    assert records[0]["train_accuracy"] > 0.5
+    model = load_model("vit", str(tmp_path / "0.safetensors"), device="cpu")
+    assert (model.size, model.cam_layer) == (8, "blocks.3.norm1")
+    assert model.accuracy == records[0]["test_accuracy"]
+
+
 def test_the_first_step_is_adams(tmp_path):
     """The first update of Adam is the rate times the sign of the gradient, whatever its size."""
     recipe = Recipe("mlp", images=60, epochs=0.1, batch=20, learning_rate=1e-3)

@@ -21,7 +21,8 @@ _GUIDED = ("guided_backprop", "guided_grad_cam")
 PRODUCTS = ("gradient_x_input", "integrated_gradients")
 
 # What claims are about.
-CLAIMED = ("gradient", "grad_cam", *_GUIDED, *PRODUCTS)
+_ATTENTION = ("attention", "attention_rollout")
+CLAIMED = ("gradient", "grad_cam", *_GUIDED, *PRODUCTS, *_ATTENTION)
 
 # A kappa above this: more of the map is left than is gone.
 MOST = 0.5
@@ -299,6 +300,27 @@ def cascade_claims(
             measured=found.extreme(products, "spearman_signed", found.stages[1:], "highest"),
             verdict=judge(found.verdicts(products, "spearman_signed", found.stages[1:]), "below"),
             reason=f"reproduced if every interval from {found.stages[1]} on lies below {line}",
+        )
+    _without_classifier(claims, found)
+
+
+def _without_classifier(claims: ClaimTable, found: Readings) -> None:
+    """What follows from the definition of attention where the logits alone are random."""
+    metric = "spearman_abs"
+    for method in (m for m in _ATTENTION if m in found.methods and metric in found.metrics):
+        row = found.at(method, metric, found.stages[0])
+        claims.add(
+            f"{title(method)} holds no classifier",
+            "Random logits leave its map bit for bit as it was.",
+            source=_OURS,
+            paper_said="–",
+            measured=row["similarity"],
+            chance=row["chance"],
+            verdict="reproduced" if row["similarity"] > 1 - 1e-9 else "not reproduced",
+            reason=f"reproduced if the similarity at {found.stages[0]} is 1",
+            of="attention-without-classifier",
+            about=title(method),
+            by=metric,
         )
 
 

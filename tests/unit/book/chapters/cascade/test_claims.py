@@ -56,6 +56,21 @@ def test_only_what_rests_on_a_low_ceiling_cannot_tell(low, untold):
         assert verdict == ("cannot tell" if name in untold else "reproduced"), name
 
 
+@pytest.mark.parametrize("noise", [0, 1e-3])
+def test_attention_is_as_it_was_where_the_logits_alone_are_random(noise):
+    stages, same = ("fc", "one"), square(0, 0)
+    same[:, np.arange(IMAGES), np.arange(IMAGES)] = 1 - noise
+    readings = {
+        ("attention", "spearman_abs", stage): read(values)
+        for stage, values in zip(stages, (same, square(0, 1)), strict=True)
+    }
+    claims = ClaimTable("cascade")
+    cascade_claims(claims, stage_table(readings, {"fc": 0.5, "one": 1.0}), None, MARGIN)
+    (claim,) = claims
+    assert (claim.id, claim.about) == ("Attention holds no classifier", "Attention")
+    assert claim.verdict == ("not reproduced" if noise else "reproduced")
+
+
 def test_blocks_that_are_randomized_alone_are_held_to_it_too():
     stages = ("fc", "three", "two", WHOLE)
     high = verdicts(independent_claims, stages, {})
