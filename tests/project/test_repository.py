@@ -153,6 +153,7 @@ def imported(path: Path) -> set[str]:
 EXTRA_OF = {
     "subjects": "subjects",
     "experiments": "subjects",
+    "peers": "peers",
     "probes": "subjects",
     "plots": "book",
 }
