@@ -101,6 +101,7 @@ class Captum(adapter.Adapter):
     refusals = (
         (TypeError, "has no rule defined"),
         (RuntimeError, "was detected that does not contain some of the input/output attributes"),
+        (RuntimeError, "is being used more than once"),
         (AssertionError, "baseline"),
     )
 
@@ -173,16 +174,14 @@ class Captum(adapter.Adapter):
         if self.inner == "LRP":
             if seen.sums:
                 yield (
-                    f"{named} knows no sums outside of modules: here {counted(seen.sums)} hand the "
-                    "whole relevance to each summand, times its value."
+                    f"{named} knows no sums outside of modules: at {counted(seen.sums)} relevance "
+                    "is not shared out but multiplied by the values, again at each."
                 )
             if seen.means:
                 yield (
                     f"{named} knows no averages outside of modules: behind {counted(seen.means)} "
                     "the map is another one, though its sum may be right."
                 )
-        if self.inner in _RELU_ONLY | _RESCALED | {"LRP"} and seen.reused:
-            yield f"{named} cannot tell the calls of a module apart: {counted(seen.reused)}."
 
 
 def _rescaled() -> tuple[type, ...]:

@@ -25,8 +25,9 @@ REFUSED = {
         "it is made around another method of its caller's; take that method",
     ),
 }
-# What pairs values with gradients, and what reads values alone.
-_PAIRED = frozenset(_LAYERED) - {"EigenCAM", "KPCA_CAM", "FEM", "ScoreCAM", "AblationCAM"}
+# What reads values alone; what multiplies them by gradients place by place; others by channel.
+_VALUES = frozenset({"EigenCAM", "KPCA_CAM", "FEM", "ScoreCAM", "AblationCAM", "RandomCAM"})
+_PLACES = frozenset({"HiResCAM", "LayerCAM", "GradCAMElementWise"})
 _LEFT_OUT = (
     *("self", "model", "target_layers", "input_tensor", "targets", "ablation_layer", "device"),
     *("input_img", "target_category", "reshape_transform"),
@@ -59,7 +60,11 @@ class PytorchGradCam(adapter.Adapter):
 
     library = "pytorch_grad_cam"
     layered = frozenset(_LAYERED)
-    refusals = ((ValueError, "Invalid activation shape"),)
+    refusals = (
+        (ValueError, "Invalid activation shape"),
+        # Of second derivatives, of which a network of straight pieces may have none.
+        (RuntimeError, "element 0 of tensors does not require grad"),
+    )
 
     def explain(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
         """Explain one picture."""
@@ -100,16 +105,15 @@ class PytorchGradCam(adapter.Adapter):
                 )
             return
         path = self.path(seen.model)
-        if path in seen.overwritten and self.method in _PAIRED:
+        if path in seen.overwritten:
+            effect = ", and pairs it with gradients from before"
+            if self.method in _VALUES:
+                effect = ""
+            elif self.method in _PLACES:
+                effect += "; behind a rectifier this changes nothing, for it hands down 0 there"
             yield (
-                f"{named} reads what layer {path!r} gave after it was overwritten in "
-                "place by what comes next, and pairs it with gradients from before: its rectified "
-                "values with the gradients of those that were not."
-            )
-        elif path in seen.overwritten:
-            yield (
-                f"{named} reads what layer {path!r} gave after it was overwritten in "
-                "place by what comes next."
+                f"{named} reads what layer {path!r} gave after it was overwritten in place by what "
+                f"comes next{effect}."
             )
         if self.method == "RandomCAM":
             yield f"{named} draws the weights of the channels: a control, not a method."

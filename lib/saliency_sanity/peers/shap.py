@@ -110,5 +110,9 @@ class Shap(adapter.Adapter):
                     f"{named} has rules for modules only: here {counted(strange)} hand down plain "
                     "gradients, and its own check may refuse the sum."
                 )
-            if seen.reused:
-                yield f"{named} cannot tell the calls of a module apart: {counted(seen.reused)}."
+            twice = [name for name in seen.curved_but(()) if name in seen.reused]
+            if twice:
+                yield (
+                    f"{named} keeps the last values that a module was given, and takes them for "
+                    f"those of its other calls, too: {counted(twice)}."
+                )

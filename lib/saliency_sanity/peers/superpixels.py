@@ -12,8 +12,11 @@ def superpixels(model: nn.Module, x: Tensor, count: int) -> Tensor:
     """Number the parts of one picture ``x`` ``[1, C, H, W]``, about ``count``, by SLICO.
 
     ``[1, 1, H, W]`` int64 from 0. Colours count as they are on screen; where the network's scaling
-    is not known, the picture's smallest value is black and its largest white.
+    is not known, the picture's smallest value is black and its largest white. Raises ValueError
+    for fewer than two.
     """
+    if count < 2:
+        raise ValueError(f"{count} superpixels: there must be at least 2 to be told apart")
     scaling, image = scaling_of(model), x.detach()
     if scaling is None:
         low, high = image.aminmax()

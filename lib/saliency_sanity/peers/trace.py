@@ -22,6 +22,8 @@ _CURVED = (
     *(nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softmax, nn.MaxPool2d),
     *(nn.LayerNorm, nn.GroupNorm),
 )
+# What may be called twice without harm, for nothing is done to values.
+_SAME = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
 
 
 def _calls(*names: str) -> dict[Callable, str]:
@@ -138,10 +140,10 @@ def trace(model: nn.Module, x: Tensor) -> Trace:
 
         def leave(path: str) -> None:
             watch.depth -= 1
-            calls[path] += 1
-            found.modules[path] = named[path]
+            calls[path] += not isinstance(named[path], _SAME)
 
         def keep(path: str, output: Any) -> None:
+            found.modules[path] = named[path]
             if isinstance(output, Tensor):
                 outputs.append((path, output, output._version))
 

@@ -28,6 +28,8 @@ REFUSED = dict.fromkeys(
     ),
     "it is made of rules of its caller's",
 )
+# Modules with rules that read values.
+_RULED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 _CANONIZERS = ("SequentialMergeBatchNorm", "VGGCanonizer", "ResNetCanonizer")
 _LEFT_OUT = (
     *("self", "model", "composite", "attr_output", "create_graph", "retain_graph"),
@@ -141,11 +143,16 @@ class Zennit(adapter.Adapter):
                     f"{named} knows no averages outside of modules: here {counted(seen.means)} "
                     "hand relevance down as a gradient."
                 )
-            if seen.functions or seen.curves:
-                found = [*seen.functions, *seen.curves]
+            curves = [name for name in seen.curves if name != "max_pool2d"]  # no rule for either
+            if curves:
                 yield (
-                    f"{named} gives no rule to functions: here {counted(found)} hand relevance "
-                    "down as a gradient."
+                    f"{named} gives no rule to functions: here {counted(curves)} hand relevance "
+                    "down as a gradient, and the same as modules would pass it on as it is."
                 )
-        if self.method in _COMPOSITES and seen.reused:
-            yield f"{named} cannot tell the calls of a module apart: {counted(seen.reused)}."
+        ruled = (nn.ReLU,) if self.method == "BetaSmooth" else _RULED
+        twice = [name for name in seen.of(*ruled) if name in seen.reused]
+        if twice and (self.method == "BetaSmooth" or self.method not in (*_RULES, *_ATTRIBUTORS)):
+            yield (
+                f"{named} keeps the last values that a module was given, and takes them for those "
+                f"of its other calls, too: {counted(twice)}."
+            )
