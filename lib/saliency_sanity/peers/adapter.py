@@ -26,8 +26,10 @@ from saliency_sanity.networks.compat import ensure_torchvision
 from saliency_sanity.networks.forward import laid_out, logits_in, manner, name_of, own_draws
 from saliency_sanity.peers.trace import Trace
 
-# What torch has and a library's signature names, and no caller of ours can give.
+# Parameters that can be given by name.
 _KINDS = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+# What any of them may say of a network, or of the precision in force.
+_REFUSALS = ((TypeError, "unsupported ScalarType BFloat16"),)
 _GREYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -121,7 +123,8 @@ class Adapter:
             try:
                 found = self.explain(model, leaf, target)
             except Exception as error:
-                if any(isinstance(error, k) and text in str(error) for k, text in self.refusals):
+                known = (*self.refusals, *_REFUSALS)
+                if any(isinstance(error, kind) and text in str(error) for kind, text in known):
                     said = " ".join(str(error).split())
                     raise NotApplicable(
                         f"{self.name} cannot explain {name_of(model)}: {said}"

@@ -69,7 +69,7 @@ def method(name: str, parameters: dict[str, Any]) -> Attribution:
     many superpixels of each picture, 50 where none is given. ``baselines`` of GradientShap and
     DeepLiftShap may be numbers, pictures of one value each; where none are given they are five
     greys from black to white. ``attribution_method`` of NoiseTunnel is the name of another method,
-    Saliency where none is given. [captum2020]
+    Saliency where none is given. [kokhlikyan2020captum]
     """
     adapter.library(name, "captum.attr")
     kind = adapter.one_of(name, METHODS, REFUSED)

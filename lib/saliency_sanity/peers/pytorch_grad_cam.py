@@ -39,7 +39,7 @@ def method(name: str, parameters: dict[str, Any]) -> Attribution:
 
     Parameters are those of the class and of its call; ``layer`` is the module path of the one
     target layer. ``reshape_transform`` is a function as the library has it, for networks whose
-    layers do not give ``[N, K, h, w]``. [gildenblat2021pytorchcam]
+    layers do not give ``[N, K, h, w]``. [gildenblat2021cam]
     """
     home = adapter.library(name, "pytorch_grad_cam")
     kind = adapter.one_of(name, METHODS, REFUSED)
