@@ -236,14 +236,14 @@ class Run:
         for name in self.journal.unexplained(rows):
             shared = self.of.originals if self.of.originals is not None else {}
             method = describe(self.of.methods[name]), self.of.precision
-            known = (name, method, tuple(self.of.target[rows].tolist()), rows.start, rows.stop)
+            place = (name, method, tuple(self.of.target[rows].tolist()), rows.start, rows.stop)
             try:
-                if known not in shared:
-                    shared[known] = self.explain(rows, None, self.of.seed, name)
+                if place not in shared:
+                    shared[place] = self.explain(rows, None, self.of.seed, name)
             except NotApplicable as error:
                 self._drop(name, str(error))
                 continue
-            found = self.reference[name, rows.start] = shared[known]
+            found = self.reference[name, rows.start] = shared[place]
             arrays = self._measured(found) | self._as_pictures(rows, found)
             self.journal.keep(arrays, "original", None, self.of.seed, name, rows)
 
@@ -259,11 +259,11 @@ class Run:
         x, target = self.of.x[:count], self._target(rows, stage, seed)[:count]
         methods = {name: self.of.methods[name] for name in wanted}
         at = {n: ("double", n, describe(m), *target.tolist()) for n, m in methods.items()}
-        known = {} if stage is not None or shared is None else shared
-        fresh = {name: method for name, method in methods.items() if at[name] not in known}
+        held = {} if stage is not None or shared is None else shared
+        fresh = {name: method for name, method in methods.items() if at[name] not in held}
         found, refused = in_double(fresh, self.of.model, x, target, self.randomizer.forget)
-        known |= {at[name]: double for name, double in found.items()}
-        found |= {name: known[at[name]] for name in wanted if at[name] in known}
+        held |= {at[name]: double for name, double in found.items()}
+        found |= {name: held[at[name]] for name in wanted if at[name] in held}
         for name in wanted:
             if name in found:
                 arrays = self._between(slice(0, count), maps[name][:count], found[name])

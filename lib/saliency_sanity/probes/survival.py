@@ -87,6 +87,7 @@ def survival_table(outcome: Outcome, bases: Mapping[str, str]) -> pd.DataFrame:
                 zip((ORIGINAL, *outcome.stages), values, strict=True)
             ):
                 value, low, high = interval(square)
+                low, high = np.clip((low, high), 0, 1)  # both are shares
                 rows.append(
                     {
                         "method": method,

@@ -92,8 +92,11 @@ def held_against(readings: pd.DataFrame, margin: float, level: float) -> pd.Data
 def robustness(readings: pd.DataFrame) -> str:
     """How many verdicts stay when all of a table count, and with other margins, or lines."""
     decided = readings["verdict"].isin(_DECIDED)
+    count = int(decided.sum())
     stay = int((holm(readings["p"].where(~_silenced(readings))) & decided).sum())
-    text = f"{stay} of {int(decided.sum())} verdicts stay when all of this table are given at once"
+    text = f"{stay} of {count} verdicts stay when all of this table are given at once"
+    if not count:
+        text = "No verdict of this table is decided"
     shares = "share" in readings
     what, own, again, values = (
         ("line", "share_line", at_line, LINES)

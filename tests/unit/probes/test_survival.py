@@ -9,6 +9,7 @@ from saliency_sanity.probes.survival import (
     overlap_chance,
     overlap_null,
     survival_null,
+    survival_table,
     survivors,
 )
 from saliency_sanity.similarity.rank import Overlap, UnionSpearman
@@ -26,6 +27,19 @@ def test_survivors_and_mass():
     maps[0, 0, :2] = -2.0
     assert survivors(maps).tolist() == [0.5, 0]
     assert mass(maps).tolist() == [20, 0]
+
+
+def test_shares_have_intervals_between_0_and_1():
+    left = np.array([[[9.0, 1, 10]], [[10, 9, 2]]])  # stages, networks, pictures
+    outcome = SimpleNamespace(
+        stages=("all",),
+        statistics={("a", "survivors"): left, ("a", "mass"): left}
+        | {("b", kind): np.full_like(left, 10) for kind in ("survivors", "mass")},
+    )
+    table = survival_table(outcome, {"a": "b"})
+    np.testing.assert_allclose(table["value"], [2 / 3, 0.7, 2 / 3, 0.7])
+    assert (table["high"] == 1).all()
+    assert table["low"].between(0, table["value"]).all()
 
 
 @pytest.mark.parametrize(("classes", "share"), [(2, 0.75), (10, 0.1998), (1000, 0.002)])

@@ -176,7 +176,7 @@ def test_a_table_says_how_many_verdicts_stay_and_change():
         assert f"{count} with {margin:g}" in robustness(rows)
     silenced = rows.assign(verdict="inconclusive", obstacle="not_memorized")
     assert robustness(silenced) == (
-        "0 of 0 verdicts stay when all of this table are given at once. Other verdicts if the "
+        "No verdict of this table is decided. Other verdicts if the "
         "margin were another: 0 with 0.05 and 0 with 0.2."
     )
 

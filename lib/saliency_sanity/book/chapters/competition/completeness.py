@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from saliency_sanity.attribution.base import Attribution
+from saliency_sanity.experiments.variants import has_batch_norms
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.probes.completeness import explained_logits, line, map_sums, without_biases
 
@@ -26,7 +27,7 @@ def sums_of_labels(
     found = [
         map_sums(method, classifier, few).assign(kind=kind) for kind, method in methods.items()
     ]
-    if methods and not any(isinstance(m, torch.nn.BatchNorm2d) for m in classifier.modules()):
+    if methods and not has_batch_norms(classifier):
         with without_biases(classifier):
             found += [
                 map_sums(method, classifier, few).assign(kind=f"{kind}, biases zero")
