@@ -21,7 +21,7 @@ from saliency_sanity._extras import need
 from saliency_sanity._hashing import digest, unwrapped
 from saliency_sanity.attribution.base import attributing, logits, recording, select
 from saliency_sanity.contract.snapshot import Snapshot
-from saliency_sanity.networks.classifier import network_of, scaling_of, submodule
+from saliency_sanity.networks.classifier import scaling_of, submodule
 from saliency_sanity.networks.compat import ensure_torchvision
 from saliency_sanity.networks.forward import laid_out, logits_in, manner, name_of, own_draws
 from saliency_sanity.peers.trace import Trace
@@ -45,12 +45,13 @@ class Array:
 class Logits(nn.Module):
     """The network as a peer is handed it: logits ``[N, K]``, or ``[N, 1]`` of ``only`` one class.
 
-    Pictures go through one by one where those of a batch have other logits.
+    Pictures go through one by one where those of a batch have other logits. Hooks on the model
+    itself see all passes, as what shows progress expects.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, only: int | None = None):
         super().__init__()
-        self.network = network_of(model)
+        self.network = unwrapped(model)
         self.only = slice(None) if only is None else slice(only, only + 1)
         self.alone = manner(model, x).alone
         self.training = False
@@ -96,7 +97,7 @@ class Adapter:
         with attributing(model, x, target):
             laid_out(model, x[:1])
             select(logits(model, x), target)
-            network = network_of(model)
+            network = unwrapped(model)
             # Torch's own mark of a module with hooks stays when these are gone.
             marks = [(m, m._is_full_backward_hook) for m in network.modules()]
             before, maps = Snapshot(network), []

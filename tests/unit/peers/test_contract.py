@@ -119,3 +119,11 @@ def test_wrong_input_is_refused(name):
         build(name)(network(), X, torch.tensor([0, 5]))
     with pytest.raises(ValueError, match=r"x must be \[N, C, H, W\]"):
         build(name)(network(), X[0], TARGET[:1])
+
+
+@pytest.mark.parametrize("name", each(["captum:IntegratedGradients", "pytorch_grad_cam:ScoreCAM"]))
+def test_hooks_on_the_model_count_all_pictures_that_go_through(name):
+    model, seen = network(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    build(name)(model, X[:1], TARGET[:1])
+    assert sum(seen) >= (4 if name.startswith("captum") else 8)
