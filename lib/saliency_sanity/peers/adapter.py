@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module, metadata
@@ -29,7 +30,11 @@ from saliency_sanity.peers.trace import Trace
 # Parameters that can be given by name.
 _KINDS = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 # What any of them may say of a network, or of the precision in force.
-_REFUSALS = ((TypeError, "unsupported ScalarType BFloat16"),)
+_REFUSALS = (
+    (TypeError, "unsupported ScalarType BFloat16"),
+    (RuntimeError, "support the deepcopy protocol"),
+    (TypeError, "cannot pickle"),
+)
 _GREYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -46,12 +51,15 @@ class Logits(nn.Module):
     """The network as a peer is handed it: logits ``[N, K]``, or ``[N, 1]`` of ``only`` one class.
 
     Pictures go through one by one where those of a batch have other logits. Hooks on the model
-    itself see all passes, as what shows progress expects.
+    itself see all passes, as what shows progress expects. ``copied`` is for a library that writes
+    on weights: graphs that a caller has kept would not survive it.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, only: int | None = None):
+    def __init__(
+        self, model: nn.Module, x: Tensor, only: int | None = None, *, copied: bool = False
+    ):
         super().__init__()
-        self.network = unwrapped(model)
+        self.network = deepcopy(unwrapped(model)) if copied else unwrapped(model)
         self.only = slice(None) if only is None else slice(only, only + 1)
         self.alone = manner(model, x).alone
         self.training = False

@@ -115,7 +115,8 @@ class Captum(adapter.Adapter):
         """Explain one picture."""
         given = {key: adapter.ready(value, x) for key, value in self.given.items()}
         given.pop("attribution_method", None)
-        network = adapter.Logits(model, x)
+        # Its LRP loads the weights anew when it is done.
+        network = adapter.Logits(model, x, copied=self.inner == "LRP")
         found = self._object(self.inner, network, model, given)
         if self.method == "NoiseTunnel":
             found = _class("NoiseTunnel")(found)

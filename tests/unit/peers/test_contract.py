@@ -32,6 +32,10 @@ def network(dtype: torch.dtype = torch.float32) -> Classifier:
     return found
 
 
+def versions(model: nn.Module) -> list[int]:
+    return [tensor._version for tensor in (*model.parameters(), *model.buffers())]
+
+
 def build(name: str):
     return resolve(name, **METHODS[name])
 
@@ -56,7 +60,7 @@ def test_a_peer_keeps_the_contract(name):
 
     # A network in any state, a picture alone, other global generators, a caller without gradients.
     world, other = global_state(), unsettle(network())
-    before = state(other)
+    before, writes = state(other), versions(other)
     try:
         seed_all(3)
         drawn = global_state()
@@ -69,6 +73,7 @@ def test_a_peer_keeps_the_contract(name):
     assert torch.equal(X, kept)
     assert X.grad is None
     assert_unchanged(other, before)
+    assert versions(other) == writes  # or a graph that the caller keeps is lost
     assert relative(alone, found[1:]) < 1e-5
 
     if not name.endswith(CLASSLESS):

@@ -12,6 +12,7 @@ from made.networks import draw, small
 from made.peers import LIBRARIES, METHODS, each, needs
 from saliency_sanity import resolve
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._hashing import named
 from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.peers.adapter import Array
 from torch import nn
@@ -192,3 +193,21 @@ def test_a_module_of_somebodys_own_of_a_peers_name_is_hers(kind, tmp_path, monke
         assert resolve("saliency:mine")(nn.Identity(), 3, 0) == 3
     finally:
         sys.modules.pop("saliency", None)
+
+
+def mirrored(tokens):
+    return tokens.flip(-1)
+
+
+@needs("pytorch_grad_cam")
+def test_a_function_for_unusual_layers_is_called_and_its_code_is_in_the_key():
+    x, target = draw(1, 3, 16, 16), torch.tensor([2])
+    name, layer = "pytorch_grad_cam:GradCAMPlusPlus", {"layer": "first"}
+    plain, flipped = (
+        resolve(name, **layer, **one) for one in ({}, {"reshape_transform": mirrored})
+    )
+    maps = [method(small(), x, target) for method in (plain, flipped)]
+    assert torch.allclose(maps[0].flip(-1), maps[1], atol=1e-5)
+    (text, source), (_, none) = named(flipped), named(plain)
+    assert "mirrored" in text
+    assert source != none
