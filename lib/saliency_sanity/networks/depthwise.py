@@ -5,7 +5,7 @@ thousand for one picture through EfficientNet-Lite0, which take three quarters o
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,14 @@ from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 
-def together(x: Tensor) -> AbstractContextManager:
-    """What a pass of inputs like ``x`` is to be made within."""
-    slow = x.dtype == torch.float64 and x.device.type == "cpu"
-    return Depthwise() if slow else nullcontext()
+@contextmanager
+def together(x: Tensor) -> Iterator[None]:
+    """Make passes of inputs like ``x`` with ``Depthwise`` where that is faster."""
+    if x.dtype == torch.float64 and x.device.type == "cpu":
+        with Depthwise():
+            yield
+    else:
+        yield
 
 
 class Depthwise(TorchFunctionMode):
