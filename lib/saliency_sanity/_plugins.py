@@ -1,7 +1,10 @@
 """Somebody's own function, class or object, named as ``package.module:name``."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from saliency_sanity._errors import unknown
 
@@ -31,3 +34,30 @@ def find(kind: str, path: str) -> Callable:
         names = [name for name, value in public.items() if callable(value)]
         raise ValueError(unknown(f"{kind} in {module_name}", attribute, names))
     return found
+
+
+# Libraries whose methods are adapted, by the name of their package, with a part that tells them
+# from somebody's own module of that name.
+_PEERS = {
+    "captum": "attr",
+    "pytorch_grad_cam": "base_cam.py",
+    "saliency": "core",
+    "shap": "explainers",
+    "zennit": "composites.py",
+}
+
+
+def peer(path: str) -> Any:
+    """The module that adapts the library in ``library:method``; None where it is no peer.
+
+    It lies above what asks for it, and is found by its name as anybody's own is.
+    """
+    library = path.partition(":")[0]
+    if library not in _PEERS:
+        return None
+    spec = importlib.util.find_spec(library)
+    if spec is not None:
+        homes = spec.submodule_search_locations or ()
+        if not any((Path(home) / _PEERS[library]).exists() for home in homes):
+            return None
+    return importlib.import_module(f"saliency_sanity.peers.{library}")

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._plugins import find
+from saliency_sanity._plugins import find, peer
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.cards import CARDS, Card
 
@@ -44,9 +44,13 @@ def resolve(name: str, **parameters: object) -> Attribution:
     """Give the attribution of that name: one of the catalogue, or ``package.module:function``.
 
     ``parameters`` replace defaults of the catalogue's entry; for somebody's own object they are
-    passed to it when it is a class, and refused when it is a function. Raises ValueError for an
-    unknown name or parameter, with the nearest valid ones.
+    passed to it when it is a class, and refused when it is a function. Names such as
+    ``captum:DeepLift`` are methods of other libraries, with these' own parameters. Raises
+    ValueError for an unknown name or parameter, with the nearest valid ones, and ImportError for a
+    library that is not installed.
     """
+    if ":" in name and (adapted := peer(name)):
+        return adapted.method(name, parameters)
     if ":" in name:
         found = find("method", name)
         if inspect.isclass(found):

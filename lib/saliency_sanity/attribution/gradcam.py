@@ -70,7 +70,7 @@ class GradCAM:
     tokens ``[N, T, K]`` those of the patches are laid out as the picture is. Raises ValueError
     for an unknown layer, NotApplicable for one that does not give exactly one ``[N, K, h, w]``,
     ``[N, h, w, K]`` or ``[N, T, K]`` on the way to the logits. [selvaraju2017gradcam], eq. 1-2;
-    [pair-saliency] ``grad_cam.py``; for tokens [gildenblat2021gradcam].
+    [pair-saliency] ``grad_cam.py``; for tokens [gildenblat2021cam].
     """
 
     layer: str | None = None

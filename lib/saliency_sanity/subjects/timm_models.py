@@ -93,7 +93,7 @@ def timm_model(name: str, weights: str, seed: int) -> Classifier:
 
     ``weights`` is ``default`` (those of the tag, downloaded), a state dict, or ``none`` for those
     of ``seed``. The layer for Grad-CAM is the last of timm's feature maps, where it has any, and a
-    transformer's last norm before attention. [gildenblat2021gradcam]
+    transformer's last norm before attention. [gildenblat2021cam]
 
     Raises ValueError for an unknown name, for a network without logits and for unusable weights,
     and WeightsUnavailable where a download is needed and fails.

@@ -1,0 +1,5 @@
+"""Methods of other libraries by name, which keep the contract or refuse with the reason."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

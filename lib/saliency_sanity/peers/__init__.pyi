@@ -1,0 +1,2 @@
+from .adapter import Adapter as Adapter
+from .notes import notes as notes
