@@ -8,7 +8,7 @@ JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 WORKERS ?= $(shell expr $(JOBS) + 1)
 PORT    ?= 8000
 GRID    ?= grids/example.yaml
-EXTRAS  := book,workflow,cluster,test,lint
+EXTRAS  := book,workflow,cluster,test,lint,peers
 
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
