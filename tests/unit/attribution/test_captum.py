@@ -149,11 +149,12 @@ def test_occlusion(resnet, x):
     assert relative(ours.expand_as(x), expected) < 1e-5
 
 
-def test_smoothgrad_squared_with_the_same_noise(resnet, x):
-    ours = resolve("smoothgrad_squared", samples=3)
+@pytest.mark.parametrize(("name", "power"), [("smoothgrad", 1), ("smoothgrad_squared", 2)])
+def test_smoothgrad_with_the_same_noise(name, power, resnet, x):
+    ours = resolve(name, samples=3)
     perturb, _ = ours.copies(resnet, x)
-    squares = [
-        theirs(captum.attr.Saliency(resnet), perturb(x, slice(None), number), abs=False) ** 2
+    terms = [
+        theirs(captum.attr.Saliency(resnet), perturb(x, slice(None), number), abs=False) ** power
         for number in range(3)
     ]
-    assert relative(ours(resnet, x, TARGET), sum(squares) / 3) < 1e-5
+    assert relative(ours(resnet, x, TARGET), sum(terms) / 3) < 1e-5
