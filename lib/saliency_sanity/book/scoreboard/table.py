@@ -204,7 +204,7 @@ def _judged(row: Mapping, check: Check) -> tuple[str, str]:
     """The verdict and why it is open."""
     if check.line is None or not settled(row):
         return row["verdict"], row["obstacle"]
-    if row["low"] >= check.line:
+    if row["low"] > check.line:
         return "above", ""
     # Of a map that is no more alike when nothing changed, the line cannot be asked.
     if row.get("ceiling", math.nan) < check.line:
