@@ -243,17 +243,18 @@ _OWN = {
 }
 
 
-def own_checks(network: str, *, norms: bool) -> tuple[Check, ...]:
+def own_checks(network: str, *, norms: bool, anchor: str = "") -> tuple[Check, ...]:
     """The checks of a reader's own method on one network, whose name heads their columns.
 
     Those of ``CHECKS`` that need no network trained for them, with a source on the same page.
-    ``norms``: the network has batch norms.
+    ``norms``: the network has batch norms. ``anchor`` is the one section that shows them all, where
+    they have none each.
     """
     return tuple(
         replace(
             check,
             title=check.title if check.question == CHECKS[0].question else network,
-            source=Source("", "", _OWN[check.key]),
+            source=Source("", "", anchor or _OWN[check.key]),
             kept=_kept("photographs") if norms and _OWN[check.key] == "random-weights" else "",
         )
         for check in CHECKS

@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,22 +14,17 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity import load_model, resolve, weights_hash
-from saliency_sanity._errors import NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
-from saliency_sanity.attribution.controls import Canny, Sobel
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
-from saliency_sanity.book.scoreboard.columns import HALFWAY, Check, own_checks
+from saliency_sanity.book.scoreboard.columns import Check
+from saliency_sanity.book.scoreboard.examination import Examination
 from saliency_sanity.book.scoreboard.html import Scorecard
-from saliency_sanity.book.scoreboard.table import score
 from saliency_sanity.contract.clauses import Report
 from saliency_sanity.contract.trial import require_method
-from saliency_sanity.experiments.cascade import Experiment
-from saliency_sanity.experiments.comparison import Explained, compare, explain
-from saliency_sanity.experiments.outcome import Outcome, halfway, stage_table
-from saliency_sanity.experiments.variants import has_batch_norms
+from saliency_sanity.experiments.outcome import Outcome
 from saliency_sanity.plots.input_bias import response_chart
 from saliency_sanity.plots.maps import map_grid, stage_grid
 from saliency_sanity.plots.ranking import kappa_ranking
@@ -39,11 +34,9 @@ from saliency_sanity.probes.input_size import (
     KEPT,
     LIKENESS,
     curve_table,
-    likeness_table,
     response_curve,
     response_edges,
 )
-from saliency_sanity.probes.units import units_table
 from saliency_sanity.similarity.hog import Hog
 from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.verdict.wording import EDGE_WORDS, kappa_text, verdict_table
@@ -147,27 +140,37 @@ class OwnMethod(MethodsPage):
         return frame.style.set_table_attributes('class="dataframe"')
 
     @cached_property
-    def explained(self) -> Explained:
-        """Maps by method."""
-        return explain(self.chosen, self.classifier, self.x, self.target, self.precision)
+    def examination(self) -> Examination:
+        """The checks of all methods of the page."""
+        return Examination(
+            classifier=self.classifier,
+            pixels=self.pixels,
+            x=self.x,
+            target=self.target,
+            methods=self.chosen,
+            measures=self.measures,
+            margin=self.margin,
+            seeds=self.seeds,
+            seed=self.seed,
+            stage_limit=self.stage_limit,
+            blocks=self.blocks,
+            shown=1,
+            store=self.store,
+            precision=self.precision,
+        )
 
     @property
-    def _maps(self) -> dict[str, Tensor]:
-        return self.explained.maps
+    def _maps(self) -> Mapping[str, Tensor]:
+        return self.examination.maps
 
     @property
     def refused(self) -> Mapping[str, str]:
         """Why methods do not apply, by name."""
-        return self.explained.refused
+        return self.examination.explained.refused
 
     @property
     def _main(self) -> str:
         return next(iter(self.measures))
-
-    @cached_property
-    def edges(self) -> Tensor:
-        """Sobel magnitudes of the pictures, ``[N, 1, H, W]``."""
-        return Sobel()(self.classifier, self.x, self.target)
 
     def maps(self) -> Figure:
         """Maps by method beside the edges."""
@@ -178,7 +181,9 @@ class OwnMethod(MethodsPage):
         heads = {
             key: self.titles[key].replace("⊙ ", "⊙\u00a0").replace(" ", "\n") for key in self._maps
         }
-        columns = {"Sobel": self.edges} | {heads[key]: found for key, found in self._maps.items()}
+        columns = {"Sobel": self.examination.edges} | {
+            heads[key]: found for key, found in self._maps.items()
+        }
         return map_grid(
             self.pixels[: self.shown].cpu(),
             captions[: self.shown],
@@ -186,16 +191,10 @@ class OwnMethod(MethodsPage):
             width=9,
         )
 
-    @cached_property
-    def edge_likeness(self) -> pd.DataFrame:
-        """Readings of maps against the edges, as shares of what Canny's have."""
-        canny = Canny()(self.classifier, self.x, self.target)
-        return compare(self._maps, self.edges, self.measures, margin=self.margin, detector=canny)[0]
-
     def edge_ranking(self) -> Figure:
         """How edge-like each method is."""
         return kappa_ranking(
-            self._titled(self.edge_likeness),
+            self._titled(self.examination.edge_likeness),
             list(self.measures),
             margin=self.margin,
             words=EDGE_WORDS,
@@ -203,32 +202,10 @@ class OwnMethod(MethodsPage):
             one="the edges themselves",
         )
 
-    @cached_property
-    def experiment(self) -> Experiment:
-        """The cascade of randomization."""
-        return Experiment(
-            self.classifier,
-            self.x,
-            self.target,
-            {key: self.chosen[key] for key in self._maps},
-            self.measures,
-            seeds=self.seeds,
-            seed=self.seed,
-            stage_limit=self.stage_limit,
-            shown=1,
-            store=self.store,
-            precision=self.precision,
-        )
-
-    @cached_property
+    @property
     def outcome(self) -> Outcome:
         """What the cascade gave; the long part of the page."""
-        return self.experiment()
-
-    @cached_property
-    def cascade(self) -> pd.DataFrame:
-        """Readings of the cascade, a row a method, metric and stage."""
-        return stage_table(self.outcome.readings(margin=self.margin), self.outcome.random)
+        return self.examination.outcome
 
     def stages(self) -> Figure:
         """Maps of the first picture by method and stage."""
@@ -241,7 +218,7 @@ class OwnMethod(MethodsPage):
     def curves(self) -> Figure:
         """Kappa by stage, the page's own method thick."""
         return kappa_curves(
-            self._titled(self.cascade),
+            self._titled(self.examination.cascade),
             list(self.measures),
             margin=self.margin,
             controls=self.controls,
@@ -250,22 +227,14 @@ class OwnMethod(MethodsPage):
 
     def cascade_verdicts(self) -> Styler:
         """Verdicts on the last stage, by the first similarity."""
-        return verdict_table(self._titled(self.cascade), self._main)
-
-    @cached_property
-    def alone(self) -> pd.DataFrame | None:
-        """Readings of single random blocks; None where none is asked for."""
-        if not self.blocks:
-            return None
-        # The last stage of this order is the whole network, which the cascade has had.
-        single = replace(self.experiment, order="independent", stage_limit=self.blocks + 1, shown=0)
-        return stage_table(single().readings(margin=self.margin))
+        return verdict_table(self._titled(self.examination.cascade), self._main)
 
     def alone_kappas(self) -> Styler | None:
         """Kappa by single random block and method, by the first similarity; None without such."""
-        if self.alone is None:
+        alone = self.examination.alone
+        if alone is None:
             return None
-        rows = self._titled(self.alone[self.alone["metric"] == self._main])
+        rows = self._titled(alone[alone["metric"] == self._main])
         wide = rows.pivot_table(index="method", columns="stage", values="kappa", sort=False)
         return wide.style.format("{:.2f}", na_rep="–").set_table_attributes('class="dataframe"')
 
@@ -281,15 +250,10 @@ class OwnMethod(MethodsPage):
         )
         return response_chart(responses, across="|x|, in units of the network")
 
-    @cached_property
-    def likeness(self) -> pd.DataFrame:
-        """Readings of maps against the size of the input."""
-        return likeness_table(self._maps, self.x, margin=self.margin)
-
     def likeness_ranking(self) -> Figure:
         """How far each method follows the size of the input."""
         return kappa_ranking(
-            self._titled(self.likeness),
+            self._titled(self.examination.likeness),
             [LIKENESS, KEPT],
             margin=self.margin,
             words=INPUT_WORDS,
@@ -297,29 +261,14 @@ class OwnMethod(MethodsPage):
             one="the input itself",
         )
 
-    @cached_property
-    def _moved(self) -> pd.DataFrame | NotApplicable:
-        methods = {key: self.chosen[key] for key in self._maps}
-        try:
-            return units_table(
-                methods,
-                self.classifier,
-                self.pixels,
-                self.target,
-                margin=self.margin,
-                seed=self.seed,
-            )
-        except NotApplicable as error:
-            return error
-
     @property
     def moved(self) -> pd.DataFrame | None:
         """Readings of maps in other units; None for a network that cannot be given such."""
-        return None if isinstance(self._moved, NotApplicable) else self._moved
+        return self.examination.moved
 
     def no_units(self) -> str:
         """Why this network cannot be given other units."""
-        return f"left out: other units: {self._moved}"
+        return f"left out: other units: {self.examination.no_units}"
 
     def units(self) -> Styler:
         """How alike each method's maps in both units are."""
@@ -327,38 +276,15 @@ class OwnMethod(MethodsPage):
         frame = pd.Series(kappas, name="kappa of its maps in both units").to_frame()
         return frame.style.set_table_attributes('class="dataframe"')
 
-    @cached_property
-    def _read(self) -> dict[str, pd.DataFrame]:
-        """Readings by check; those that there are."""
-        read = {
-            "edges": self.edge_likeness,
-            "outlines": self.edge_likeness,
-            "cascade_photographs": self.cascade,
-            "upper_photographs": self.cascade,
-            "independent_cnn": self.alone,
-            "input_photographs": self.likeness,
-            "units_photographs": self.moved,
-        }
-        return {key: table for key, table in read.items() if table is not None}
-
-    @cached_property
+    @property
     def checks(self) -> list[Check]:
         """The checks that could be made."""
-        norms = has_batch_norms(self.classifier)
-        halves = halfway(self.cascade) is not None
-        return [
-            check
-            for check in own_checks(self.classifier.name, norms=norms)
-            if check.key in self._read
-            and check.metric in set(self._read[check.key]["metric"])
-            and (halves or check.stage != HALFWAY)
-        ]
+        return self.examination.checks
 
-    @cached_property
+    @property
     def board(self) -> pd.DataFrame:
         """Verdicts in them, as rows of the scoreboard."""
-        rows = [score(check, self._read[check.key], check.source) for check in self.checks]
-        return pd.concat(rows, ignore_index=True)
+        return self.examination.board
 
     def row(self) -> Figure:
         """The verdicts as a picture."""

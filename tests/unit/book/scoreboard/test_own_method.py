@@ -145,13 +145,13 @@ def test_a_broken_contract_stops_the_page(place):
 def test_a_network_in_double_precision_or_without_parameters_has_a_page(place, model):
     made = page(place, model=f"mine_alone:{model}", stage_limit=2, seeds=1, beside=["sobel"])
     assert all(violation.severity == "warning" for violation in made.contract())
-    assert made.explained.maps["mine_alone:plain"].dtype == made.x.dtype
-    assert made.edge_likeness is not None
-    assert made.likeness is not None
+    assert made.examination.explained.maps["mine_alone:plain"].dtype == made.x.dtype
+    assert made.examination.edge_likeness is not None
+    assert made.examination.likeness is not None
     if model == "double":
         assert made.x.dtype == torch.float64
         assert made.moved is not None
-        assert len(made.cascade)
+        assert len(made.examination.cascade)
 
 
 @pytest.mark.parametrize("method", ["gradient", "mine_alone:plain"])
