@@ -38,7 +38,7 @@ def find(kind: str, path: str) -> Callable:
 
 # Libraries whose methods are adapted, by the name of their package, with a part that tells them
 # from somebody's own module of that name.
-_PEERS = {
+PEERS = {
     "captum": "attr",
     "pytorch_grad_cam": "base_cam.py",
     "saliency": "core",
@@ -53,11 +53,11 @@ def peer(path: str) -> Any:
     It lies above what asks for it, and is found by its name as anybody's own is.
     """
     library = path.partition(":")[0]
-    if library not in _PEERS:
+    if library not in PEERS:
         return None
     spec = importlib.util.find_spec(library)
     if spec is not None:
         homes = spec.submodule_search_locations or ()
-        if not any((Path(home) / _PEERS[library]).exists() for home in homes):
+        if not any((Path(home) / PEERS[library]).exists() for home in homes):
             return None
     return importlib.import_module(f"saliency_sanity.peers.{library}")

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._plugins import find, peer
+from saliency_sanity._plugins import PEERS, find, peer
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.cards import CARDS, Card
 
@@ -21,10 +21,14 @@ FIGURES = (
 
 
 def title(name: str, short: bool = False) -> str:
-    """What figures call a method: its card's title or abbreviation, else the name itself."""
+    """What figures call a method: its card's title or abbreviation, else the name itself.
+
+    Another library's method has the library behind its name, since several have one of that name.
+    """
     card = CATALOGUE.get(name)
     if card is None:
-        return name.rpartition(":")[2]
+        home, _, own = name.rpartition(":")
+        return f"{own} ({home})" if home in PEERS else own
     return card.abbreviation if short else card.title
 
 

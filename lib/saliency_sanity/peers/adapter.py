@@ -226,7 +226,7 @@ def build(
     return kind(method, version(kind.library), tuple(given.items()), **extra)
 
 
-def taken(call: Callable) -> dict[str, Parameter]:
+def taken(call: Callable) -> Mapping[str, Any]:
     """The parameters a call of a library's takes by name."""
     return {key: one for key, one in signature(call).parameters.items() if one.kind in _KINDS}
 

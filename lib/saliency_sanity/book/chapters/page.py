@@ -40,7 +40,7 @@ from saliency_sanity.verdict.wording import METRIC_TITLES
 _DENSE = 0.95
 
 # What parameters of a page may be called that are parameters of methods, too.
-_SCALE = ("samples", "steps", "top", "q", "layer", "seed")
+_SCALE = ("samples", "steps", "masks", "top", "q", "layer", "seed")
 
 # What a composition that multiplies by the input has in its description.
 _PRODUCTS = ("TimesInput", "Lrp(")

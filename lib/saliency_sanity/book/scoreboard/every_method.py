@@ -1,0 +1,396 @@
+"""The page on every method: what each costs and how each comes out, of whichever library."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+from tqdm import tqdm
+
+from saliency_sanity import load_model, resolve
+from saliency_sanity._arithmetic import arithmetic
+from saliency_sanity._errors import NotApplicable
+from saliency_sanity._plugins import PEERS, peer
+from saliency_sanity.attribution.base import Attribution
+from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, titles
+from saliency_sanity.book.chapters.page import Page, pictures_for, pictures_used, plain_table
+from saliency_sanity.book.runs.provenance import ProvenanceBox
+from saliency_sanity.book.scoreboard.columns import Check
+from saliency_sanity.book.scoreboard.examination import Examination
+from saliency_sanity.book.scoreboard.html import Scorecard
+from saliency_sanity.book.scoreboard.table import tally
+from saliency_sanity.book.scoreboard.twins import OMITTED, SAME, difference, twins
+from saliency_sanity.peers.notes import notes
+from saliency_sanity.plots.price import price_chart
+from saliency_sanity.probes.price import Price, TooDearError, passes_of, price
+from saliency_sanity.similarity.metrics import metric
+
+MAIN = "spearman_abs"
+_SECTION = "every-reading"
+_TWIN_IMAGES = 2  # so many pictures are enough to see whether two maps differ
+
+
+@dataclass(kw_only=True)
+class EveryMethod(Page):
+    """One run of the notebook on every method; its parameters are described there.
+
+    ``names`` are the methods of the page, the catalogue's and other libraries', ``there`` those
+    that could be had, ``missing`` the others with the reason.
+
+    Raises ValueError for lists that do not go together, or a name that cannot be, before anything
+    is explained.
+    """
+
+    notebook: ClassVar[str] = "08_every_method"
+
+    networks: list[str]
+    images: list[str]
+    image_counts: list[int]
+    budgets: list[int]
+    methods: list[str]
+    samples: int
+    steps: int
+    ig_samples: int
+    ig_steps: int
+    masks: int
+    top: int
+    stage_limit: int
+    seeds: int
+    preset: str
+
+    def __post_init__(self):
+        super().__post_init__()
+        count = len(self.networks)
+        for name in ("images", "image_counts", "budgets"):
+            if len(getattr(self, name)) != count:
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} entries, but there are {count} "
+                    f"networks: {', '.join(self.networks)}; give one for each"
+                )
+        if len(set(self.networks)) < count or not count:
+            raise ValueError(f"networks are {self.networks}; name each once, and at least one")
+        if min(self.budgets) < 1:
+            raise ValueError(f"budgets are {self.budgets}; each is at least one pass a picture")
+        self.names = list(dict.fromkeys(self.methods)) or [*CATALOGUE, *peers()]
+        self.there: dict[str, Attribution] = {}
+        self.missing: dict[str, str] = {}
+        for name in self.names:
+            try:
+                self.there |= self.at_scale([name])
+            except ImportError as error:
+                self.missing[name] = str(error)
+        self.titles = titles(self.names)
+        if not self.there:
+            raise ValueError(
+                f"no method is left: {'; '.join(dict.fromkeys(self.missing.values()))}"
+            )
+        self.subjects = [
+            self._subject(*given)
+            for given in zip(self.networks, self.images, self.image_counts, strict=True)
+        ]
+
+    def _subject(self, network: str, images: str, count: int) -> Examination:
+        """The pictures of a network, without methods yet."""
+        classifier = load_model(network, "default", self.device, self.seed)
+        photographs, x = pictures_for(classifier, images, count)
+        return Examination(
+            classifier=classifier,
+            pixels=photographs.pixels.to(x),
+            x=x,
+            target=classifier.predict(x),
+            methods=self.there,
+            measures={MAIN: metric(MAIN, self.preset)},
+            margin=self.margin,
+            seeds=self.seeds,
+            seed=self.seed,
+            stage_limit=self.stage_limit,
+            store=self.store,
+            precision=self.precision,
+            anchor=_SECTION,
+        )
+
+    def absent(self) -> list[Markdown]:
+        """Libraries that are not installed, with what brings them, and methods without a row."""
+        lines = [f"left out: {text}" for text in dict.fromkeys(self.missing.values())]
+        if not self.methods:
+            lines += [f"without a row: {name}: {why}" for name, why in OMITTED.items()]
+        return [Markdown(line) for line in lines]
+
+    @cached_property
+    def twins(self) -> pd.DataFrame:
+        """How far maps of other libraries lie from ours, by network.
+
+        A row a twin and network; ``note`` is why there is no difference.
+        """
+        rows = []
+        for subject, most in zip(self.subjects, self.budgets, strict=True):
+            model, x = subject.classifier, subject.x[:_TWIN_IMAGES]
+            asked = [
+                twin
+                for twin in twins(model)
+                if twin.own in self.there and (twin.peer in self.there or twin.peer in OMITTED)
+            ]
+            for twin in tqdm(asked, desc=f"{model.name}, twins", unit="pair"):
+                found, note = np.nan, ""
+                pair = (twin.own, twin.settings), (twin.peer, twin.parameters)
+                try:
+                    with arithmetic("exact", x.device), passes_of(model, 4 * most * len(x)):
+                        maps = [
+                            resolve(name, **given)(model, x, subject.target[: len(x)])
+                            for name, given in pair
+                        ]
+                    found = difference(*maps)
+                except TooDearError:
+                    note = f"more than {4 * most} passes a picture"
+                except (NotApplicable, ImportError) as error:
+                    note = str(error)
+                rows.append((twin.own, twin.peer, model.name, found, note))
+        columns = ["own", "peer", "network", "difference", "note"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @cached_property
+    def same(self) -> dict[str, str]:
+        """Methods of other libraries whose maps are ours wherever both are; ours by theirs."""
+        known = self.twins.dropna(subset="difference")
+        worst = known.groupby(["own", "peer"], sort=False)["difference"].max()
+        return {peer: own for (own, peer), value in worst.items() if value <= SAME}
+
+    def twin_table(self) -> Styler:
+        """The differences as a table."""
+        shown = self.twins.assign(
+            own=self.twins["own"].map(self.titles),
+            peer=self.twins["peer"].map(self.titles),
+            difference=[
+                note or f"{value:.0e}" + " (the same)" * (value <= SAME)
+                for value, note in zip(
+                    self.twins["difference"], self.twins["note"].map(_short), strict=True
+                )
+            ],
+        )
+        wide = shown.pivot_table(
+            index=["own", "peer"],
+            columns="network",
+            values="difference",
+            aggfunc="first",
+            sort=False,
+        )
+        return plain_table(wide.reset_index().rename_axis(columns=None))
+
+    @property
+    def rows(self) -> list[str]:
+        """Methods that are priced, and have a row where they are within the budget."""
+        return [name for name in self.there if name not in self.same]
+
+    @cached_property
+    def prices(self) -> pd.DataFrame:
+        """Passes and seconds of one picture, a row a method and network.
+
+        ``why`` says what is wrong with a method that has no price, or that is beyond the budget.
+        """
+        rows = []
+        for subject, most in zip(self.subjects, self.budgets, strict=True):
+            model = subject.classifier
+            bar = tqdm(self.rows, desc=f"{model.name}, prices", unit="method")
+            for name in bar:
+                found, why = self._price(name, subject, most)
+                rows.append((name, model.name, found.passes, found.seconds, why))
+        return pd.DataFrame(rows, columns=["method", "network", "passes", "seconds", "why"])
+
+    def _price(self, name: str, subject: Examination, most: int) -> tuple[Price, str]:
+        nothing = Price(0, np.nan, False)
+        try:
+            found = price(
+                self.there[name], subject.classifier, subject.x[:1], subject.target[:1], most
+            )
+        except NotApplicable as error:
+            return nothing, str(error)
+        except Exception as error:
+            if peer(name) is None:
+                raise
+            return nothing, f"it fails with {type(error).__name__}: {_short(str(error))}"
+        if found.stopped:
+            return found, f"Dearer than the budget of {most} passes a picture."
+        return found, ""
+
+    def price_table(self) -> Styler:
+        """Passes and seconds by method and network."""
+        texts = [
+            "–"
+            if np.isnan(row.seconds)
+            else f"{'> ' if row.why else ''}{row.passes} · {row.seconds:.3g} s"
+            for row in self.prices.itertuples()
+        ]
+        wide = self.prices.assign(method=self.prices["method"].map(self.titles), text=texts)
+        wide = wide.pivot_table(
+            index="method", columns="network", values="text", aggfunc="first", sort=False
+        )
+        return plain_table(wide.reset_index().rename_axis(columns=None))
+
+    @cached_property
+    def examinations(self) -> list[Examination]:
+        """The checks, by network, of what is within its budget."""
+        found = []
+        for subject in self.subjects:
+            own = self.prices[self.prices["network"] == subject.classifier.name]
+            within = own.loc[own["why"] == "", "method"]
+            found.append(replace(subject, methods={name: self.there[name] for name in within}))
+        return found
+
+    def run(self) -> list[Markdown]:
+        """Make all maps and readings, the long part of the page, and say of how much they are."""
+        said = []
+        for examination, most in zip(self.examinations, self.budgets, strict=True):
+            rows, name = len(examination.board), examination.classifier.name
+            said.append(
+                Markdown(
+                    f"{name}: {len(examination.applicable)} methods and controls within {most} "
+                    f"passes a picture, {len(examination.x)} pictures, {rows} verdicts."
+                )
+            )
+        return said
+
+    @cached_property
+    def checks(self) -> list[Check]:
+        """The checks of all networks, those of one question beside each other."""
+        found = [
+            replace(check, key=_key(check, examination), title=examination.classifier.name)
+            for examination in self.examinations
+            for check in examination.checks
+        ]
+        questions = list(dict.fromkeys(check.question for check in found))
+        return sorted(found, key=lambda check: questions.index(check.question))
+
+    @cached_property
+    def board(self) -> pd.DataFrame:
+        """Verdicts in them, as rows of the scoreboard."""
+        parts = []
+        for examination in self.examinations:
+            keys = {check.key: _key(check, examination) for check in examination.checks}
+            parts.append(examination.board.assign(check=examination.board["check"].map(keys)))
+        return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def blank(self) -> dict[tuple[str, str], str]:
+        """Why a method has no verdict in a check, by both."""
+        measured = set(zip(self.board["method"], self.board["check"], strict=True))
+        why = {(row.method, row.network): row.why for row in self.prices.itertuples()}
+        refused = {
+            (name, examination.classifier.name): text
+            for examination in self.examinations
+            for name, text in examination.explained.refused.items()
+        }
+        return {
+            (name, check.key): refused.get((name, check.title))
+            or why.get((name, check.title))
+            or check.asked
+            or "Not measured."
+            for check in self.checks
+            for name in dict.fromkeys(self.board["method"])
+            if (name, check.key) not in measured
+        }
+
+    def card(self) -> Scorecard:
+        """The verdicts, rows methods, columns checks."""
+        return Scorecard(self.board, self.checks, self.blank)
+
+    @cached_property
+    def cascades(self) -> pd.DataFrame:
+        """What becomes of each map when all is random, with its price; a row a method, network."""
+        parts = []
+        for examination in self.examinations:
+            rows = examination.cascade
+            last = rows[rows["position"] == rows["position"].max()]
+            parts.append(last.assign(network=examination.classifier.name))
+        found = pd.concat(parts, ignore_index=True)
+        return found.merge(self.prices, on=["method", "network"])
+
+    def charts(self) -> Figure:
+        """Price against verdict, a panel a network."""
+        rows = self.cascades.assign(
+            control=self.cascades["method"].map(is_control),
+            method=self.cascades["method"].map(self.titles),
+        )
+        return price_chart(rows, margin=self.margin)
+
+    def known(self) -> list[Markdown]:
+        """What is known beforehand of other libraries' maps on these networks."""
+        said: dict[str, list[str]] = {}
+        for examination in self.examinations:
+            for name in examination.applicable:
+                method = self.there[name]
+                for note in notes(method, examination.classifier, examination.x[:1]):
+                    said.setdefault(f"{self.titles[name]}: {note}", []).append(
+                        examination.classifier.name
+                    )
+        return [Markdown(f"* {text} *({', '.join(where)})*") for text, where in said.items()]
+
+    def readings(self) -> Styler:
+        """All verdicts as a table of words."""
+        shown = self.board[["method", "check", "words", "kappa", "low", "high"]]
+        heads = {check.key: f"{check.question}: {check.title}" for check in self.checks}
+        shown = shown.assign(
+            method=shown["method"].map(self.titles), check=shown["check"].map(heads)
+        )
+        return plain_table(shown, 2)
+
+    def write_all(self) -> None:
+        """Write the tables of verdicts, prices and twins."""
+        self.write(self.board)
+        self.write(self.prices, "prices")
+        self.write(self.twins, "twins")
+
+    def summary(self) -> Markdown:
+        """How many methods there are, and how many come out how."""
+        counts = tally(self.board, self.checks)
+        agreeing = f" {len(self.same)} more are twins of these, map by map." if self.same else ""
+        return Markdown(
+            f"**{counts['methods']} methods on {len(self.subjects)} networks: "
+            f"{counts['unwanted']} have a verdict that a map which sees the model should not have, "
+            f"{counts['wanted']} have none in any check, {counts['open']} leave something open.**"
+            + agreeing
+        )
+
+    def numbers(self) -> dict[str, int]:
+        """What other pages of the book quote, by name."""
+        counts = tally(self.board, self.checks)
+        return counts | {"twins": len(self.same), "networks": len(self.subjects)}
+
+    def box(self) -> ProvenanceBox:
+        """How this page was made."""
+        used = zip(self.subjects, self.images, strict=True)
+        return self.provenance(
+            {
+                "networks": [subject.classifier.name for subject in self.subjects],
+                "images": [pictures_used(name, len(subject.x)) for subject, name in used],
+                "budgets": [f"{budget} passes a picture" for budget in self.budgets],
+                "random networks": self.seeds,
+                "stage limit": self.stage_limit,
+                "preset": self.preset,
+                "margin": self.margin,
+            },
+            range(self.seed, self.seed + self.seeds),
+            self.subjects[0].x.device,
+        )
+
+
+def peers() -> list[str]:
+    """All methods of other libraries that get a row, also of those that are not installed."""
+    return [
+        name
+        for library in PEERS
+        for name in (f"{library}:{method}" for method in peer(f"{library}:").METHODS)
+        if name not in OMITTED
+    ]
+
+
+def _key(check: Check, examination: Examination) -> str:
+    return f"{check.key}_{examination.classifier.name}"
+
+
+def _short(text: str, most: int = 120) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
