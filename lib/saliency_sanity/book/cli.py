@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--profile", default="quick", help="profile that the notebooks ran in")
     book.set_defaults(command=_book)
 
+    own = commands.add_parser("new-method", help="write a file for a method of your own")
+    own.add_argument("name", help="of the method, and of the file: my_map gives my_map.py")
+    own.set_defaults(command=_new_method)
+
     methods = commands.add_parser("methods", help="list the attribution methods and controls")
     methods.add_argument("name", nargs="?", help="show this one's card")
     methods.set_defaults(command=_methods)
@@ -182,10 +186,21 @@ def _run(options: argparse.Namespace) -> None:
         config=options.config,
         threads=options.threads,
         progress=not options.quiet,
+        check=_page_check(source) if given else None,
     )
     print(f"{name}: done in {run.seconds:.0f} s, executed copy in {run.output}")
     if "results" in given:
         print(f"tables, claims and figures in {os.path.relpath(checkout() / given['results'])}")
+
+
+def _page_check(source: Path) -> Callable[[Mapping[str, object]], None] | None:
+    """What finds faults in the parameters of a reader's own method; None for other pages."""
+    if source.stem != "07_your_own_method":
+        return None
+    # Imported late: it brings in torch and the networks.
+    from saliency_sanity.book.scoreboard.own_method import OwnMethod
+
+    return OwnMethod.check
 
 
 def _keep_apart(source: Path, output: Path, books: Path, given: dict[str, str]) -> None:
@@ -298,6 +313,14 @@ def _book(options: argparse.Namespace) -> int:
     except BookError as error:
         return _said(error, FAILED)
     return 0
+
+
+def _new_method(options: argparse.Namespace) -> None:
+    from saliency_sanity.book.new_method import command, write_method
+
+    path = write_method(options.name, Path.cwd())
+    print(f"{path.name}: a method that runs as it is; put yours in its place. What is found of it:")
+    print(f"\n{command(options.name, Path(sys.argv[0]).name)}")
 
 
 def _methods(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -119,6 +119,7 @@ def run_notebook(
     config: str | Path | None = None,
     threads: int | None = None,
     progress: bool = True,
+    check: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Run:
     """Run a notebook in its own folder and write the executed copy.
 
@@ -151,6 +152,8 @@ def run_notebook(
         Processor threads for the kernel; by default ``OMP_NUM_THREADS``, else all processors.
     progress
         Show papermill's bar and what the kernel prints.
+    check
+        Called with all of the notebook's parameters before it starts, to raise what is wrong.
 
     Raises
     ------
@@ -182,9 +185,11 @@ def run_notebook(
         results_folder(path.parent)
         if path.is_dir():
             raise ResultsError(f"{str(path)!r} is a folder; name a file in it")
+    declared = {name: item.default for name, item in read_parameters(source).items()}
+    if check is not None:
+        check({**declared, **values})
     started = datetime.now(UTC)
     _execute(source, log, values, threads or _threads(), progress)
-    declared = {name: item.default for name, item in read_parameters(source).items()}
     notebook = nbformat.read(log, as_version=4)
     stamp = provenance(
         parameters={**declared, **values},

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pandas as pd
 from IPython.display import Markdown
@@ -14,6 +15,7 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity import load_model, resolve, weights_hash
+from saliency_sanity._errors import InputError
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
@@ -90,6 +92,16 @@ class OwnMethod(MethodsPage):
         self.photographs, self.x = pictures_for(self.classifier, self.images, self.image_count)
         self.pixels = self.photographs.pixels.to(self.x)
         self.target = self.classifier.predict(self.x)
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> None:
+        """Raise InputError for parameters that the page would refuse, where no kernel runs yet."""
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # as the kernel has it
+        try:
+            cls.of(values)
+        except (ValueError, TypeError, ImportError, OSError) as error:
+            raise InputError(" ".join(str(error).split())) from error
 
     def too_small(self) -> list[str]:
         """Similarities that the pictures are too small for, with the reason."""

@@ -1,0 +1,108 @@
+"""The file for a method of one's own: it runs as it is, keeps the contract, and hides nothing."""
+
+import re
+import sys
+
+import pytest
+import torch
+from made.networks import draw, small
+from made.places import ROOT
+from saliency_sanity import resolve
+from saliency_sanity._errors import InputError
+from saliency_sanity.book.cli import main
+from saliency_sanity.book.new_method import command, write_method
+from saliency_sanity.book.scoreboard.own_method import OwnMethod
+from saliency_sanity.contract.trial import check_method
+
+PAGE = ROOT / "notebooks" / "07_your_own_method.ipynb"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("my_map", None)
+
+
+def test_what_is_written_keeps_the_contract(place):
+    path = write_method("my_map", place)
+    assert path == place / "my_map.py"
+    report = check_method(
+        "my_map", resolve("my_map:my_map"), small(), draw(3, 3, 16, 16), torch.tensor([0, 1, 2])
+    )
+    assert not list(report)
+    text = path.read_text()
+    assert max(map(len, text.splitlines())) <= 100
+    assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("3x", "letters, digits and underscores"),
+        ("my-map", "letters, digits and underscores"),
+        ("lambda", "no word of Python's own"),
+        ("torch", "another name, as my_torch"),
+        ("../up", "letters, digits and underscores"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(name, said, place):
+    with pytest.raises(InputError, match=said):
+        write_method(name, place)
+    assert not list(place.iterdir())
+
+
+def test_a_file_is_never_written_over(place, capsys):
+    (place / "my_map.py").write_text("mine")
+    assert main(["new-method", "my_map"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (place / "my_map.py").read_text() == "mine"
+
+
+def test_the_next_command_is_said(place, capsys, monkeypatch):
+    assert main(["new-method", "my_map"]) == 0
+    assert "-p method my_map:my_map" in capsys.readouterr().out
+    assert "run 07_your_own_method.ipynb " in command("my_map", "x"), "there is no checkout here"
+    monkeypatch.chdir(ROOT)
+    assert "run notebooks/07_your_own_method.ipynb --profile quick" in command("my_map", "x")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"method": "my_map:mymap"}, "Nearest: my_map"),
+        ({"method": "captum:DeepLit"}, "DeepLift"),
+        ({"model": "resnet81"}, "Nearest: resnet18"),
+        ({"images": "nowhere"}, "unknown source of photographs 'nowhere'"),
+        ({"metrics": '["spearman"]'}, "unknown metric 'spearman'"),
+    ],
+)
+def test_a_wrong_name_is_a_line_before_any_kernel(given, said, place, capsys, monkeypatch):
+    write_method("my_map", place)
+    monkeypatch.setattr("papermill.execute_notebook", None)  # a kernel would be another error
+    words = [word for item in given.items() for word in ("-p", *item)]
+    status = main(["run", str(PAGE), *words, "--output", str(place / "out" / "mine.ipynb")])
+    error = capsys.readouterr().err
+    assert status == 2
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not list(place.rglob("*.ipynb"))
+
+
+def test_a_parameter_that_can_be_is_not_refused(place, monkeypatch):
+    seen = []
+    monkeypatch.setattr(OwnMethod, "of", seen.append)
+    OwnMethod.check({"method": "gradient"})
+    assert seen == [{"method": "gradient"}]
+
+
+def test_the_page_and_the_readme_have_the_same_four_commands():
+    blocks = []
+    for file in (ROOT / "README.md", PAGE):
+        text = file.read_text(encoding="utf-8").replace("\\n", "\n").replace('\\"', '"')
+        (block,) = [b for b in re.findall(r"```bash\n(.*?)```", text, re.S) if "new-method" in b]
+        blocks.append([" ".join(line.strip(' ",').split()) for line in block.splitlines()])
+    readme, page = ([line for line in block if line] for block in blocks)
+    assert readme == page
+    assert len(readme) == 4
