@@ -31,6 +31,10 @@ from saliency_sanity.similarity.metrics import metric
 
 MAIN = "spearman_abs"
 _SECTION = "every-reading"
+_NO_CEILING = (
+    " Here no map was made again in double precision, so how alike maps are where nothing has "
+    "changed is not known: to *respond* may be rounding."
+)
 _TWIN_IMAGES = 2  # so many pictures are enough to see whether two maps differ
 
 
@@ -51,6 +55,7 @@ class EveryMethod(Page):
     images: list[str]
     image_counts: list[int]
     budgets: list[int]
+    ceilings: list[int]
     methods: list[str]
     samples: int
     steps: int
@@ -65,7 +70,7 @@ class EveryMethod(Page):
     def __post_init__(self):
         super().__post_init__()
         count = len(self.networks)
-        for name in ("images", "image_counts", "budgets"):
+        for name in ("images", "image_counts", "budgets", "ceilings"):
             if len(getattr(self, name)) != count:
                 raise ValueError(
                     f"{name} has {len(getattr(self, name))} entries, but there are {count} "
@@ -90,10 +95,12 @@ class EveryMethod(Page):
             )
         self.subjects = [
             self._subject(*given)
-            for given in zip(self.networks, self.images, self.image_counts, strict=True)
+            for given in zip(
+                self.networks, self.images, self.image_counts, self.ceilings, strict=True
+            )
         ]
 
-    def _subject(self, network: str, images: str, count: int) -> Examination:
+    def _subject(self, network: str, images: str, count: int, ceiling: int) -> Examination:
         """The pictures of a network, without methods yet."""
         classifier = load_model(network, "default", self.device, self.seed)
         photographs, x = pictures_for(classifier, images, count)
@@ -111,6 +118,7 @@ class EveryMethod(Page):
             store=self.store,
             precision=self.precision,
             anchor=_SECTION,
+            ceiling=min(ceiling, len(x)),
         )
 
     def absent(self) -> list[Markdown]:
@@ -249,6 +257,8 @@ class EveryMethod(Page):
                 Markdown(
                     f"{name}: {len(examination.applicable)} methods and controls within {most} "
                     f"passes a picture, {len(examination.x)} pictures, {rows} verdicts."
+                    + _NO_CEILING
+                    * (not examination.ceiling)
                 )
             )
         return said

@@ -13,6 +13,7 @@ from saliency_sanity.attribution.controls import Canny, Sobel
 from saliency_sanity.book.scoreboard.columns import HALFWAY, Check, own_checks
 from saliency_sanity.book.scoreboard.table import score
 from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.experiments.ceiling import PICTURES
 from saliency_sanity.experiments.comparison import Explained, compare, explain
 from saliency_sanity.experiments.outcome import Outcome, halfway, stage_table
 from saliency_sanity.experiments.store import Store
@@ -45,6 +46,7 @@ class Examination:
     stage_limit: int
     blocks: int = 0
     shown: int = 0
+    ceiling: int = PICTURES
     store: Store | None = None
     precision: str = "exact"
     anchor: str = ""
@@ -90,6 +92,7 @@ class Examination:
             shown=self.shown,
             store=self.store,
             precision=self.precision,
+            ceiling=self.ceiling,
         )
 
     @cached_property

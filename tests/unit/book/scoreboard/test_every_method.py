@@ -63,6 +63,7 @@ def page(place, networks=("net",), **given):
         "images": [str(place / "pictures")] * count,
         "image_counts": [0] * count,
         "budgets": [20] * count,
+        "ceilings": [0] * count,
         "methods": OWN,
     }
     return page_of(EveryMethod, place, **small | given)
