@@ -21,7 +21,7 @@ SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
 ALONE := $(if $(shell flock --version 2>/dev/null),flock --nonblock --conflict-exit-code 75 build/.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book quick paper smoke grid test lint format bench coverage lab serve clean distclean
+.PHONY: help install book quick paper smoke grid test differences lint format bench coverage lab serve clean distclean
 
 help: ## this list
 	@echo "make TARGET [PROFILE=quick|paper|smoke] [JOBS=$(JOBS)] [GRID=$(GRID)] [PYTHON=$(PYTHON)]"
@@ -65,6 +65,10 @@ grid: $(READY) ## run the cells of GRID that are missing or outdated, and join t
 
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+differences: $(READY) ## see whether other libraries still do what the book says of them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[peers,bench]"
+	$(BIN)/python -m pytest tests/outside
 
 lint: $(READY) ## check style, formatting, and that no notebook holds outputs
 	$(BIN)/ruff check .

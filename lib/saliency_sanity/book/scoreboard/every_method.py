@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from textwrap import fill
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
+from torch import Tensor
 from tqdm import tqdm
 
 from saliency_sanity import load_model, resolve
@@ -25,9 +29,11 @@ from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import tally
 from saliency_sanity.book.scoreboard.twins import OMITTED, SAME, difference, twins
 from saliency_sanity.peers.notes import notes
+from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.price import price_chart
 from saliency_sanity.probes.price import Price, TooDearError, passes_of, price
 from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.verdict.wording import kappa_text, said
 
 MAIN = "spearman_abs"
 _SECTION = "every-reading"
@@ -35,6 +41,7 @@ _NO_CEILING = (
     " Here no map was made again in double precision, so how alike maps are where nothing has "
     "changed is not known: to *respond* may be rounding."
 )
+_SHOWN = 6  # twins whose maps are shown
 _TWIN_IMAGES = 2  # so many pictures are enough to see whether two maps differ
 
 
@@ -146,14 +153,14 @@ class EveryMethod(Page):
                 found, note = np.nan, ""
                 pair = (twin.own, twin.settings), (twin.peer, twin.parameters)
                 try:
-                    with arithmetic("exact", x.device), passes_of(model, 4 * most * len(x)):
+                    with arithmetic("exact", x.device), passes_of(model, most * len(x)):
                         maps = [
                             resolve(name, **given)(model, x, subject.target[: len(x)])
                             for name, given in pair
                         ]
                     found = difference(*maps)
                 except TooDearError:
-                    note = f"more than {4 * most} passes a picture"
+                    note = f"more than {most} passes a picture"
                 except (NotApplicable, ImportError) as error:
                     note = str(error)
                 rows.append((twin.own, twin.peer, model.name, found, note))
@@ -326,6 +333,48 @@ class EveryMethod(Page):
         )
         return price_chart(rows, margin=self.margin)
 
+    @cached_property
+    def differing(self) -> pd.DataFrame:
+        """Twins that are not the same, the most different first, with what both come to.
+
+        A row a twin and network where both have a verdict: the difference, and for ``here`` and
+        ``there`` what becomes of the map when all is random.
+        """
+        rows = self.cascades.set_index(["method", "network"])
+        found = []
+        for twin in self.twins.sort_values("difference", ascending=False).itertuples():
+            both = [(name, twin.network) for name in (twin.own, twin.peer)]
+            if twin.difference > SAME and all(key in rows.index for key in both):
+                here, there = (
+                    f"{kappa_text(row)}, {said(row)}" for row in map(rows.loc.__getitem__, both)
+                )
+                found.append((twin.own, twin.peer, twin.network, twin.difference, here, there))
+        columns = ["own", "peer", "network", "difference", "here", "there"]
+        return pd.DataFrame(found, columns=columns)
+
+    def differing_table(self) -> Styler:
+        """The same as a table."""
+        shown = self.differing.assign(
+            own=self.differing["own"].map(self.titles), peer=self.differing["peer"].map(self.titles)
+        )
+        return plain_table(shown, 2)
+
+    def differing_maps(self) -> Figure | None:
+        """A picture's maps by the most different of them; None where there are none."""
+        chosen = self.differing.drop_duplicates("peer").head(_SHOWN)
+        if chosen.empty:
+            return None
+        subjects = {one.classifier.name: one for one in self.examinations}
+        names, pictures, sides = [], [], ([], [])
+        for row in chosen.itertuples():
+            subject = subjects[row.network]
+            names.append(f"{fill(self.titles[row.own], 16)}\n{row.network}")
+            pictures.append(_coloured(subject.pixels[0], 3))
+            for name, maps in zip((row.own, row.peer), sides, strict=True):
+                maps.append(_sized(subject.maps[name][:1].abs().sum(1, keepdim=True)))
+        here, there = (torch.cat(maps) for maps in sides)
+        return map_grid(torch.stack(pictures), names, {"here": here, "there": there}, width=5)
+
     def known(self) -> list[Markdown]:
         """What is known beforehand of other libraries' maps on these networks."""
         said: dict[str, list[str]] = {}
@@ -399,6 +448,15 @@ def peers() -> list[str]:
 
 def _key(check: Check, examination: Examination) -> str:
     return f"{check.key}_{examination.classifier.name}"
+
+
+def _coloured(picture: Tensor, channels: int) -> Tensor:
+    return _sized(picture.expand(channels, *picture.shape[1:])[None].cpu())[0]
+
+
+def _sized(maps: Tensor, side: int = 224) -> Tensor:
+    """Maps of networks that see pictures of other sizes, for one figure."""
+    return F.interpolate(maps.float().cpu(), size=(side, side), mode="nearest")
 
 
 def _short(text: str, most: int = 120) -> str:

@@ -40,7 +40,7 @@ class Twin:
 
 def twins(classifier: Classifier) -> list[Twin]:
     """All of them, for a network that sees pictures of its size."""
-    window = classifier.size // 4
+    window = classifier.size // 2
     channels = len(classifier.scaling.mean)
     share = window / classifier.size
     cam = {"relu_attributions": True, "interpolate_mode": "bilinear"}

@@ -14,6 +14,7 @@ from saliency_sanity.book.runs.stamp import METADATA_KEY
 
 if TYPE_CHECKING:
     from saliency_sanity.attribution.catalogue import Card
+    from saliency_sanity.peers.differences import Difference
     from saliency_sanity.similarity.metrics import MetricCard
 
 
@@ -154,6 +155,32 @@ def metrics_page(metrics: Mapping[str, "MetricCard"]) -> str:
     return "\n\n".join(parts)
 
 
+def differences_page(lines: Iterable["Difference"]) -> str:
+    """Write the page on what other libraries do otherwise, MyST Markdown, a section a library."""
+    lines = list(lines)
+    parts = [
+        "# What other libraries do differently",
+        "Other libraries are how most maps are made, and they are good ones. Here is where a map "
+        "is not the one that its method's name suggests, as seen by running each library by "
+        "itself, with what that does to a verdict. Another version may do otherwise: each line has "
+        "a test of its own, outside of this project's, which `make differences` runs with what is "
+        "installed. What is known of a map on your network is said by "
+        "`saliency_sanity.peers.notes`. How far whole maps lie from each other, and what that does "
+        "to their verdicts, is on [](../notebooks/08_every_method-board.ipynb).",
+        "This library differs from the papers' code in places, too: [](methods.md) and "
+        "[](metrics.md) say where.",
+    ]
+    for library in dict.fromkeys(line.library for line in lines):
+        own = [line for line in lines if line.library == library]
+        parts.append(f"## {library} {', '.join(dict.fromkeys(line.version for line in own))}")
+        parts += [
+            f"**One would think:** {line.thought} **What happens:** {line.does} "
+            f"**What it does to a verdict:** {line.verdict}"
+            for line in own
+        ]
+    return "\n\n".join(parts)
+
+
 def modules_by_package() -> dict[str, list[str]]:
     """The library's modules by package, which is named as ``saliency_sanity.attribution``.
 
@@ -190,11 +217,13 @@ def api_page() -> str:
 def write_pages(folder: Path) -> list[Path]:
     """Write every generated page into ``folder`` and return their paths."""
     from saliency_sanity.attribution.catalogue import CATALOGUE
+    from saliency_sanity.peers.differences import differences
     from saliency_sanity.similarity.metrics import METRICS
 
     pages = {
         "methods.md": methods_page(CATALOGUE),
         "metrics.md": metrics_page(METRICS),
+        "differences.md": differences_page(differences()),
         "api.md": api_page(),
     }
     for name, text in pages.items():

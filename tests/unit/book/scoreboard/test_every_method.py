@@ -144,6 +144,23 @@ def test_twins_are_compared_and_share_a_row(place):
 
 
 @needs("captum")
+def test_twins_that_differ_stand_side_by_side(place):
+    made = page(place, methods=["deconvnet", "captum:Deconvolution", "gradient"])
+    made.twins.loc[made.twins["peer"] == "captum:Deconvolution", "difference"] = 0.5
+    (row,) = made.differing.to_dict("records")
+    assert (row["own"], row["peer"], row["difference"]) == (
+        "deconvnet",
+        "captum:Deconvolution",
+        0.5,
+    )
+    assert "inconclusive" in row["here"] or "respond" in row["here"] or "picture" in row["here"]
+    assert len(made.differing_maps().axes) == 3
+    made.twins["difference"] = 0.0
+    del made.differing
+    assert made.differing_maps() is None
+
+
+@needs("captum")
 def test_what_was_made_is_found_again(place, monkeypatch):
     first = page(place, methods=["gradient", "captum:Deconvolution"])
     board = first.board
