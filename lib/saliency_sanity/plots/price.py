@@ -73,7 +73,7 @@ def _kappas(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
         axes.hlines(at[chosen], picked["low"], picked["high"], color=colour, lw=1.5)
         label = RANDOMIZATION_WORDS.get(verdict, verdict)
         axes.plot(picked["kappa"], at[chosen], marker, color=colour, ms=5, label=label, ls="")
-    lowest = rows[["kappa", "low", "ceiling"]].min(axis=None)
-    axes.set_xlim(min(-0.25, lowest - 0.05), 1.05)
-    axes.set_xlabel("kappa when all is random (0 chance, 1 the same map)")
+    lowest = rows[["kappa", "low"]].min(axis=None)
+    axes.set_xlim(max(-1, min(-0.25, lowest - 0.05)), 1.05)  # beyond it an interval is cut off
+    axes.set_xlabel("kappa, all random (0 chance, 1 the same map)")
     axes.grid(visible=False, axis="y")

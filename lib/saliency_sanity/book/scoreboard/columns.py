@@ -125,6 +125,8 @@ class Check:
 _LITE = "EfficientNet-Lite0"
 # Networks without batch norms.
 _SMALL = {"cnn": "CNN", "mlp": "MLP", "vit": "ViT"}
+# What networks are called, by the name they are loaded by.
+NETWORKS = {"efficientnet_lite0": _LITE, "inception_v3": "Inception v3", **_SMALL}
 _EDGES = Source("01_edge_detectors", "", "how-edge-like-is-each-method")
 
 

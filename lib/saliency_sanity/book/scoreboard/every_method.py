@@ -126,6 +126,7 @@ class EveryMethod(Page):
             precision=self.precision,
             anchor=_SECTION,
             ceiling=min(ceiling, len(x)),
+            brief=True,
         )
 
     def absent(self) -> list[Markdown]:
@@ -149,7 +150,7 @@ class EveryMethod(Page):
                 for twin in twins(model)
                 if twin.own in self.there and (twin.peer in self.there or twin.peer in OMITTED)
             ]
-            for twin in tqdm(asked, desc=f"{model.name}, twins", unit="pair"):
+            for twin in tqdm(asked, desc=f"{subject.network}, twins", unit="pair"):
                 found, note = np.nan, ""
                 pair = (twin.own, twin.settings), (twin.peer, twin.parameters)
                 try:
@@ -163,7 +164,7 @@ class EveryMethod(Page):
                     note = f"more than {most} passes a picture"
                 except (NotApplicable, ImportError) as error:
                     note = str(error)
-                rows.append((twin.own, twin.peer, model.name, found, note))
+                rows.append((twin.own, twin.peer, subject.network, found, note))
         columns = ["own", "peer", "network", "difference", "note"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -208,11 +209,10 @@ class EveryMethod(Page):
         """
         rows = []
         for subject, most in zip(self.subjects, self.budgets, strict=True):
-            model = subject.classifier
-            bar = tqdm(self.rows, desc=f"{model.name}, prices", unit="method")
+            bar = tqdm(self.rows, desc=f"{subject.network}, prices", unit="method")
             for name in bar:
                 found, why = self._price(name, subject, most)
-                rows.append((name, model.name, found.passes, found.seconds, why))
+                rows.append((name, subject.network, found.passes, found.seconds, why))
         return pd.DataFrame(rows, columns=["method", "network", "passes", "seconds", "why"])
 
     def _price(self, name: str, subject: Examination, most: int) -> tuple[Price, str]:
@@ -250,7 +250,7 @@ class EveryMethod(Page):
         """The checks, by network, of what is within its budget."""
         found = []
         for subject in self.subjects:
-            own = self.prices[self.prices["network"] == subject.classifier.name]
+            own = self.prices[self.prices["network"] == subject.network]
             within = own.loc[own["why"] == "", "method"]
             found.append(replace(subject, methods={name: self.there[name] for name in within}))
         return found
@@ -259,7 +259,7 @@ class EveryMethod(Page):
         """Make all maps and readings, the long part of the page, and say of how much they are."""
         said = []
         for examination, most in zip(self.examinations, self.budgets, strict=True):
-            rows, name = len(examination.board), examination.classifier.name
+            rows, name = len(examination.board), examination.network
             said.append(
                 Markdown(
                     f"{name}: {len(examination.applicable)} methods and controls within {most} "
@@ -274,7 +274,7 @@ class EveryMethod(Page):
     def checks(self) -> list[Check]:
         """The checks of all networks, those of one question beside each other."""
         found = [
-            replace(check, key=_key(check, examination), title=examination.classifier.name)
+            replace(check, key=_key(check, examination), title=examination.network)
             for examination in self.examinations
             for check in examination.checks
         ]
@@ -296,7 +296,7 @@ class EveryMethod(Page):
         measured = set(zip(self.board["method"], self.board["check"], strict=True))
         why = {(row.method, row.network): row.why for row in self.prices.itertuples()}
         refused = {
-            (name, examination.classifier.name): text
+            (name, examination.network): text
             for examination in self.examinations
             for name, text in examination.explained.refused.items()
         }
@@ -321,7 +321,7 @@ class EveryMethod(Page):
         for examination in self.examinations:
             rows = examination.cascade
             last = rows[rows["position"] == rows["position"].max()]
-            parts.append(last.assign(network=examination.classifier.name))
+            parts.append(last.assign(network=examination.network))
         found = pd.concat(parts, ignore_index=True)
         return found.merge(self.prices, on=["method", "network"])
 
@@ -364,7 +364,7 @@ class EveryMethod(Page):
         chosen = self.differing.drop_duplicates("peer").head(_SHOWN)
         if chosen.empty:
             return None
-        subjects = {one.classifier.name: one for one in self.examinations}
+        subjects = {one.network: one for one in self.examinations}
         names, pictures, sides = [], [], ([], [])
         for row in chosen.itertuples():
             subject = subjects[row.network]
@@ -382,9 +382,7 @@ class EveryMethod(Page):
             for name in examination.applicable:
                 method = self.there[name]
                 for note in notes(method, examination.classifier, examination.x[:1]):
-                    said.setdefault(f"{self.titles[name]}: {note}", []).append(
-                        examination.classifier.name
-                    )
+                    said.setdefault(f"{self.titles[name]}: {note}", []).append(examination.network)
         return [Markdown(f"* {text} *({', '.join(where)})*") for text, where in said.items()]
 
     def readings(self) -> Styler:
@@ -423,7 +421,7 @@ class EveryMethod(Page):
         used = zip(self.subjects, self.images, strict=True)
         return self.provenance(
             {
-                "networks": [subject.classifier.name for subject in self.subjects],
+                "networks": [subject.network for subject in self.subjects],
                 "images": [pictures_used(name, len(subject.x)) for subject, name in used],
                 "budgets": [f"{budget} passes a picture" for budget in self.budgets],
                 "random networks": self.seeds,
@@ -447,7 +445,7 @@ def peers() -> list[str]:
 
 
 def _key(check: Check, examination: Examination) -> str:
-    return f"{check.key}_{examination.classifier.name}"
+    return f"{check.key}_{examination.network}"
 
 
 def _coloured(picture: Tensor, channels: int) -> Tensor:

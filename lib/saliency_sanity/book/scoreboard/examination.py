@@ -10,7 +10,7 @@ from torch import Tensor
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.controls import Canny, Sobel
-from saliency_sanity.book.scoreboard.columns import HALFWAY, Check, own_checks
+from saliency_sanity.book.scoreboard.columns import HALFWAY, NETWORKS, Check, own_checks
 from saliency_sanity.book.scoreboard.table import score
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.ceiling import PICTURES
@@ -21,6 +21,7 @@ from saliency_sanity.experiments.variants import has_batch_norms
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.probes.input_size import likeness_table
 from saliency_sanity.probes.units import units_table
+from saliency_sanity.randomization.blocks import find_blocks
 from saliency_sanity.similarity.metrics import Similarity
 
 
@@ -30,8 +31,9 @@ class Examination:
 
     ``pixels`` and ``x`` ``[N, C, H, W]`` are the pictures, raw and in the network's units,
     ``target`` ``[N]`` the classes explained; ``methods`` and ``measures`` the methods and the
-    similarities by name. ``blocks`` are randomized alone as well, 0 for none. Everything else is as
-    in ``Experiment``. Nothing is computed before it is asked for, and then once.
+    similarities by name. ``blocks`` are randomized alone as well, 0 for none. Where ``brief`` the
+    cascade's first stage is left out, which no check reads. Everything else is as in
+    ``Experiment``. Nothing is computed before it is asked for, and then once.
     """
 
     classifier: Classifier
@@ -46,10 +48,16 @@ class Examination:
     stage_limit: int
     blocks: int = 0
     shown: int = 0
+    brief: bool = False
     ceiling: int = PICTURES
     store: Store | None = None
     precision: str = "exact"
     anchor: str = ""
+
+    @property
+    def network(self) -> str:
+        """What pages call the network."""
+        return NETWORKS.get(self.classifier.name, self.classifier.name)
 
     @cached_property
     def explained(self) -> Explained:
@@ -80,7 +88,7 @@ class Examination:
     @cached_property
     def experiment(self) -> Experiment:
         """The cascade of randomization."""
-        return Experiment(
+        found = Experiment(
             self.classifier,
             self.x,
             self.target,
@@ -94,6 +102,10 @@ class Examination:
             precision=self.precision,
             ceiling=self.ceiling,
         )
+        if not self.brief:
+            return found
+        _, *others = found.stages(find_blocks(self.classifier, self.x))
+        return replace(found, only=[stage.name for stage in others[:-1]])
 
     @cached_property
     def outcome(self) -> Outcome:
