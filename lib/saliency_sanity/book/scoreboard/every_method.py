@@ -361,19 +361,20 @@ class EveryMethod(Page):
 
     def differing_maps(self) -> Figure | None:
         """A picture's maps by the most different of them; None where there are none."""
-        chosen = self.differing.drop_duplicates("peer").head(_SHOWN)
+        chosen = self.differing.drop_duplicates("own").head(_SHOWN)
         if chosen.empty:
             return None
         subjects = {one.network: one for one in self.examinations}
         names, pictures, sides = [], [], ([], [])
         for row in chosen.itertuples():
             subject = subjects[row.network]
-            names.append(f"{fill(self.titles[row.own], 16)}\n{row.network}")
+            there = fill(f"there: {self.titles[row.peer]}", 22)
+            names.append(f"{fill(self.titles[row.own], 22)}\n{there}\n{row.network}")
             pictures.append(_coloured(subject.pixels[0], 3))
             for name, maps in zip((row.own, row.peer), sides, strict=True):
                 maps.append(_sized(subject.maps[name][:1].abs().sum(1, keepdim=True)))
         here, there = (torch.cat(maps) for maps in sides)
-        return map_grid(torch.stack(pictures), names, {"here": here, "there": there}, width=5)
+        return map_grid(torch.stack(pictures), names, {"here": here, "there": there}, width=5.5)
 
     def known(self) -> list[Markdown]:
         """What is known beforehand of other libraries' maps on these networks."""

@@ -105,7 +105,7 @@ class Examination:
         if not self.brief:
             return found
         _, *others = found.stages(find_blocks(self.classifier, self.x))
-        return replace(found, only=[stage.name for stage in others[:-1]])
+        return replace(found, only=[stage.name for stage in others])
 
     @cached_property
     def outcome(self) -> Outcome:
