@@ -1,6 +1,6 @@
 """What a method costs: the passes it asks of a network, and seconds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity.attribution.base import Attribution, mapped
+from saliency_sanity.peers.adapter import Adapter
 
 # Forward passes beside those for the map: an adapter looks at the logits before the library does.
 _LOOKS = 2
@@ -34,14 +35,17 @@ class Passes:
 
 
 @contextmanager
-def passes_of(model: nn.Module, most: int = 0) -> Iterator[Passes]:
-    """Count what ``model`` is asked for; TooDearError beyond ``most``, 0 for no end."""
+def passes_of(model: nn.Module, most: int = 0, looks: int = 0) -> Iterator[Passes]:
+    """Count what ``model`` is asked for; TooDearError beyond ``most``, 0 for no end.
+
+    So many ``looks`` are forward passes that count for nothing.
+    """
     found = Passes()
 
     def enter(_module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
         given = (value for value in (*inputs, *named.values()) if isinstance(value, Tensor))
         found.forward += len(next(given, ()))
-        if most and found.forward > most + _LOOKS:
+        if most and found.forward > most + looks:
             raise TooDearError(f"more than {most} passes")
 
     def leave(_module: nn.Module, _inputs: tuple, output: object) -> None:
@@ -83,22 +87,22 @@ def price(method: Attribution, model: nn.Module, x: Tensor, target: Tensor, most
         raise ValueError(f"{len(x)} pictures and {most} passes; give one picture, and 1 or more")
     spent = (0, 0.0)
     for _ in range(2):
-        spent, stopped = _timed(lambda: mapped(method, model, x, target), model, x, most)
+        spent, stopped = _timed(method, model, x, target, most)
         if stopped:
             break
     return Price(*spent, stopped)
 
 
 def _timed(
-    call: Callable[[], object], model: nn.Module, x: Tensor, most: int
+    method: Attribution, model: nn.Module, x: Tensor, target: Tensor, most: int
 ) -> tuple[tuple[int, float], bool]:
-    device = x.device
+    looks = _LOOKS if isinstance(method, Adapter) else 0
     stopped, begin = False, perf_counter()
-    with arithmetic("exact", device), passes_of(model, most) as found:
+    with arithmetic("exact", x.device), passes_of(model, most, looks) as found:
         try:
-            call()
+            mapped(method, model, x, target)
         except TooDearError:
             stopped = True
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
     return (most if stopped else found.asked, perf_counter() - begin), stopped

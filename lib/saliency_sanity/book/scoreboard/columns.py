@@ -231,7 +231,10 @@ NOT_SCORED = {
     "00_metrics": "compares similarities with each other, not methods with networks",
     "07_your_own_method-fails": _EXAMPLE,
     "07_your_own_method-passes": _EXAMPLE,
-    "08_every_method-board": "has a board of its own, with other libraries' methods",
+    **dict.fromkeys(
+        ("08_every_method-board", "08_every_method-transformer"),
+        "has a board of its own, with other libraries' methods",
+    ),
 }
 
 # What can be asked of any method and network as they are, and the section of the page that does.

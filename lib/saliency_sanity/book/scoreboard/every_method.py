@@ -41,6 +41,7 @@ _NO_CEILING = (
     " Here no map was made again in double precision, so how alike maps are where nothing has "
     "changed is not known: to *respond* may be rounding."
 )
+_DEAR = "Dearer than the budget"
 _SHOWN = 6  # twins whose maps are shown
 _TWIN_IMAGES = 2  # so many pictures are enough to see whether two maps differ
 
@@ -154,7 +155,7 @@ class EveryMethod(Page):
                 found, note = np.nan, ""
                 pair = (twin.own, twin.settings), (twin.peer, twin.parameters)
                 try:
-                    with arithmetic("exact", x.device), passes_of(model, most * len(x)):
+                    with arithmetic("exact", x.device), passes_of(model, most * len(x), 4):
                         maps = [
                             resolve(name, **given)(model, x, subject.target[: len(x)])
                             for name, given in pair
@@ -228,8 +229,28 @@ class EveryMethod(Page):
                 raise
             return nothing, f"it fails with {type(error).__name__}: {_short(str(error))}"
         if found.stopped:
-            return found, f"Dearer than the budget of {most} passes a picture."
+            return found, f"{_DEAR} of {most} passes a picture."
         return found, ""
+
+    def dear(self) -> list[Markdown]:
+        """What is beyond the budget, by network, and what to type to have it."""
+        said = []
+        for subject, most in zip(self.subjects, self.budgets, strict=True):
+            own = self.prices[self.prices["network"] == subject.network]
+            names = own.loc[own["why"].str.startswith(_DEAR), "method"].map(self.titles)
+            if len(names):
+                said.append(
+                    f"On {subject.network} beyond {most} passes a picture, and so without a "
+                    f"verdict there: {', '.join(names)}."
+                )
+        if said:
+            case = f" --case {self.case}" * bool(self.case)
+            said.append(
+                "To have them takes larger budgets, and as much more time:\n\n```bash\n"
+                f"python -m saliency_sanity run notebooks/{self.notebook}.ipynb{case} \\\n"
+                f"    -p budgets '{[2500] * len(self.budgets)}' --output build/every.ipynb\n```"
+            )
+        return [Markdown(text) for text in said]
 
     def price_table(self) -> Styler:
         """Passes and seconds by method and network."""
