@@ -461,7 +461,8 @@ def peers() -> list[str]:
     return [
         name
         for library in PEERS
-        for name in (f"{library}:{method}" for method in peer(f"{library}:").METHODS)
+        if (home := peer(f"{library}:")) is not None  # somebody's own module of that name hides it
+        for name in (f"{library}:{method}" for method in home.METHODS)
         if name not in OMITTED
     ]
 
