@@ -88,7 +88,7 @@ class EveryMethod(Page):
             raise ValueError(f"networks are {self.networks}; name each once, and at least one")
         if min(self.budgets) < 1:
             raise ValueError(f"budgets are {self.budgets}; each is at least one pass a picture")
-        self.names = list(dict.fromkeys(self.methods)) or [*CATALOGUE, *peers()]
+        self.names = list(dict.fromkeys(self.methods)) or [*CATALOGUE, *every_peer()]
         self.there: dict[str, Attribution] = {}
         self.missing: dict[str, str] = {}
         for name in self.names:
@@ -456,7 +456,7 @@ class EveryMethod(Page):
         )
 
 
-def peers() -> list[str]:
+def every_peer() -> list[str]:
     """All methods of other libraries that get a row, also of those that are not installed."""
     return [
         name

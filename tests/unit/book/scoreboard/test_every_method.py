@@ -12,7 +12,7 @@ from made.pages import page_of, parameters
 from made.peers import needs
 from PIL import Image
 from saliency_sanity.book.scoreboard import every_method
-from saliency_sanity.book.scoreboard.every_method import EveryMethod, peers
+from saliency_sanity.book.scoreboard.every_method import EveryMethod, every_peer
 from saliency_sanity.book.scoreboard.twins import OMITTED, difference, twins
 from saliency_sanity.experiments import cascade
 
@@ -177,10 +177,10 @@ def test_what_was_made_is_found_again(place, monkeypatch):
 
 
 def test_every_twin_and_every_method_left_out_exists(place):
-    known = {*peers(), *OMITTED}
+    known = {*every_peer(), *OMITTED}
     made = page(place)
     assert {twin.peer for twin in twins(made.subjects[0].classifier)} <= known
-    assert not {*peers()} & {*OMITTED}
+    assert not {*every_peer()} & {*OMITTED}
     assert len(known) >= 30
 
 
