@@ -24,8 +24,9 @@ def write_method(name: str, folder: Path) -> Path:
             "first and no word of Python's own; for instance my_map"
         )
     path = folder / f"{name}.py"
-    if path.exists():
-        raise InputError(f"{path.name} is there already: choose another name, or move it away")
+    for there in (path, folder / name):  # a folder of that name would hide the file
+        if there.exists():
+            raise InputError(f"{there.name} is there already: choose another name, or move it away")
     if importlib.util.find_spec(name) is not None:
         raise InputError(
             f"{name!r} is a module that is installed, and one of them would hide the other; choose "

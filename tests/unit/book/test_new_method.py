@@ -60,6 +60,12 @@ def test_a_file_is_never_written_over(place, capsys):
     assert (place / "my_map.py").read_text() == "mine"
 
 
+def test_a_folder_that_would_hide_the_file_is_said(place):
+    (place / "pack").mkdir()
+    with pytest.raises(InputError, match="pack is there already"):
+        write_method("pack", place)
+
+
 def test_the_next_command_is_said(place, capsys, monkeypatch):
     assert main(["new-method", "my_map"]) == 0
     assert "-p method my_map:my_map" in capsys.readouterr().out

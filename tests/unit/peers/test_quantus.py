@@ -69,6 +69,15 @@ def test_their_explanation_is_a_method_that_keeps_the_contract(net, x):
         quantus.method(slope, sign=object())
 
 
+def test_in_a_file_it_is_a_method_by_its_name(net, x, tmp_path, monkeypatch):
+    (tmp_path / "my_explanations.py").write_text(
+        "from saliency_sanity.peers.quantus import method\n"
+        "mine = method(lambda model, inputs, targets, device=None: inputs)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert torch.equal(resolve("my_explanations:mine")(net, x, TARGET), x)
+
+
 def test_maps_without_channels_are_taken(net, x):
     method = quantus.method(lambda **given: slope(**given).sum(1))
     expected = resolve("gradient")(net, x, TARGET).sum(1, keepdim=True)
