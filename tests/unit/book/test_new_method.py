@@ -1,5 +1,6 @@
 """The file for a method of one's own: it runs as it is, keeps the contract, and hides nothing."""
 
+import json
 import re
 import sys
 
@@ -105,10 +106,9 @@ def test_a_parameter_that_can_be_is_not_refused(place, monkeypatch):
 
 def test_the_page_and_the_readme_have_the_same_four_commands():
     blocks = []
-    for file in (ROOT / "README.md", PAGE):
-        text = file.read_text(encoding="utf-8").replace("\\n", "\n").replace('\\"', '"')
+    page = "".join(json.loads(PAGE.read_text(encoding="utf-8"))["cells"][0]["source"])
+    for text in ((ROOT / "README.md").read_text(encoding="utf-8"), page):
         (block,) = [b for b in re.findall(r"```bash\n(.*?)```", text, re.S) if "new-method" in b]
-        blocks.append([" ".join(line.strip(' ",').split()) for line in block.splitlines()])
-    readme, page = ([line for line in block if line] for block in blocks)
-    assert readme == page
-    assert len(readme) == 4
+        blocks.append(block.replace("\\\n", "").splitlines())
+    assert blocks[0] == blocks[1]
+    assert len(blocks[0]) == 4

@@ -20,7 +20,7 @@ from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._plugins import PEERS, peer
 from saliency_sanity.attribution.base import Attribution
-from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, titles
+from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, title, titles
 from saliency_sanity.book.chapters.page import Page, pictures_for, pictures_used, plain_table
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.columns import Check
@@ -134,7 +134,8 @@ class EveryMethod(Page):
         """Libraries that are not installed, with what brings them, and methods without a row."""
         lines = [f"left out: {text}" for text in dict.fromkeys(self.missing.values())]
         if not self.methods:
-            lines += [f"without a row: {name}: {why}" for name, why in OMITTED.items()]
+            variants = "; ".join(f"{title(name)}, {why}" for name, why in OMITTED.items())
+            lines.append(f"Variants without a row: {variants}.")
         return [Markdown(line) for line in lines]
 
     @cached_property
@@ -155,7 +156,7 @@ class EveryMethod(Page):
                 found, note = np.nan, ""
                 pair = (twin.own, twin.settings), (twin.peer, twin.parameters)
                 try:
-                    with arithmetic("exact", x.device), passes_of(model, most * len(x), 4):
+                    with arithmetic("exact", x.device), passes_of(model, 2 * most * len(x), 4):
                         maps = [
                             resolve(name, **given)(model, x, subject.target[: len(x)])
                             for name, given in pair
@@ -195,7 +196,8 @@ class EveryMethod(Page):
             aggfunc="first",
             sort=False,
         )
-        return plain_table(wide.reset_index().rename_axis(columns=None))
+        wide = wide.reset_index().rename_axis(columns=None)
+        return plain_table(wide.rename(columns={"own": "here", "peer": "there"}))
 
     @property
     def rows(self) -> list[str]:
@@ -378,7 +380,8 @@ class EveryMethod(Page):
         shown = self.differing.assign(
             own=self.differing["own"].map(self.titles), peer=self.differing["peer"].map(self.titles)
         )
-        return plain_table(shown, 2)
+        heads = {"own": "method", "peer": "there", "here": "its map", "there": "the other's map"}
+        return plain_table(shown.rename(columns=heads), 2)
 
     def differing_maps(self) -> Figure | None:
         """A picture's maps by the most different of them; None where there are none."""
