@@ -326,7 +326,8 @@ def test_profiles_change_the_scale_only():
         for entry, values in one.items():
             what = copies[entry].parameters if entry in copies else {}
             assert not what.keys() & values.keys(), "what is run is the case's to say"
-            assert all(type(value) is int and value >= 0 for value in values.values())
+            counts = [n for v in values.values() for n in (v if isinstance(v, list) else [v])]
+            assert all(type(count) is int and count >= 0 for count in counts)
     assert any(values for one in profiles for values in one.values())
     for copy, case in copies.items():
         for name, one in zip(profile_names(CONFIG), profiles, strict=True):

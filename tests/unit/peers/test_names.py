@@ -177,8 +177,9 @@ def test_numbers_and_arrays_mean_the_same_wherever_they_come_from():
 
 
 @needs("captum")
-def test_a_peer_is_titled_by_its_class():
-    assert title("captum:DeepLift") == "DeepLift"
+def test_a_peer_is_titled_by_its_class_and_library():
+    assert title("captum:DeepLift") == "DeepLift (captum)"
+    assert title("my_methods:DeepLift") == "DeepLift"
 
 
 @pytest.mark.parametrize("kind", ["module", "package"])

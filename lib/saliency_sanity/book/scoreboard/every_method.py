@@ -79,11 +79,13 @@ class EveryMethod(Page):
         super().__post_init__()
         count = len(self.networks)
         for name in ("images", "image_counts", "budgets", "ceilings"):
-            if len(getattr(self, name)) != count:
+            given = getattr(self, name)
+            if len(given) not in (1, count):
                 raise ValueError(
-                    f"{name} has {len(getattr(self, name))} entries, but there are {count} "
-                    f"networks: {', '.join(self.networks)}; give one for each"
+                    f"{name} has {len(given)} entries, but there are {count} networks: "
+                    f"{', '.join(self.networks)}; give one for each, or one for all"
                 )
+            setattr(self, name, [*given] * (count if len(given) == 1 else 1))
         if len(set(self.networks)) < count or not count:
             raise ValueError(f"networks are {self.networks}; name each once, and at least one")
         if min(self.budgets) < 1:

@@ -77,7 +77,7 @@ def test_its_parameters_are_those_of_the_notebook():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"budgets": [1, 2]}, "budgets has 2 entries, but there are 1 networks"),
+        ({"budgets": [1, 2]}, "budgets has 2 entries, but there are 1 networks: .* or one for all"),
         ({"budgets": [0]}, "at least one pass"),
         ({"networks": []}, "name each once, and at least one"),
         ({"methods": ["gradiant"]}, "unknown method 'gradiant'"),
