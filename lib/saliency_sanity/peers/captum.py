@@ -103,6 +103,8 @@ class Captum(adapter.Adapter):
         (RuntimeError, "was detected that does not contain some of the input/output attributes"),
         (RuntimeError, "is being used more than once"),
         (AssertionError, "baseline"),
+        # Of a layer whose output is no map, as tokens are.
+        (ValueError, "same number of spatial dimensions"),
     )
 
     @property

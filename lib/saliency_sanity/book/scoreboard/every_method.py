@@ -168,6 +168,8 @@ class EveryMethod(Page):
                     note = f"more than {most} passes a picture"
                 except (NotApplicable, ImportError) as error:
                     note = str(error)
+                except Exception as error:  # of the library's; ours are tested
+                    note = f"it fails with {type(error).__name__}: {_short(str(error))}"
                 rows.append((twin.own, twin.peer, subject.network, found, note))
         columns = ["own", "peer", "network", "difference", "note"]
         return pd.DataFrame(rows, columns=columns)
