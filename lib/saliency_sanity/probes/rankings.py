@@ -1,0 +1,112 @@
+"""Rankings of methods: who is ahead of a control, and whether two rankings agree."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from saliency_sanity._errors import known
+from saliency_sanity._random import generator
+from saliency_sanity.probes.scales import rank_correlation
+from saliency_sanity.verdict.interval import interval, mean
+
+
+def ahead_of(
+    scores: Mapping[str, np.ndarray], control: str, *, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Methods by mean score, the lowest first, each beside a control; a row a method.
+
+    ``scores`` ``[R, N]`` in [-1, 1] of the same random networks and pictures. Columns are method,
+    value with its interval ``low`` to ``high``, ``rank`` from 1 on, equal means sharing theirs, and
+    ``behind``, the mean of what a method's score is above the control's, picture by picture and
+    network by network, with its interval ``behind_low`` to ``behind_high``. Methods without a
+    defined score come last, without a rank. Raises ValueError where the control is not among them.
+    """
+    known("control", control, scores)
+    rows = []
+    for method, values in scores.items():
+        value, low, high = interval(values, confidence=confidence)
+        low, high = np.clip((low, high), -1, 1)
+        gap = interval(values - scores[control], confidence=confidence)
+        names = ("value", "low", "high", "behind", "behind_low", "behind_high")
+        rows.append({"method": method} | dict(zip(names, (value, low, high, *gap), strict=True)))
+    table = pd.DataFrame(rows)
+    # Sums of the same numbers in another order are the same score.
+    table["rank"] = table["value"].round(12).rank(method="average")
+    return table.sort_values("value", kind="stable", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Concordance:
+    """Rank correlation of two rankings of ``methods`` methods, 1 for the same; see ``concord``.
+
+    ``draws`` are those of resampled pictures and random networks.
+    """
+
+    value: float
+    methods: int
+    draws: np.ndarray
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The middle ``confidence`` of the draws."""
+        defined = self.draws[np.isfinite(self.draws)]
+        if not len(defined):
+            return np.nan, np.nan
+        low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
+        return float(low), float(high)
+
+
+def concord(
+    first: Mapping[str, np.ndarray],
+    second: Mapping[str, np.ndarray],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Concordance:
+    """Whether two scores put the same methods in the same order.
+
+    ``first`` and ``second`` give scores ``[R, N]`` of each method in random networks, one where
+    there are none, and of the same pictures; the mean of the defined ones is a method's. A draw
+    takes pictures with replacement, the same ones in both, and networks with replacement, in each
+    score by itself unless both are of as many. Methods stay: it says how another draw of pictures
+    and networks would order the same methods [efron1979bootstrap]. Methods that one of both has
+    not, or that have no defined score, are left out; raises ValueError for fewer than three, and
+    for other numbers of pictures.
+    """
+    names = [
+        name
+        for name in first
+        if name in second and all(np.isfinite(s[name]).any() for s in (first, second))
+    ]
+    if len(names) < 3:
+        raise ValueError(f"{len(names)} methods have both scores; a ranking needs three")
+    one, other = (np.stack([scores[name] for name in names]) for scores in (first, second))
+    if one.shape[2] != other.shape[2]:
+        raise ValueError(f"scores of {one.shape[2]} and {other.shape[2]} pictures; take the same")
+    random = np.random.default_rng(generator(seed, "rankings").initial_seed() % 2**63)
+
+    def drawn() -> float:
+        pictures = random.integers(one.shape[2], size=one.shape[2])
+        nets = random.integers(one.shape[1], size=one.shape[1])
+        same = one.shape[1] == other.shape[1]
+        others = nets if same else random.integers(other.shape[1], size=other.shape[1])
+        return _correlated(one[:, nets][:, :, pictures], other[:, others][:, :, pictures])
+
+    return Concordance(_correlated(one, other), len(names), _draws(drawn, draws))
+
+
+def _draws(draw: Callable[[], float], count: int) -> np.ndarray:
+    return np.array([draw() for _ in range(count)])
+
+
+def _correlated(one: np.ndarray, other: np.ndarray) -> float:
+    means = mean(one, axis=(1, 2)), mean(other, axis=(1, 2))
+    return float(rank_correlation(*means))
+
+
+def places(scores: Mapping[str, float]) -> dict[str, float]:
+    """The rank of each score from 1 on, the lowest first; ties share, NaN for an undefined one."""
+    ranks = rankdata(np.array([*scores.values()], dtype=np.float64), nan_policy="omit")
+    return dict(zip(scores, map(float, ranks), strict=True))
