@@ -235,6 +235,10 @@ NOT_SCORED = {
         ("08_every_method-board", "08_every_method-transformer"),
         "has a board of its own, with other libraries' methods",
     ),
+    **dict.fromkeys(
+        ("09_scales_and_noise-photographs", "09_scales_and_noise-cnn"),
+        "asks what a ranking by random weights is worth, which has columns of its own",
+    ),
 }
 
 # What can be asked of any method and network as they are, and the section of the page that does.
