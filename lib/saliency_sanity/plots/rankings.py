@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saliency_sanity.plots.competition import styles_of
@@ -125,56 +124,36 @@ def _line(name: str, control: str, controls: Sequence[str]) -> dict:
 
 def preparation_dots(
     scores: pd.DataFrame,
-    families: Mapping[str, Mapping[str, str]],
+    words: Mapping[str, str],
     *,
     control: str,
     controls: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
-    """Similarity of each method by how maps are prepared, a panel a way to compare them.
+    """Similarity of each method by how maps are prepared, a mark a preparation.
 
-    ``scores`` has metric, method and value; ``families`` names by the title of each panel its
-    metrics and what their preparation is called. Methods are in the order of the first metric, the
-    lowest on top; the ``control``'s name is in its colour, all ``controls`` are in italics.
+    ``scores`` has metric, method and value; ``words`` says what the preparation of each metric is
+    called. Methods are in the order of the first metric, the lowest on top; the ``control``'s name
+    is in its colour, all ``controls`` are in italics.
     """
-    first = next(iter(next(iter(families.values()))))
-    rows = scores[scores["metric"] == first].sort_values("value", ascending=False)
+    rows = scores[scores["metric"] == next(iter(words))].sort_values("value", ascending=False)
     order = rows["method"].tolist()
+    found = scores.pivot(index="method", columns="metric", values="value").loc[order, [*words]]
     figure, grid = plt.subplots(
-        1,
-        len(families),
-        figsize=(_WIDTH, 0.23 * len(order) + 2.2),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        figsize=(_WIDTH, 0.25 * len(order) + 1.8), squeeze=False, layout="constrained"
     )
     figure.suptitle(title, fontsize=_TEXT + 2, fontweight="bold")
-    for axes, (name, family) in zip(grid[0], families.items(), strict=True):
-        _dots(axes, scores, family, order)
-        axes.set_title(name, fontsize=_TEXT + 1)
-        axes.set_xlabel("similarity, mean over stages", fontsize=_TEXT)
-        axes.tick_params(labelsize=_TEXT)
-        axes.grid(visible=False, axis="y")
-        axes.legend(
-            *(axes.get_legend_handles_labels()),
-            loc="upper center",
-            bbox_to_anchor=(0.5, -1.4 / figure.get_figheight()),
-            fontsize=_TEXT,
-        )
-    label_rows(grid, order, controls)
-    for label in grid[0, 0].get_yticklabels():
-        label.set_color(CONTROL if label.get_text() == control else "#000000")
-    return figure
-
-
-def _dots(
-    axes: Axes, scores: pd.DataFrame, family: Mapping[str, str], order: Sequence[str]
-) -> None:
-    found = scores.pivot(index="method", columns="metric", values="value").reindex(order)
-    at = np.arange(len(order))
-    spans = found[list(family)]
-    axes.hlines(at, spans.min(axis=1), spans.max(axis=1), color="#bbbbbb", lw=1)
-    marks = styles_of([*family])
+    axes, at = grid[0, 0], np.arange(len(order))
+    axes.hlines(at, found.min(axis=1), found.max(axis=1), color="#bbbbbb", lw=1)
     # The first mark is the largest, so that equal ones are all seen.
-    for size, (metric, (colour, marker, _)) in zip(range(9, 0, -2), marks.items(), strict=False):
-        axes.plot(found[metric], at, marker, color=colour, ms=size, label=family[metric], ls="")
+    for size, (metric, style) in zip(range(9, 0, -2), styles_of([*words]).items(), strict=False):
+        colour, marker, _ = style
+        axes.plot(found[metric], at, marker, color=colour, ms=size, label=words[metric], ls="")
+    axes.set_xlabel("similarity, mean over stages (1 the same map)", fontsize=_TEXT)
+    axes.tick_params(labelsize=_TEXT)
+    axes.grid(visible=False, axis="y")
+    label_rows(grid, order, controls)
+    for label in axes.get_yticklabels():
+        label.set_color(CONTROL if label.get_text() == control else "#000000")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=_TEXT)
+    return figure

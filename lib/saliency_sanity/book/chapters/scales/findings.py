@@ -52,10 +52,10 @@ def carried_finding(found: _Numbers) -> str:
     )
 
 
-def prepared_finding(rankings: Mapping[str, pd.Series], control: str) -> str:
-    """Which rank a control has by SSIM, by the way maps are prepared."""
-    ranks = ", ".join(f"{ranks[control]:g}" for ranks in rankings.values())
-    return f"By SSIM the scaling decides: noise has rank {ranks} in three scalings"
+def prepared_finding(ranks: Sequence[float]) -> str:
+    """Which rank noise has by SSIM, by the way maps are scaled."""
+    *first, last = (f"{rank:g}" for rank in ranks)
+    return f"By SSIM noise has rank {', '.join(first)} and {last}, by how maps are scaled"
 
 
 def concord_finding(found: Concordance) -> str:

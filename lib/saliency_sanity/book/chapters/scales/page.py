@@ -7,8 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
+from torch import Tensor
 
 from saliency_sanity import load_model
 from saliency_sanity.attribution.catalogue import FIGURES, is_control
@@ -52,23 +54,16 @@ _RANKED = ("spearman_abs", "ssim")
 _SSIM = Ssim(Gaussian(1.5), data_range=2.0)
 # Ways to prepare maps beside those of the page's metrics, by what they are called.
 _PREPARED = {
-    "spearman_abs_second_moment": Metric(
-        Prepare("absolute", clip=99.0, scale="second_moment"), (Ranks(),), Pearson()
-    ),
     "ssim_largest": Metric(Prepare("each", scale="signed"), (), _SSIM),
     "ssim_second_moment": Metric(Prepare("each", scale="second_moment"), (), _SSIM),
 }
-_FAMILIES = {
-    "SSIM": {
-        "ssim": "moved and scaled to [0, 1]",
-        "ssim_largest": "by largest absolute value",
-        "ssim_second_moment": "by root of mean square",
-    },
-    "Rank correlation, absolute": {
-        "spearman_abs": "not scaled",
-        "spearman_abs_second_moment": "by root of mean square",
-    },
+_SCALINGS = {
+    "ssim": "moved and scaled to [0, 1]",
+    "ssim_largest": "divided by the largest absolute value",
+    "ssim_second_moment": "divided by the root of the mean square",
 }
+# By which a rank correlation must not change.
+_RANKS = Metric(Prepare("absolute", clip=99.0, scale="second_moment"), (Ranks(),), Pearson())
 _SAID = {
     "carried": "trained norm with\ninfluence afterwards",
     "influence": "influence before\nwith influence afterwards",
@@ -274,42 +269,53 @@ class Scales(MethodsPage):
     def preparations(self) -> Figure:
         """The same similarities by how maps are scaled before they are compared."""
         rows = self.ranking[self.ranking["order"] == TOP_DOWN]
-        found = {
-            label: self._ranked(TOP_DOWN, key).set_index("method")["rank"]
-            for key, label in _FAMILIES["SSIM"].items()
-        }
+        ranks = [self._ranked(TOP_DOWN, key).set_index("method")["rank"] for key in _SCALINGS]
         figure = preparation_dots(
             self._titled(rows),
-            _FAMILIES,
+            _SCALINGS,
             control=self.titles[CONTROL],
             controls=self.controls,
-            title=prepared_finding(found, CONTROL),
+            title=prepared_finding([float(rank[CONTROL]) for rank in ranks]),
         )
         save(figure, self.figure("preparations"))
         return figure
 
     @cached_property
+    def explained(self) -> Mapping[str, Tensor]:
+        """Maps ``[N, C, H, W]`` of the trained network by each method that applies."""
+        methods = {key: self.chosen[key] for key in self.applicable}
+        return explain(methods, self.classifier, self.x, self.target).maps
+
+    @cached_property
     def rank_change(self) -> float:
-        """By how much the second moment changes a rank correlation, at most."""
-        keys = "spearman_abs", "spearman_abs_second_moment"
+        """By how much the root of the mean square changes a rank correlation of two maps, at most.
+
+        Of the trained network's maps, each picture's with every other's.
+        """
+        plain = self.measures[_RANKED[0]]
         changes = [
-            np.nanmax(np.abs(outcome.matrices[method, keys[0]] - outcome.matrices[method, keys[1]]))
-            for outcome in self.outcomes.values()
-            for method in self.applicable
+            (plain.matrix(found, found) - _RANKS.matrix(found, found)).abs()
+            for found in self.explained.values()
         ]
-        return float(max(changes))
+        return float(max(change[change.isfinite()].max() for change in changes))
+
+    def rank_sentence(self) -> Markdown:
+        """That change in a sentence."""
+        return Markdown(
+            f"Rank correlations of absolute values change by **{self.rank_change:.0e}** at most "
+            "when maps are divided by the root of their mean square, which is rounding: maps of "
+            f"{len(self.photographs)} pictures with each other, {len(self.explained)} methods."
+        )
 
     # Faithfulness.
 
     @cached_property
     def faithful(self) -> dict[str, np.ndarray]:
         """Insertion less deletion ``[1, N]`` of each method's maps of the trained network."""
-        methods = {key: self.chosen[key] for key in self.applicable}
-        maps = explain(methods, self.classifier, self.x, self.target).maps
         given = self.classifier, self.x, self.target
         return {
             key: removal_score(*given, found, self.shares, seed=self.seed)[None]
-            for key, found in maps.items()
+            for key, found in self.explained.items()
         }
 
     @cached_property
@@ -399,9 +405,8 @@ class Scales(MethodsPage):
             for order, outcome in self.outcomes.items()
         ]
         self.write(pd.concat(measured, ignore_index=True))
-        rows = self.table.drop(columns="words")
-        self.write(rows[rows["order"] == TOP_DOWN].drop(columns="order"), "readings")
-        self.write(rows[rows["order"] == BOTTOM_UP].drop(columns="order"), "bottom_up")
+        for order, rows in self.table.drop(columns="words").groupby("order", sort=False):
+            self.write(rows.drop(columns="order"), order)
         self.write_refused(self.refused)
         self.write(self.ranking, "ranking")
         self.write(self.scales, "scales")

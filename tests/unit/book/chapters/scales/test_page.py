@@ -73,9 +73,9 @@ def test_the_score_is_the_mean_over_stages(page):
 def test_tables_have_what_the_page_shows(page, tmp_path):
     page.write_all()
     folder = page.folder / "tables"
-    kinds = ("readings", "bottom_up", "ranking", "scales", "faithfulness", "refused")
+    kinds = ("top_down", "bottom_up", "ranking", "scales", "faithfulness", "refused")
     tables = {kind: pd.read_parquet(folder / f"{page.name}-{kind}.parquet") for kind in kinds}
-    assert {"method", "metric", "stage", "kappa", "low", "high"} <= set(tables["readings"])
+    assert {"method", "metric", "stage", "kappa", "low", "high"} <= set(tables["top_down"])
     assert {"method", "metric", "order", "value", "rank"} <= set(tables["ranking"])
     assert {"method", "value", "low", "high"} <= set(tables["faithfulness"])
     assert set(tables["ranking"]["method"]) == {*page.chosen}
