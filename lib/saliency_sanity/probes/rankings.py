@@ -1,6 +1,6 @@
 """Rankings of methods: who is ahead of a control, and whether two rankings agree."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,16 +38,21 @@ def ahead_of(
     return table.sort_values("value", kind="stable", ignore_index=True)
 
 
+_SPLITS = 100  # of the pictures into halves
+
+
 @dataclass(frozen=True)
 class Concordance:
     """Rank correlation of two rankings of ``methods`` methods, 1 for the same; see ``concord``.
 
-    ``draws`` are those of resampled pictures and random networks.
+    ``draws`` are those of resampled pictures and random networks. ``ceiling`` is what two rankings
+    would reach that differ by nothing but their pictures, NaN where those are too few to say.
     """
 
     value: float
     methods: int
     draws: np.ndarray
+    ceiling: float
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The middle ``confidence`` of the draws."""
@@ -71,9 +76,14 @@ def concord(
     there are none, and of the same pictures; the mean of the defined ones is a method's. A draw
     takes pictures with replacement, the same ones in both, and networks with replacement, in each
     score by itself unless both are of as many. Methods stay: it says how another draw of pictures
-    and networks would order the same methods [efron1979bootstrap]. Methods that one of both has
-    not, or that have no defined score, are left out; raises ValueError for fewer than three, and
-    for other numbers of pictures.
+    and networks would order the same methods [efron1979bootstrap].
+
+    The ceiling is the geometric mean of both rankings' reliabilities [spearman1904proof]: of how
+    well each agrees with itself on other pictures, by the mean rank correlation of halves of the
+    pictures, carried over from halves to all [spearman1910correlation]; 0 where halves disagree.
+
+    Methods that one of both has not, or that have no defined score, are left out; raises ValueError
+    for fewer than three, and for other numbers of pictures.
     """
     names = [
         name
@@ -94,11 +104,20 @@ def concord(
         others = nets if same else random.integers(other.shape[1], size=other.shape[1])
         return _correlated(one[:, nets][:, :, pictures], other[:, others][:, :, pictures])
 
-    return Concordance(_correlated(one, other), len(names), _draws(drawn, draws))
+    found = np.array([drawn() for _ in range(draws)])
+    ceiling = float(np.sqrt(_reliability(one, random) * _reliability(other, random)))
+    return Concordance(_correlated(one, other), len(names), found, ceiling)
 
 
-def _draws(draw: Callable[[], float], count: int) -> np.ndarray:
-    return np.array([draw() for _ in range(count)])
+def _reliability(scores: np.ndarray, random: np.random.Generator) -> float:
+    """How well scores ``[M, R, N]`` of all pictures would agree with those of as many others."""
+    count = scores.shape[2]
+    if count < 2:
+        return np.nan
+    orders = [random.permutation(count) for _ in range(_SPLITS)]
+    halves = [(scores[..., o[: count // 2]], scores[..., o[count // 2 :]]) for o in orders]
+    half = max(0.0, float(np.nanmean([_correlated(*pair) for pair in halves])))
+    return 2 * half / (1 + half)
 
 
 def _correlated(one: np.ndarray, other: np.ndarray) -> float:

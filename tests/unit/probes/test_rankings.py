@@ -118,6 +118,23 @@ def test_both_rankings_are_of_the_same_drawn_pictures():
     assert concord(first, second, draws=60).draws == pytest.approx(1)
 
 
+def test_the_ceiling_is_what_pictures_leave_of_a_ranking():
+    sure, unsure = (
+        scores(dict(zip("abcdefghij", range(10), strict=True)), 1, 8, noise) for noise in (0.01, 8)
+    )
+    high, mixed, low = (
+        concord(*pair, draws=5).ceiling for pair in ((sure, sure), (sure, unsure), (unsure, unsure))
+    )
+    assert high == pytest.approx(1)
+    assert low < mixed < 0.99
+    # The geometric mean of both.
+    assert mixed**2 == pytest.approx(low, rel=0.15)
+    blank = scores(dict.fromkeys("abcdef", 0.0), 1, 8, noise=1)
+    assert concord(blank, blank, draws=5).ceiling < 0.5
+    one = {name: values[:, :1] for name, values in sure.items()}
+    assert np.isnan(concord(one, one, draws=5).ceiling)
+
+
 def test_draws_hang_on_the_seed_alone():
     first, second = (scores(dict.fromkeys("abcde", 0.0), noise=1) for _ in "12")
     before = torch.random.get_rng_state()

@@ -8,6 +8,7 @@ import pandas as pd
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.probes.rankings import Concordance
 from saliency_sanity.probes.scales import KeptScales, summary
+from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES, rounded
 
 CONTROL = "noise"
@@ -73,7 +74,8 @@ _SUPPORTS = {"above": "reproduced", "below": "not reproduced"}
 _DENIES = {"above": "not reproduced", "below": "reproduced"}
 
 
-def _text(value: float, low: float, high: float, line: float = np.nan) -> str:
+def spanned(value: float, low: float, high: float, line: float = np.nan) -> str:
+    """A number with its interval, whose ends are printed on their side of a line."""
     return f"{rounded(value)} ({rounded(low, line)} to {rounded(high, line)})"
 
 
@@ -97,7 +99,7 @@ def _noise(
         "is randomized from the logits down.",
         source=_PAPER,
         paper_said="uninformative maps score high",
-        measured=f"similarity {_text(own['value'], own['low'], own['high'])}, rank "
+        measured=f"similarity {spanned(own['value'], own['low'], own['high'])}, rank "
         f"{own['rank']:g} of {int(rows['rank'].notna().sum())}; {len(ahead)} ahead by more than "
         f"{margin:g}; {of}",
         chance="similarity of unrelated maps: noise's own",
@@ -113,17 +115,22 @@ def _differ(
     claims: ClaimTable, metric: str, found: Concordance, of: str, *, level: float, many: bool
 ) -> None:
     low, high = found.interval(1 - level)
+    verdict = _DENIES.get(held(low, high, SAME, many=many), "inconclusive")
+    if verdict != "not reproduced" and not found.ceiling > SAME:
+        verdict = CANNOT_TELL
     claims.add(
         f"rankings differ, by {METRIC_TITLES[metric]}",
         "Methods whose maps change most are not those whose maps are the most faithful, by "
         "insertion and deletion.",
         source=_PAPER,
         paper_said="a gap between the rankings",
-        measured=f"rank correlation {_text(found.value, low, high, SAME)} over {found.methods} "
+        measured=f"rank correlation {spanned(found.value, low, high, SAME)} over {found.methods} "
         f"methods; {of}",
         chance="rank correlation 0",
-        verdict=_DENIES.get(held(low, high, SAME, many=many), "inconclusive"),
-        reason=f"reproduced if the interval lies below {SAME:g}; not reproduced if above",
+        verdict=verdict,
+        reason=f"reproduced if the interval lies below {SAME:g}; not reproduced if above; cannot "
+        f"tell where rankings that differ by pictures alone would not reach {SAME:g}: here "
+        f"{rounded(found.ceiling)}",
         of="rankings-differ",
         by=metric,
     )
@@ -140,7 +147,7 @@ def _carried(
         "logit, although every weight above is random.",
         source=_PAPER,
         paper_said="channels with large activations contribute strongly",
-        measured=f"rank correlation {_text(value, low, high, margin)}; {of}",
+        measured=f"rank correlation {spanned(value, low, high, margin)}; {of}",
         chance=f"rank correlation {rounded(chance)}, channels permuted",
         verdict=_SUPPORTS.get(held(low, high, margin, many=many), "inconclusive"),
         reason=f"reproduced if the interval lies above {margin:g}; not reproduced if below",
@@ -157,7 +164,7 @@ def _likely(claims: ClaimTable, kept: KeptScales, of: str, *, level: float, many
         "quarter with the most influence, although every weight above is random.",
         source=_PAPER,
         paper_said="with high probability",
-        measured=f"share {_text(value, low, high, EVEN)}; {of}",
+        measured=f"share {spanned(value, low, high, EVEN)}; {of}",
         chance=f"share {rounded(chance)}, channels permuted",
         verdict=_SUPPORTS.get(held(low, high, EVEN, many=many), "inconclusive"),
         reason=f"reproduced if the interval lies above {EVEN:g}; not reproduced if below. What "
@@ -176,7 +183,7 @@ def _inherit(
         "Channels of a wholly random network keep the order of their sizes.",
         source="this book",
         paper_said="–",
-        measured=f"rank correlation of norms {_text(value, low, high, margin)}, a mean over "
+        measured=f"rank correlation of norms {spanned(value, low, high, margin)}, a mean over "
         f"layers; {of}",
         chance=f"rank correlation {rounded(chance)}, channels permuted",
         verdict=_SUPPORTS.get(held(low, high, margin, many=many), "inconclusive"),

@@ -61,10 +61,11 @@ def prepared_finding(ranks: Sequence[float]) -> str:
 def concord_finding(found: Concordance) -> str:
     """Whether two rankings are the same."""
     low, high = found.interval()
-    says = "differ" if high < SAME else "agree" if low > SAME else "may differ"
+    known = found.ceiling > SAME
+    says = "agree" if low > SAME else "differ" if high < SAME and known else "may differ"
     return _minus(
         f"The rankings {says}: rank correlation {rounded(found.value)} "
-        f"({rounded(low)} to {rounded(high)}), by SSIM"
+        f"({rounded(low)} to {rounded(high)}; ceiling {rounded(found.ceiling)}), by SSIM"
     )
 
 

@@ -22,7 +22,7 @@ from saliency_sanity.book.chapters.page import (
     pictures_used,
     plain_table,
 )
-from saliency_sanity.book.chapters.scales.claims import CONTROL, scale_claims
+from saliency_sanity.book.chapters.scales.claims import CONTROL, SAME, scale_claims, spanned
 from saliency_sanity.book.chapters.scales.findings import (
     carried_finding,
     concord_finding,
@@ -47,7 +47,7 @@ from saliency_sanity.similarity.prepare import Prepare
 from saliency_sanity.similarity.rank import Pearson, Ranks
 from saliency_sanity.similarity.ssim import Gaussian, Ssim
 from saliency_sanity.verdict.interval import interval, mean, own_similarities
-from saliency_sanity.verdict.wording import METRIC_TITLES
+from saliency_sanity.verdict.wording import METRIC_TITLES, rounded
 
 TOP_DOWN, BOTTOM_UP = "top_down", "bottom_up"
 _RANKED = ("spearman_abs", "ssim")
@@ -358,12 +358,12 @@ class Scales(MethodsPage):
         """Rank correlation of the rankings, by order and similarity."""
         rows = []
         for (order, key), found in self.concordances.items():
-            low, high = found.interval()
             rows.append(
                 {
                     "randomized": ORDER_TITLES[order],
                     "similarity": METRIC_TITLES[key],
-                    "rank correlation": f"{found.value:.2f} ({low:.2f} to {high:.2f})",
+                    "rank correlation": spanned(found.value, *found.interval(), SAME),
+                    "ceiling": rounded(found.ceiling),
                     "methods": found.methods,
                 }
             )

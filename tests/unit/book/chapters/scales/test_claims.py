@@ -55,6 +55,7 @@ def claimed(
     behind=(0.0, 0.3), width=0.02, concordance=0.1, spread=0.05, change=0.0, level=0.05, **given
 ):
     draws = concordance + spread * np.linspace(-1, 1, 201)
+    ceiling = given.pop("ceiling", 0.9)
     counts = {"pictures": 5, "networks": 2} | {
         key: given.pop(key) for key in ("pictures", "networks") if key in given
     }
@@ -62,7 +63,7 @@ def claimed(
     scale_claims(
         claims,
         {"ssim": ranking(behind, width)},
-        {"ssim": Concordance(concordance, 7, draws)},
+        {"ssim": Concordance(concordance, 7, draws, ceiling)},
         kept(**given),
         change,
         margin=0.1,
@@ -98,6 +99,14 @@ def test_rankings_differ_where_the_interval_is_below_a_half(value, spread, expec
     claim = claimed(concordance=value, spread=spread)[DIFFER]
     assert claim.verdict == expected
     assert "over 7 methods; 5 pictures, 2 random networks" in claim.measured
+
+
+@pytest.mark.parametrize(
+    ("value", "ceiling", "expected"),
+    [(0.1, 0.4, "cannot tell"), (0.1, np.nan, "cannot tell"), (0.9, 0.4, "not reproduced")],
+)
+def test_rankings_that_pictures_alone_would_part_tell_nothing(value, ceiling, expected):
+    assert claimed(concordance=value, ceiling=ceiling)[DIFFER].verdict == expected
 
 
 @pytest.mark.parametrize(
