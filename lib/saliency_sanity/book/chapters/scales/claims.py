@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.chapters.claims import ClaimTable, shown
 from saliency_sanity.probes.rankings import Concordance
 from saliency_sanity.probes.scales import KeptScales, summary
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
@@ -55,7 +55,7 @@ def scale_claims(
         "Dividing a map by the root of its mean square changes no rank correlation.",
         source="identity: ranks do not change when all values are divided by one positive number",
         paper_said="–",
-        measured=f"largest change {rank_change:.1g}",
+        measured=f"largest change {shown(rank_change)}",
         chance=None,
         verdict="reproduced" if rank_change <= _TOLERANCE else "not reproduced",
         reason=f"reproduced if no rank correlation changes by more than {_TOLERANCE:g}",
@@ -95,8 +95,8 @@ def _noise(
         verdict = "reproduced"
     claims.add(
         f"noise wins, by {METRIC_TITLES[metric]}",
-        "No method has a lower similarity than noise, whose maps explain nothing, when the network "
-        "is randomized from the logits down.",
+        f"No method's similarity is lower by more than {margin:g} than that of noise, which "
+        "explains nothing, when the network is randomized from the logits down.",
         source=_PAPER,
         paper_said="uninformative maps score high",
         measured=f"similarity {spanned(own['value'], own['low'], own['high'])}, rank "

@@ -55,6 +55,8 @@ def carried_finding(found: _Numbers) -> str:
 def prepared_finding(ranks: Sequence[float]) -> str:
     """Which rank noise has by SSIM, by the way maps are scaled."""
     *first, last = (f"{rank:g}" for rank in ranks)
+    if {*first} == {last}:
+        return f"By SSIM noise has rank {last} however maps are scaled"
     return f"By SSIM noise has rank {', '.join(first)} and {last}, by how maps are scaled"
 
 
@@ -62,10 +64,11 @@ def concord_finding(found: Concordance) -> str:
     """Whether two rankings are the same."""
     low, high = found.interval()
     known = found.ceiling > SAME
-    says = "agree" if low > SAME else "differ" if high < SAME and known else "may differ"
+    says = "alike" if low > SAME else "otherwise" if high < SAME and known else "perhaps alike"
     return _minus(
-        f"The rankings {says}: rank correlation {rounded(found.value)} "
-        f"({rounded(low)} to {rounded(high)}; ceiling {rounded(found.ceiling)}), by SSIM"
+        f"Change from the logits down and faithfulness rank methods {says}:\n"
+        f"rank correlation {rounded(found.value)} ({rounded(low)} to {rounded(high)}; "
+        f"ceiling {rounded(found.ceiling)}), by SSIM"
     )
 
 

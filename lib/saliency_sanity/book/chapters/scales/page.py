@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saliency_sanity import load_model
 from saliency_sanity.attribution.catalogue import FIGURES, is_control
-from saliency_sanity.book.chapters.claims import ClaimTable, tried
+from saliency_sanity.book.chapters.claims import ClaimTable, shown, tried
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
     described,
@@ -205,7 +205,7 @@ class Scales(MethodsPage):
     def ranking_figure(self) -> Figure:
         """Every method's similarity from the logits down, and where noise stands among them."""
         rows = self.ranking[self.ranking["order"] == TOP_DOWN]
-        found = {METRIC_TITLES[key]: self._ranked(TOP_DOWN, key) for key in _RANKED}
+        found = {METRIC_TITLES[key]: self._ranked(TOP_DOWN, key) for key in _RANKED[::-1]}
         figure = score_ranking(
             self._titled(rows),
             _RANKED[::-1],
@@ -301,10 +301,11 @@ class Scales(MethodsPage):
 
     def rank_sentence(self) -> Markdown:
         """That change in a sentence."""
+        change = shown(self.rank_change)
         return Markdown(
-            f"Rank correlations of absolute values change by **{self.rank_change:.0e}** at most "
-            "when maps are divided by the root of their mean square, which is rounding: maps of "
-            f"{len(self.photographs)} pictures with each other, {len(self.explained)} methods."
+            f"Rank correlations of absolute values change by **{change}** at most when maps are "
+            f"divided by the root of their mean square: maps of {len(self.photographs)} pictures "
+            f"with each other, {len(self.explained)} methods."
         )
 
     # Faithfulness.
