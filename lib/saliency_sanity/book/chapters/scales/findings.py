@@ -21,7 +21,7 @@ def noise_finding(rankings: Mapping[str, pd.DataFrame], control: str) -> str:
     return f"Noise, which explains nothing, has rank {parts[0]},\n{', '.join(parts[1:])}"
 
 
-def half_gone(rows: pd.DataFrame, controls: Sequence[str], metric: str) -> str:
+def first_gone(rows: pd.DataFrame, controls: Sequence[str], metric: str) -> str:
     """How many methods are below the margin already at the first stage, by order."""
     methods = rows[~rows["method"].isin(controls)]
     parts = []

@@ -26,7 +26,7 @@ from saliency_sanity.book.chapters.scales.claims import CONTROL, SAME, scale_cla
 from saliency_sanity.book.chapters.scales.findings import (
     carried_finding,
     concord_finding,
-    half_gone,
+    first_gone,
     inherited_finding,
     noise_finding,
     prepared_finding,
@@ -165,7 +165,7 @@ class Scales(MethodsPage):
         figure = kappa_heatmap(
             rows.assign(order=rows["order"].map(ORDER_TITLES)),
             controls=self.controls,
-            title=half_gone(rows, self.controls, METRIC_TITLES[_RANKED[0]]),
+            title=first_gone(rows, self.controls, METRIC_TITLES[_RANKED[0]]),
         )
         save(figure, self.figure("orders"))
         return figure
