@@ -217,12 +217,19 @@ def second_moment(maps: Array) -> Array:
     Neither moved nor bounded; zero stays zero. Source: hedstrom2024fresh, code, after
     binder2023shortcomings.
     """
-    axes = tuple(range(1, maps.ndim))
+    return maps / _spread(_root_mean_square(maps), maps)
+
+
+def _root_mean_square(maps: Array) -> Array:
+    """Of each whole map [N,...], [N]; 1 of a zero map."""
     xp = namespace(maps)
+    rows = maps.reshape(len(maps), -1)
+    top = xp.amax(abs(rows), axis=1)
+    top = xp.where(top > 0, top, 1.0)
     # By the largest value first, so that no square of a tiny one is lost.
-    maps = signed_range(maps)
-    size = (maps * maps).mean(axis=axes, keepdims=True) ** 0.5
-    return maps / xp.where(size > 0, size, 1.0)
+    scaled = rows / top[:, None]
+    size = top * (scaled * scaled).mean(axis=1) ** 0.5
+    return xp.where(size > 0, size, 1.0)
 
 
 def absolute_picture(maps: Array, q: float = 99.0) -> Array:
@@ -284,7 +291,7 @@ class Prepare:
     `channels`: "absolute" or "signed" sums over channels, "each" keeps them. `clip`: percentile at
     which a sum is cut, None for not at all. `scale`: "unit" moves and scales the whole map to
     [0, 1], "signed" divides it by its largest absolute value, None leaves it; "second_moment"
-    divides the raw map, before anything else, by the root of its mean square.
+    divides by the root of the raw map's mean square, before absolute values are taken.
     """
 
     channels: str = "each"
@@ -303,8 +310,7 @@ class Prepare:
 
     def __call__(self, maps: Array) -> Array:
         """Prepared maps [N,H,W], or [N,C,H,W] with channels="each"."""
-        if self.scale == "second_moment":
-            maps = second_moment(maps)
+        raw = maps
         if self.channels == "absolute":
             maps = absolute_sum(maps)
         elif self.channels == "signed":
@@ -312,7 +318,10 @@ class Prepare:
         if self.clip is not None:
             cut = clip_above if self.channels == "absolute" else clip_diverging
             maps = cut(maps, self.clip)
-        if self.scale in ("unit", "signed"):
+        if self.scale == "second_moment":
+            # The same number first or last, but sums that are equal stay so.
+            return maps / _spread(_root_mean_square(raw), maps)
+        if self.scale is not None:
             maps = (unit_range if self.scale == "unit" else signed_range)(maps)
         return maps
 

@@ -195,3 +195,12 @@ def test_the_second_moment_comes_before_absolute_values(raw, channels):
     for image, ours, own in zip(plain(raw), scaled(raw), size, strict=True):
         np.testing.assert_allclose(ours, image / own, rtol=1e-12)
     assert str(scaled).startswith("raw map divided by the root of its mean square; ")
+
+
+def test_the_second_moment_breaks_no_ties():
+    levels = np.random.default_rng(2).integers(-8, 8, size=(2, 3, 30, 30)).astype(float)
+    plain, scaled = (maps.Prepare("absolute", scale=s)(levels) for s in (None, "second_moment"))
+    for before, after in zip(plain, scaled, strict=True):
+        assert len(np.unique(before)) == len(np.unique(after)) < 26
+        orders = (np.argsort(values, axis=None, kind="stable") for values in (before, after))
+        np.testing.assert_array_equal(*orders)
