@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from saliency_sanity._errors import known
 from saliency_sanity._random import generator
 from saliency_sanity.probes.scales import rank_correlation
-from saliency_sanity.verdict.interval import interval, mean
+from saliency_sanity.verdict.interval import Part, around, interval, mean
 
 
 def ahead_of(
@@ -45,42 +45,43 @@ _SPLITS = 100  # of the pictures into halves
 class Concordance:
     """Rank correlation of two rankings of ``methods`` methods, 1 for the same; see ``concord``.
 
-    ``draws`` are those of resampled pictures and random networks. ``ceiling`` is what two rankings
-    would reach that differ by nothing but their pictures, NaN where those are too few to say.
+    ``pictures`` ``[N]`` and ``networks``, an array for each set of them, are what each adds to it.
+    ``ceiling`` is what two rankings would reach that differ by nothing but their pictures, NaN
+    where those are too few to say.
     """
 
     value: float
     methods: int
-    draws: np.ndarray
+    pictures: np.ndarray
+    networks: tuple[np.ndarray, ...]
     ceiling: float
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """The middle ``confidence`` of the draws."""
-        defined = self.draws[np.isfinite(self.draws)]
-        if not len(defined):
-            return np.nan, np.nan
-        low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
-        return float(low), float(high)
+        """The interval over pictures and networks, NaN of one picture."""
+        parts = [
+            Part(float((adds**2).sum()) * len(adds) / (len(adds) - 1), len(adds) - 1)
+            for adds in self.networks
+            if len(adds) > 1
+        ]
+        low, high = around(self.value, self.pictures, len(self.pictures), parts, confidence)
+        return float(np.clip(low, -1, 1)), float(np.clip(high, -1, 1))
 
 
 def concord(
-    first: Mapping[str, np.ndarray],
-    second: Mapping[str, np.ndarray],
-    *,
-    draws: int = 1000,
-    seed: int = 0,
+    first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> Concordance:
     """Whether two scores put the same methods in the same order.
 
     ``first`` and ``second`` give scores ``[R, N]`` of each method in random networks, one where
-    there are none, and of the same pictures; the mean of the defined ones is a method's. A draw
-    takes pictures with replacement, the same ones in both, and networks with replacement, in each
-    score by itself unless both are of as many. Methods stay: it says how another draw of pictures
-    and networks would order the same methods [efron1979bootstrap].
+    there are none, and of the same pictures; the mean of the defined ones is a method's. What a
+    picture or a network adds is known from leaving it out, in both scores [tukey1958bias];
+    networks are the same in both if there are as many. Methods stay: the interval says how other
+    pictures and networks would order the same methods.
 
     The ceiling is the geometric mean of both rankings' reliabilities [spearman1904proof]: of how
     well each agrees with itself on other pictures, by the mean rank correlation of halves of the
-    pictures, carried over from halves to all [spearman1910correlation]; 0 where halves disagree.
+    pictures, which ``seed`` draws, carried over from halves to all [spearman1910correlation]; 0
+    where halves disagree.
 
     Methods that one of both has not, or that have no defined score, are left out; raises ValueError
     for fewer than three, and for other numbers of pictures.
@@ -95,18 +96,33 @@ def concord(
     one, other = (np.stack([scores[name] for name in names]) for scores in (first, second))
     if one.shape[2] != other.shape[2]:
         raise ValueError(f"scores of {one.shape[2]} and {other.shape[2]} pictures; take the same")
+
+    pictures = _adds(
+        [_correlated(_less(one, i, 2), _less(other, i, 2)) for i in range(one.shape[2])]
+    )
+    ran, others = one.shape[1], other.shape[1]
+    if ran == others:
+        both = [_correlated(_less(one, i, 1), _less(other, i, 1)) for i in range(ran)]
+        networks = (_adds(both),)
+    else:
+        networks = (
+            _adds([_correlated(_less(one, i, 1), other) for i in range(ran)]),
+            _adds([_correlated(one, _less(other, i, 1)) for i in range(others)]),
+        )
     random = np.random.default_rng(generator(seed, "rankings").initial_seed() % 2**63)
-
-    def drawn() -> float:
-        pictures = random.integers(one.shape[2], size=one.shape[2])
-        nets = random.integers(one.shape[1], size=one.shape[1])
-        same = one.shape[1] == other.shape[1]
-        others = nets if same else random.integers(other.shape[1], size=other.shape[1])
-        return _correlated(one[:, nets][:, :, pictures], other[:, others][:, :, pictures])
-
-    found = np.array([drawn() for _ in range(draws)])
     ceiling = float(np.sqrt(_reliability(one, random) * _reliability(other, random)))
-    return Concordance(_correlated(one, other), len(names), found, ceiling)
+    return Concordance(_correlated(one, other), len(names), pictures, networks, ceiling)
+
+
+def _less(scores: np.ndarray, place: int, axis: int) -> np.ndarray:
+    """Scores without one picture or network; all where there is but one."""
+    return scores if scores.shape[axis] == 1 else np.delete(scores, place, axis)
+
+
+def _adds(without: list[float]) -> np.ndarray:
+    """What each adds, from the values without it: of a mean, its deviation by their number."""
+    values = np.array(without)
+    return (values.mean() - values) * (len(values) - 1) / len(values)
 
 
 def _reliability(scores: np.ndarray, random: np.random.Generator) -> float:

@@ -98,14 +98,11 @@ class Scales(MethodsPage):
     ig_steps: int
     top: int
     shares: list[float]
-    draws: int
     ceiling: int
 
     def __post_init__(self):
         super().__post_init__()
         check_rising(self.shares)
-        if self.draws < 100:
-            raise ValueError(f"{self.draws} draws of pictures; an interval needs 100 or more")
         if self.scale_stages == 1 or self.scale_stages < 0:
             raise ValueError(f"scale_stages {self.scale_stages}; 0 for all, or at least 2")
         names = dict.fromkeys([*(self.methods or FIGURES), CONTROL])
@@ -332,7 +329,7 @@ class Scales(MethodsPage):
             for key in _RANKED:
                 scores = self.scores(order, key)
                 changed = {method: -scores[method] for method in methods}
-                found[order, key] = concord(changed, faithful, draws=self.draws, seed=self.seed)
+                found[order, key] = concord(changed, faithful, seed=self.seed)
         return found
 
     def slopes(self) -> Figure:
@@ -448,7 +445,6 @@ class Scales(MethodsPage):
                 "random networks": self.seeds,
                 "samples": self.samples,
                 "steps": self.steps,
-                "draws of pictures": self.draws,
                 "margin": self.margin,
             },
             range(self.seed, self.seed + self.seeds),

@@ -15,7 +15,6 @@ GIVEN = {
     "seeds": 2,
     "stage_limit": 3,
     "shares": [0.0, 0.3, 1.0],
-    "draws": 100,
     "ceiling": 0,
 }
 
@@ -27,7 +26,6 @@ GIVEN = {
         ({"methods": ["gradient", "sobel", "noise"]}, "a ranking needs three"),
         ({"shares": [0.0, 1.5]}, "of the pixels; valid are"),
         ({"shares": [0.5]}, "have no area"),
-        ({"draws": 10}, "10 draws of pictures"),
         ({"scale_stages": 1}, "scale_stages 1"),
         ({"stage_limit": 1}, "stage limit 1"),
         ({"seeds": 0}, "0 random networks"),
