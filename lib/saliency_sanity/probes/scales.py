@@ -218,10 +218,14 @@ class KeptScales:
 
         Raises ValueError where none has, as in an order that begins at the input.
         """
+        return self.at_edges(order, quantity, chance=chance).mean(axis=0)
+
+    def at_edges(self, order: str, quantity: str, *, chance: bool = False) -> np.ndarray:
+        """The same stage by stage, ``[S', R, N]``."""
         found, edges = (self.chances if chance else self.values)[order, quantity], self.edges(order)
         if not edges:
             raise ValueError(f"no stage of {order!r} leaves a layer below all random ones")
-        return np.mean([found[stage, :, place] for stage, place in edges.items()], axis=0)
+        return np.stack([found[stage, :, place] for stage, place in edges.items()])
 
     def whole(self, order: str, quantity: str) -> np.ndarray:
         """Values ``[R, N]`` of the wholly random network, a mean over layers."""

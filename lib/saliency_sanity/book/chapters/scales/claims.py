@@ -136,6 +136,12 @@ def _differ(
     )
 
 
+def _along(kept: KeptScales, quantity: str) -> str:
+    """Of what the mean over stages is made."""
+    stages = [rounded(float(np.nanmean(s))) for s in kept.at_edges("top_down", quantity)]
+    return f"a mean over stages, {stages[0]} at the first and {stages[-1]} at the last"
+
+
 def _carried(
     claims: ClaimTable, kept: KeptScales, of: str, *, margin: float, level: float, many: bool
 ) -> None:
@@ -147,7 +153,8 @@ def _carried(
         "logit, although every weight above is random.",
         source=_PAPER,
         paper_said="channels with large activations contribute strongly",
-        measured=f"rank correlation {spanned(value, low, high, margin)}; {of}",
+        measured=f"rank correlation {spanned(value, low, high, margin)}, "
+        f"{_along(kept, 'carried')}; {of}",
         chance=f"rank correlation {rounded(chance)}, channels permuted",
         verdict=_SUPPORTS.get(held(low, high, margin, many=many), "inconclusive"),
         reason=f"reproduced if the interval lies above {margin:g}; not reproduced if below",
@@ -164,7 +171,7 @@ def _likely(claims: ClaimTable, kept: KeptScales, of: str, *, level: float, many
         "quarter with the most influence, although every weight above is random.",
         source=_PAPER,
         paper_said="with high probability",
-        measured=f"share {spanned(value, low, high, EVEN)}; {of}",
+        measured=f"share {spanned(value, low, high, EVEN)}, {_along(kept, 'top')}; {of}",
         chance=f"share {rounded(chance)}, channels permuted",
         verdict=_SUPPORTS.get(held(low, high, EVEN, many=many), "inconclusive"),
         reason=f"reproduced if the interval lies above {EVEN:g}; not reproduced if below. What "

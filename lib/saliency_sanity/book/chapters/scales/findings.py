@@ -35,7 +35,7 @@ def first_gone(rows: pd.DataFrame, controls: Sequence[str], metric: str) -> str:
 def inherited_finding(found: _Numbers) -> str:
     """Whether channels of the wholly random network keep the order of their sizes."""
     value, low, high = found
-    says = "keep" if low > 0 else "turn round" if high < 0 else "show nothing of"
+    says = "keep some of" if low > 0 else "rather reverse" if high < 0 else "show nothing of"
     numbers = _minus(f"{rounded(value)}, {rounded(low)} to {rounded(high)}")
     return (
         f"Layers below the random ones are as they were; random ones {says} the order\n"

@@ -128,6 +128,18 @@ def test_scales_are_held_against_their_lines(claim, given, expected):
     assert claimed(**given)[claim].verdict == expected
 
 
+def test_the_row_says_what_the_mean_over_stages_hides():
+    claims = ClaimTable("page")
+    scales = kept(noise=0.0)
+    scales.values["top_down", "carried"][0] = 0.9
+    scales.values["top_down", "carried"][1] = 0.3
+    given = {"pictures": 5, "networks": 2, "margin": 0.1}
+    scale_claims(claims, {}, {}, scales, 0.0, **given)
+    measured = {claim.id: claim.measured for claim in claims}[CARRY]
+    assert measured.startswith("rank correlation 0.60 (")
+    assert "a mean over stages, 0.90 at the first and 0.30 at the last; 5 pictures" in measured
+
+
 @pytest.mark.parametrize("given", [{"pictures": 4}, {"networks": 1}])
 def test_few_pictures_or_one_network_decide_nothing_but_arithmetic(given):
     verdicts = {key: claim.verdict for key, claim in claimed(**given).items()}

@@ -49,9 +49,9 @@ def test_one_rank_in_all_scalings_is_told_once():
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        ((0.4, 0.2, 0.6), "random ones keep the order"),
+        ((0.4, 0.2, 0.6), "random ones keep some of the order"),
         ((0.0, -0.1, 0.1), "random ones show nothing of the order"),
-        ((-0.4, -0.6, -0.2), "random ones turn round the order"),
+        ((-0.4, -0.6, -0.2), "random ones rather reverse the order"),
     ],
 )
 def test_random_layers_keep_an_order_or_not(found, says):
