@@ -1,0 +1,97 @@
+"""Every method by kappa, MPRT, sMPRT and eMPRT, and where their ranks contradict a verdict."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from saliency_sanity.probes.complexity import Rise, RiseKind
+from saliency_sanity.verdict.interval import interval
+
+# The score, whether the better is the lower, and what a page calls it.
+SCORES = {
+    "kappa": (True, "kappa"),
+    "smprt": (True, "sMPRT"),
+    "emprt": (False, "eMPRT"),
+}
+_DECIDED = ("below", "above")
+
+
+def score_table(
+    readings: pd.DataFrame,
+    plain: Mapping[str, np.ndarray],
+    denoised: Mapping[str, np.ndarray],
+    rise: Mapping[str, Rise],
+    absolute: Mapping[str, Rise],
+) -> pd.DataFrame:
+    """A row a method: kappa's reading, and what the other three say of the same networks.
+
+    ``readings`` has a row a method, by the similarity of kappa; ``plain`` and ``denoised`` are
+    similarities ``[R, N]`` of plain and of denoised maps, so MPRT and sMPRT, ``rise`` and
+    ``absolute`` eMPRT of maps with signs and of their absolute values. ``low`` and ``high`` with
+    or without a score before them are its interval; ``flat`` counts pictures whose map has no
+    entropy, in all networks. Ranks and flips as in ``ranked``. Methods without sMPRT have NaN.
+    """
+    kept = ["method", "kappa", "low", "high", "p", "verdict", "obstacle", "notes", "margin"]
+    kept += ["confidence", "ceiling", "similarity", "chance", "images", "seeds"]
+    rows = []
+    for row in readings[kept].to_dict("records"):
+        method = row["method"]
+        row |= _named("mprt", plain[method]) | _named("smprt", denoised.get(method))
+        row |= _named("emprt", rise[method].values)
+        row["emprt_absolute"] = absolute[method].mean()[0]
+        row["flat"] = rise[method].count(RiseKind.FLAT)
+        row["not_finite"] = rise[method].count(RiseKind.NOT_FINITE)
+        rows.append(row)
+    return ranked(pd.DataFrame(rows))
+
+
+def _named(score: str, values: np.ndarray | None) -> dict[str, float]:
+    found = (np.nan,) * 3 if values is None else interval(values)
+    return dict(zip((score, f"{score}_low", f"{score}_high"), found, strict=True))
+
+
+def ranked(scores: pd.DataFrame) -> pd.DataFrame:
+    """The table with the rank of each method by each score, 1 the best, and what they contradict.
+
+    Best is least like before, or most complex. Ties share the mean of their ranks. Of the methods
+    on which kappa has a verdict, m are *below* the margin: as many pass by a rank. ``flip_smprt``
+    and ``flip_emprt`` say whether a method passes by that rank and not by kappa's verdict, or the
+    other way round; None where kappa has no verdict, or the score is not defined.
+    """
+    scores = scores.copy()
+    for score, (lower, _) in SCORES.items():
+        scores[f"rank_{score}"] = scores[score].rank(ascending=lower)
+    for score in ("smprt", "emprt"):
+        known = scores["verdict"].isin(_DECIDED) & scores[score].notna()
+        below = scores["verdict"] == "below"
+        places = scores.loc[known, score].rank(ascending=SCORES[score][0])
+        passes = places <= int((known & below).sum())
+        flips = pd.Series([None] * len(scores), index=scores.index, dtype=object)
+        flips[known] = (passes != below[known]).astype(object)
+        scores[f"flip_{score}"] = flips
+    return scores
+
+
+def flips(scores: pd.DataFrame, score: str) -> tuple[list[str], int, float]:
+    """Methods whose verdict a rank contradicts, of how many, and how many a random order would.
+
+    With m of n below the margin a random order puts m (n - m) / n of either kind on the wrong side.
+    """
+    known = scores[scores[f"flip_{score}"].notna()]
+    below = int((known["verdict"] == "below").sum())
+    chance = 2 * below * (len(known) - below) / len(known) if len(known) else np.nan
+    return known.loc[known[f"flip_{score}"].astype(bool), "method"].tolist(), len(known), chance
+
+
+def agreement(scores: pd.DataFrame, score: str) -> float:
+    """Rank correlation of a score with kappa over methods, 1 the same order; NaN where undefined.
+
+    Undefined of fewer than three methods, or where all have one score.
+    """
+    known = scores[scores[score].notna() & scores["kappa"].notna()]
+    ranks = [known[f"rank_{key}"] for key in ("kappa", score)]
+    if len(known) < 3 or any(one.nunique() < 2 for one in ranks):
+        return np.nan
+    return float(stats.spearmanr(*ranks).statistic)
