@@ -235,6 +235,10 @@ NOT_SCORED = {
         ("08_every_method-board", "08_every_method-transformer"),
         "has a board of its own, with other libraries' methods",
     ),
+    **dict.fromkeys(
+        ("10_mprt_revisited-cnn", "10_mprt_revisited-photographs"),
+        "ranks methods by scores without a margin, so it has no verdict of its own",
+    ),
 }
 
 # What can be asked of any method and network as they are, and the section of the page that does.

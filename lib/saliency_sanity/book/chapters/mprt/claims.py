@@ -13,6 +13,7 @@ from saliency_sanity.verdict.wording import rounded
 
 _CODE = "Hedström et al. 2024, code"
 _OURS = "this book"
+_FLIPS = {"smprt": "smprt-ranks-flip", "emprt": "emprt-ranks-flip"}
 # An eMPRT as near to 0 as this counts as 0.
 _NEAR = 0.05
 
@@ -128,9 +129,9 @@ def _pair(
         return
     first, second = (rise[key] for key in pair)
     value, low, high = _difference(first.values, second.values, level)
-    names = " than ".join(titles[key] for key in pair)
+    names = " before ".join(titles[key] for key in pair)
     claims.add(
-        f"eMPRT prefers {names}",
+        f"eMPRT puts {names}",
         "The first becomes more complex than the second, in relation to what it was.",
         source=f"{_CODE}, stored table",
         paper_said=said,
@@ -217,7 +218,7 @@ def flip_claim(
         reason="of all pairs of one above and one below the margin; reproduced if the interval of "
         "a difference, corrected for their number, has the former before; not reproduced if every "
         "one has the latter",
-        of=f"{score}-ranks-flip",
+        of=_FLIPS[score],
     )
 
 

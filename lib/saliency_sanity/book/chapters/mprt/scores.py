@@ -16,6 +16,8 @@ SCORES = {
     "emprt": (False, "eMPRT"),
 }
 _DECIDED = ("below", "above")
+# What a reading has to say of where it is from, the same in every row.
+_PLACE = ["metric", "stage", "position", "words"]
 
 
 def score_table(
@@ -33,10 +35,8 @@ def score_table(
     or without a score before them are its interval; ``flat`` counts pictures whose map has no
     entropy, in all networks. Ranks and flips as in ``ranked``. Methods without sMPRT have NaN.
     """
-    kept = ["method", "kappa", "low", "high", "p", "verdict", "obstacle", "notes", "margin"]
-    kept += ["confidence", "ceiling", "similarity", "chance", "images", "seeds"]
     rows = []
-    for row in readings[kept].to_dict("records"):
+    for row in readings.drop(columns=_PLACE).to_dict("records"):
         method = row["method"]
         row |= _named("mprt", plain[method]) | _named("smprt", denoised.get(method))
         row |= _named("emprt", rise[method].values)

@@ -1,0 +1,79 @@
+"""Scores: ranks, what they contradict, and what a random order would."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from saliency_sanity.book.chapters.mprt.scores import agreement, flips, ranked, score_table
+from saliency_sanity.probes.complexity import Rise
+from saliency_sanity.verdict.reading import read, table
+
+
+def scores(verdicts, emprt, smprt=None):
+    count = len(verdicts)
+    return ranked(
+        pd.DataFrame(
+            {
+                "method": list("abcdefgh"[:count]),
+                "kappa": np.linspace(0, 1, count),
+                "verdict": verdicts,
+                "smprt": np.linspace(0, 1, count) if smprt is None else smprt,
+                "emprt": emprt,
+            }
+        )
+    )
+
+
+def test_the_same_order_contradicts_nothing():
+    found = scores(["below", "below", "above"], [0.3, 0.2, 0.1])
+    assert flips(found, "emprt") == ([], 3, pytest.approx(4 / 3))
+    assert agreement(found, "emprt") == pytest.approx(1)
+    assert found["rank_emprt"].tolist() == [1, 2, 3]
+
+
+def test_a_reversed_order_contradicts_all_but_a_majority():
+    found = scores(["below", "above", "above"], [0.1, 0.2, 0.3])
+    # One passes by kappa, so one does by the score: the last instead of the first.
+    assert flips(found, "emprt")[0] == ["a", "c"]
+    assert flips(found, "smprt")[0] == []
+    assert agreement(found, "emprt") == pytest.approx(-1)
+
+
+def test_what_has_no_verdict_or_no_score_is_not_asked():
+    verdicts = ["below", "inconclusive", "above", "cannot tell", "above"]
+    found = scores(verdicts, [0.1, 0.9, 0.2, 0.8, np.nan])
+    assert flips(found, "emprt") == (["a", "c"], 2, 1)
+    assert found["flip_emprt"].tolist() == [True, None, True, None, None]
+
+
+def test_ties_pass_together_or_not_at_all():
+    found = scores(["below", "below", "above", "above"], [0.0, 0.5, 0.0, 0.0])
+    assert flips(found, "emprt")[0] == ["a"]
+
+
+def test_chance_is_what_shuffled_orders_give():
+    rng, verdicts = np.random.default_rng(0), ["below"] * 3 + ["above"] * 5
+    counts = [len(flips(scores(verdicts, rng.permutation(8)), "emprt")[0]) for _ in range(80)]
+    chance = flips(scores(verdicts, range(8)), "emprt")[2]
+    assert np.mean(counts) == pytest.approx(chance, rel=0.15)
+
+
+@pytest.mark.parametrize("emprt", [[0.0] * 4, [0.1, np.nan, np.nan, 0.2]])
+def test_no_order_has_no_agreement(emprt):
+    assert np.isnan(agreement(scores(["below"] * 4, emprt), "emprt"))
+
+
+def test_a_row_has_what_was_measured():
+    rng = np.random.default_rng(0)
+    square = rng.uniform(0, 0.1, size=(2, 6, 6))
+    readings = table({"a": read(square), "b": read(square + 0.9 * np.eye(6))}, "method")
+    readings = readings.assign(metric="spearman_abs", stage="all", position=0)
+    before = np.ones((2, 6))
+    rise = {key: Rise(before, before + add) for key, add in (("a", 0.5), ("b", -0.5))}
+    rise["b"].before[0, 0] = 0
+    plain = {key: np.full((2, 6), value) for key, value in (("a", 0.1), ("b", 0.9))}
+    found = score_table(readings, plain, {"a": plain["a"]}, rise, rise).set_index("method")
+    assert found.loc["a", ["mprt", "smprt", "emprt"]].tolist() == pytest.approx([0.1, 0.1, 0.5])
+    assert np.isnan(found.loc["b", "smprt"])
+    assert found.loc["b", "flat"] == 1
+    assert found["verdict"].tolist() == ["below", "above"]
+    assert found["flip_emprt"].tolist() == [False, False]
