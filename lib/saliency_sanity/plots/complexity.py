@@ -8,12 +8,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from saliency_sanity.plots.layout import SMALL, WIDTH
 from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 _BEFORE, _AFTER = "#000000", "#d55e00"
+_NOISES = {
+    "uniform": "uniform",
+    "gaussian": "Gaussian",
+    "laplace": "Laplace",
+    "student-t3": "Student's t, 3 degrees",
+}
 
 
 def rank_chart(
@@ -140,7 +147,10 @@ def rise_chart(
     lower.hlines(changed.index, changed["low"], changed["high"], color="#555555", lw=2)
     lower.plot(changed["value"], changed.index, "o", color="#000000", ms=5)
     handles.append(Line2D([], [], color="#555555", marker="o", mfc="#000000", label="noise alone"))
-    names = [f"{before} → {after}" for before, after in changed[["before", "after"]].to_numpy()]
+    names = [
+        " → ".join(_NOISES.get(one, one) for one in pair)
+        for pair in changed[["before", "after"]].to_numpy()
+    ]
     for axes, labels in ((upper, rows["method"]), (lower, names)):
         axes.set_yticks(range(len(labels)), labels, fontsize=SMALL)
         axes.set_ylim(-0.7, len(labels) - 0.3)
@@ -190,9 +200,14 @@ def histogram_chart(
             )
         axes.set_title(title, fontsize=SMALL + 2)
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, 20 * high)  # room for the legend
         axes.tick_params(labelsize=SMALL)
         axes.set_xticks([0, 1], ["smallest", "largest"])
-        axes.legend(title="entropy", fontsize=SMALL, title_fontsize=SMALL)
+        axes.legend(
+            title="entropy", loc="upper center", ncols=2, fontsize=SMALL, title_fontsize=SMALL
+        )
         axes.grid(color=CHANCE, lw=0.5)
     for axes in grid.flat[len(pairs) :]:
         axes.set_visible(False)

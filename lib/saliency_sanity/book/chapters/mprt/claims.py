@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.chapters.mprt.scores import SCORES, flips
+from saliency_sanity.book.chapters.mprt.scores import SCORES, flips, kept_apart
 from saliency_sanity.probes.complexity import Rise
 from saliency_sanity.verdict.interval import interval
 from saliency_sanity.verdict.wording import rounded
 
 _CODE = "Hedström et al. 2024, code"
 _OURS = "this book"
-_FLIPS = {"smprt": "smprt-ranks-flip", "emprt": "emprt-ranks-flip"}
+_SIDES = {"smprt": "smprt-orders-as-kappa", "emprt": "emprt-orders-as-kappa"}
+_EVEN = 0.5
 # An eMPRT as near to 0 as this counts as 0.
 _NEAR = 0.05
 
@@ -187,56 +188,41 @@ def tail_claim(claims: ClaimTable, null: pd.DataFrame, shape: tuple[int, ...]) -
     )
 
 
-def flip_claim(
+def side_claim(
     claims: ClaimTable, scores: pd.DataFrame, values: Mapping[str, np.ndarray], score: str,
     titles: Mapping[str, str], *, level: float,
 ) -> None:  # fmt: skip
-    """Add whether the order by ``smprt`` or ``emprt`` says what kappa's verdicts say.
+    """Add whether the order by ``smprt`` or ``emprt`` keeps apart what kappa's verdicts do.
 
     ``scores`` as ``ranked`` gives them, ``values`` ``[R, N]`` the score itself by method.
     """
     name = SCORES[score][1]
-    found, known, chance = flips(scores, score)
-    against, agreeing, pairs = _pairs(scores, values, score, level)
+    found, count, _ = flips(scores, score)
+    shares, pairs = kept_apart(scores, values, score)
+    value, low, high = interval(shares, confidence=1 - level)
+    low, high = max(low, 0.0), min(high, 1.0)
     verdict = "inconclusive"
     if not pairs:
         verdict = "not tested"
-    elif against:
+    elif low > _EVEN:
         verdict = "reproduced"
-    elif agreeing == pairs:
+    elif high < _EVEN:
         verdict = "not reproduced"
     claims.add(
-        f"{name} ranks against kappa",
-        f"By {name} something that kappa finds picture-driven comes before something that "
-        "responds.",
+        f"{name} orders as kappa",
+        f"By {name} what responds by kappa comes before what is picture-driven more often than in "
+        "a random order.",
         source=_OURS,
         paper_said="–",
-        measured=f"{against} of {pairs} pairs; on the other side by rank: {len(found)} of {known}, "
-        f"{', '.join(titles[key] for key in found) or 'none'}",
-        chance=f"{chance:.1f} of {known} in a random order" if known else None,
+        measured=f"in {_text(value, low, high)} of {pairs} pairs; on the other side by rank: "
+        f"{len(found)} of {count}, {', '.join(titles[key] for key in found) or 'none'}",
+        chance=f"in {_EVEN:g} of the pairs",
         verdict=verdict,
-        reason="of all pairs of one above and one below the margin; reproduced if the interval of "
-        "a difference, corrected for their number, has the former before; not reproduced if every "
-        "one has the latter",
-        of=_FLIPS[score],
+        reason="share of the pairs of one below and one above the margin, by picture and network; "
+        "reproduced if its interval lies above a half; not reproduced if below; not tested unless "
+        "there are verdicts on both sides",
+        of=_SIDES[score],
     )
-
-
-def _pairs(
-    scores: pd.DataFrame, values: Mapping[str, np.ndarray], score: str, level: float
-) -> tuple[int, int, int]:
-    """Pairs in which a score contradicts two verdicts, in which it agrees, and all there are."""
-    above, below = (
-        [key for key in scores.loc[scores["verdict"] == side, "method"] if key in values]
-        for side in ("above", "below")
-    )
-    count, sign = len(above) * len(below), -1 if SCORES[score][0] else 1
-    gaps = [
-        _difference(sign * values[one], sign * values[other], level / count)
-        for one in above
-        for other in below
-    ]
-    return sum(low > 0 for _, low, _ in gaps), sum(high < 0 for _, _, high in gaps), count
 
 
 def _difference(first: np.ndarray, second: np.ndarray, level: float) -> tuple[float, float, float]:

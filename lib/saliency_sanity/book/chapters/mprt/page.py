@@ -18,8 +18,8 @@ from saliency_sanity.book.chapters.claims import ClaimTable, tried
 from saliency_sanity.book.chapters.mprt.claims import (
     complexity_claims,
     denoising_claim,
-    flip_claim,
     order_claim,
+    side_claim,
     tail_claim,
 )
 from saliency_sanity.book.chapters.mprt.quantus import (
@@ -332,28 +332,29 @@ class MprtRevisited(MethodsPage):
         """The published table beside our numbers; says where there is none."""
         if self.published is None:
             return Markdown("No network of the published table is like this one.")
-        scores = self.scores.set_index("method")
+        kinds = {False: self.rise, True: rises(self.outcome, "entropy_absolute")}
         rows = []
         for key, (mprt, spread, emprt, own) in self.published.scores.items():
             method = "gradient" if key == "gradient_absolute" else key
-            if method not in scores.index:
+            if method not in self.mprt:
                 continue
-            column = "emprt_absolute" if key == "gradient_absolute" else "emprt"
+            absolute = key != method
             rows.append(
                 {
                     "method": f"{self.titles[method]}, absolute" * (method != key)
                     or self.titles[method],
                     "MPRT, published": f"{mprt:.3f} ± {spread:.3f}".replace("-", "−"),
-                    "MPRT, ours": rounded(scores.loc[method, "mprt"]),
+                    "MPRT, ours": _spread(self.mprt[method]),
                     "eMPRT, published": f"{emprt:.3f} ± {own:.3f}".replace("-", "−"),
-                    "eMPRT, ours": rounded(scores.loc[method, column]),
-                    "ours, absolute values": rounded(scores.loc[method, "emprt_absolute"]),
+                    "eMPRT, ours": _spread(kinds[absolute][method].values),
+                    "ours, absolute values": _spread(kinds[True][method].values),
                 }
             )
         shown = plain_table(pd.DataFrame(rows))
         return shown.set_caption(
-            f"Published: {self.published.brief}, mean ± standard deviation over pictures. "
-            f"{self.published.source}."
+            f"Mean ± standard deviation over pictures. Published: {self.published.brief}; "
+            f"{self.published.source}. Ours: {len(self.x)} pictures, {self.seeds} random networks, "
+            "MPRT of the wholly random ones."
         )
 
     @cached_property
@@ -456,7 +457,7 @@ class MprtRevisited(MethodsPage):
         scores = ranked(held_against(self.scores, margin, level))
         values = {"smprt": self.smprt, "emprt": {k: one.values for k, one in self.rise.items()}}
         for score, own in values.items():
-            flip_claim(claims, scores, own, score, self.titles, level=level)
+            side_claim(claims, scores, own, score, self.titles, level=level)
         return claims
 
     def write_all(self) -> None:
@@ -511,6 +512,12 @@ class MprtRevisited(MethodsPage):
             range(self.seed, self.seed + self.seeds),
             self.x.device,
         )
+
+
+def _spread(values: np.ndarray) -> str:
+    """Mean of values ``[R, N]`` over pictures and networks, and how far pictures differ."""
+    pictures = mean(values, axis=0)
+    return f"{np.nanmean(pictures):.3f} ± {np.nanstd(pictures):.3f}".replace("-", "−")
 
 
 def _scored(row: pd.Series, score: str) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from saliency_sanity.probes.complexity import Rise, RiseKind
-from saliency_sanity.verdict.interval import interval
+from saliency_sanity.verdict.interval import interval, mean
 
 # The score, whether the better is the lower, and what a page calls it.
 SCORES = {
@@ -38,7 +38,9 @@ def score_table(
     rows = []
     for row in readings.drop(columns=_PLACE).to_dict("records"):
         method = row["method"]
-        row |= _named("mprt", plain[method]) | _named("smprt", denoised.get(method))
+        for score, values in (("mprt", plain[method]), ("smprt", denoised.get(method))):
+            found = _named(score, values)  # no similarity is above 1
+            row |= {key: np.clip(value, -1, 1) for key, value in found.items()}
         row |= _named("emprt", rise[method].values)
         row["emprt_absolute"] = absolute[method].mean()[0]
         row["flat"] = rise[method].count(RiseKind.FLAT)
@@ -83,6 +85,27 @@ def flips(scores: pd.DataFrame, score: str) -> tuple[list[str], int, float]:
     below = int((known["verdict"] == "below").sum())
     chance = 2 * below * (len(known) - below) / len(known) if len(known) else np.nan
     return known.loc[known[f"flip_{score}"].astype(bool), "method"].tolist(), len(known), chance
+
+
+def kept_apart(
+    scores: pd.DataFrame, values: Mapping[str, np.ndarray], score: str
+) -> tuple[np.ndarray, int]:
+    """Share ``[R, N]`` of pairs in which what is below the margin has the better score.
+
+    Pairs of a method below the margin with one above, of which there are so many; ``values``
+    ``[R, N]`` is the score by method. Ties are half a pair, undefined scores none; 1/2 is what a
+    random order gives. NaN all over without a pair.
+    """
+    below, above = (
+        [values[key] for key in scores.loc[scores["verdict"] == side, "method"] if key in values]
+        for side in _DECIDED
+    )
+    sign = 1 if SCORES[score][0] else -1
+    gaps = [sign * (one - other) for one in above for other in below]
+    if not gaps:
+        return np.full((1, 1), np.nan), 0
+    shares = [np.where(np.isnan(gap), np.nan, (np.sign(gap) + 1) / 2) for gap in gaps]
+    return mean(np.array(shares), axis=0), len(gaps)
 
 
 def agreement(scores: pd.DataFrame, score: str) -> float:

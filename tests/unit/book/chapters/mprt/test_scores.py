@@ -3,7 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from saliency_sanity.book.chapters.mprt.scores import agreement, flips, ranked, score_table
+from saliency_sanity.book.chapters.mprt.scores import (
+    agreement,
+    flips,
+    kept_apart,
+    ranked,
+    score_table,
+)
 from saliency_sanity.probes.complexity import Rise
 from saliency_sanity.verdict.reading import read, table
 
@@ -55,6 +61,23 @@ def test_chance_is_what_shuffled_orders_give():
     counts = [len(flips(scores(verdicts, rng.permutation(8)), "emprt")[0]) for _ in range(80)]
     chance = flips(scores(verdicts, range(8)), "emprt")[2]
     assert np.mean(counts) == pytest.approx(chance, rel=0.15)
+
+
+def test_pairs_are_counted_one_by_one():
+    rng, verdicts = np.random.default_rng(1), ["below", "above", "below", "above", "inconclusive"]
+    values = dict(zip("abcde", rng.normal(size=(5, 2, 6)).round(1), strict=True))
+    values["c"][0, 0] = np.nan
+    for score, better in (("smprt", np.less), ("emprt", np.greater)):
+        shares, pairs = kept_apart(scores(verdicts, range(5)), values, score)
+        assert pairs == 4
+        for at in np.ndindex(2, 6):
+            known = [(values[i][at], values[j][at]) for i in "ac" for j in "bd"]
+            known = [pair for pair in known if not np.isnan(pair).any()]
+            expected = np.mean([0.5 if a == b else better(a, b) for a, b in known])
+            assert shares[at] == pytest.approx(expected)
+    nothing, none = kept_apart(scores(["below"] * 3, range(3)), values, "emprt")
+    assert np.isnan(nothing).all()
+    assert none == 0
 
 
 @pytest.mark.parametrize("emprt", [[0.0] * 4, [0.1, np.nan, np.nan, 0.2]])
