@@ -246,10 +246,14 @@ class MprtRevisited(MethodsPage):
             }
         )
         for kind in (RiseKind.FLAT, RiseKind.NOT_FINITE):
-            column = {RiseKind.FLAT: "flat", RiseKind.NOT_FINITE: "not_finite"}[kind]
+            column = kind.name.lower()
             if rows[column].any():
                 shown[f"eMPRT undefined: {kind}"] = rows[column]
-        return shown.style.hide(axis="index").set_table_attributes('class="dataframe"')
+        caption = (
+            f"{len(self.x)} pictures and {self.seeds} random networks; sMPRT: {self.copies} copies "
+            f"of the first {self.smoothed} pictures, {self.smooth_seeds} random networks."
+        )
+        return plain_table(shown).set_caption(caption)
 
     def ranks(self) -> Figure:
         """Places of each method by kappa, sMPRT and eMPRT; the figure is kept."""
@@ -506,6 +510,7 @@ class MprtRevisited(MethodsPage):
                 "sMPRT": f"{self.copies} copies, {self.smoothed} pictures, {self.smooth_seeds} "
                 "random networks",
                 "noise": f"{self.noise:g} of a picture's range",
+                "ceiling": f"{self.ceiling} pictures" if self.ceiling else "none",
                 "bins": BINS,
                 "margin": self.margin,
             },
