@@ -476,7 +476,6 @@ class MprtRevisited(MethodsPage):
                 model=self.classifier.name,
             )
         )
-        self.write(self.readings.drop(columns="words"), "readings")
         self.write(self.scores.astype({"flip_smprt": "boolean", "flip_emprt": "boolean"}), "scores")
         self.write(self.null, "noise")
         self.write(self.quirks[0], "quantus")
