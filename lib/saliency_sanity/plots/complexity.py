@@ -15,11 +15,11 @@ from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 _BEFORE, _AFTER = "#000000", "#d55e00"
-_NOISES = {
+NOISE_TITLES = {
     "uniform": "uniform",
     "gaussian": "Gaussian",
     "laplace": "Laplace",
-    "student-t3": "Student's t, 3 degrees",
+    "student-t3": "Student's t",
 }
 
 
@@ -119,7 +119,8 @@ def rise_chart(
 
     ``scores`` has a row a method with ``verdict``, ``emprt`` and its interval; ``null`` a row a
     pair of noises as ``complexity.noise_rises`` gives it. ``published`` values are hollow rings.
-    Colour and marker are those of kappa's verdict. Controls in italics.
+    Colour and marker are those of kappa's verdict. The axis holds all values; an interval that is
+    longer ends at the panel's edge. Controls in italics.
     """
     rows = scores.sort_values("emprt", na_position="first").reset_index(drop=True)
     changed = null[null["before"] != null["after"]].sort_values("value").reset_index(drop=True)
@@ -148,7 +149,7 @@ def rise_chart(
     lower.plot(changed["value"], changed.index, "o", color="#000000", ms=5)
     handles.append(Line2D([], [], color="#555555", marker="o", mfc="#000000", label="noise alone"))
     names = [
-        " → ".join(_NOISES.get(one, one) for one in pair)
+        " → ".join(NOISE_TITLES.get(one, one) for one in pair)
         for pair in changed[["before", "after"]].to_numpy()
     ]
     for axes, labels in ((upper, rows["method"]), (lower, names)):
@@ -159,6 +160,9 @@ def rise_chart(
     for label in upper.get_yticklabels():
         if label.get_text() in controls:
             label.set_style("italic")
+    points = [*rows["emprt"].dropna(), *changed["value"], *(published or {}).values()]
+    room = 0.15 * np.ptp(points)
+    upper.set_xlim(min(points) - room, max(points) + room)
     upper.set_title(title)
     lower.set_title("noise before and after, nothing else")
     lower.set_xlabel("eMPRT: relative rise of entropy (0: as complex as before)")

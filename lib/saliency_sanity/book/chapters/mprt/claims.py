@@ -6,31 +6,14 @@ import numpy as np
 import pandas as pd
 
 from saliency_sanity.book.chapters.claims import ClaimTable
-from saliency_sanity.book.chapters.mprt.scores import flips, kept_apart
+from saliency_sanity.book.chapters.mprt.scores import SCORES, flips, kept_apart
 from saliency_sanity.probes.complexity import Rise
 from saliency_sanity.verdict.interval import interval
 from saliency_sanity.verdict.wording import rounded
 
 _CODE = "Hedström et al. 2024, code"
 _OURS = "this book"
-# For each score: name, words and rule of its claim, and the statement.
-_SIDES = {
-    "smprt": (
-        "sMPRT orders as kappa",
-        "By sMPRT what responds by kappa comes before what is picture-driven, more often than in a "
-        "random order.",
-        "reproduced if its interval lies above a half; not reproduced if below",
-        "smprt-orders-as-kappa",
-    ),
-    "emprt": (
-        "eMPRT orders by chance",
-        "By eMPRT what responds by kappa comes before what is picture-driven about as often as in "
-        "a random order.",
-        "reproduced if its interval lies within 0.1 of a half; not reproduced if outside",
-        "emprt-orders-by-chance",
-    ),
-}
-_CHANCE = 0.1  # so near to a half a share of pairs counts as a half
+_SIDES = {"smprt": "smprt-orders-as-kappa", "emprt": "emprt-orders-as-kappa"}
 _EVEN = 0.5
 # An eMPRT as near to 0 as this counts as 0.
 _NEAR = 0.05
@@ -209,32 +192,29 @@ def side_claim(
     claims: ClaimTable, scores: pd.DataFrame, values: Mapping[str, np.ndarray], score: str,
     titles: Mapping[str, str], *, level: float,
 ) -> None:  # fmt: skip
-    """Add whether an order keeps apart what kappa's verdicts do: sMPRT's does, eMPRT's by chance.
+    """Add whether the order by ``smprt`` or ``emprt`` keeps apart what kappa's verdicts do.
 
     ``scores`` as ``ranked`` gives them, ``values`` ``[R, N]`` the score itself by method.
     """
+    name = SCORES[score][1]
     found, count, _ = flips(scores, score)
     shares, pairs = kept_apart(scores, values, score)
     value, low, high = interval(shares, confidence=1 - level)
     low, high = max(low, 0.0), min(high, 1.0)
-    id, words, reason, of = _SIDES[score]
-    verdict = "not tested"
-    if pairs:
-        verdict = _sign(low - _EVEN, high - _EVEN)
-        if score == "emprt":
-            verdict = _near(low - _EVEN, high - _EVEN, _CHANCE)
     claims.add(
-        id,
-        words,
+        f"{name} orders as kappa",
+        f"By {name} what responds by kappa comes before what is picture-driven, more often than in "
+        "a random order.",
         source=_OURS,
         paper_said="–",
         measured=f"in {_text(value, low, high)} of {pairs} pairs; on the other side by rank: "
-        f"{len(found)} of {count}, {', '.join(titles[key] for key in found) or 'none'}",
+        f"{len(found)} of {count}: {' · '.join(titles[key] for key in found) or 'none'}",
         chance=f"in {_EVEN:g} of the pairs",
-        verdict=verdict,
+        verdict=_sign(low - _EVEN, high - _EVEN) if pairs else "not tested",
         reason="share of the pairs of one below and one above the margin, by picture and network; "
-        f"{reason}; not tested unless there are verdicts on both sides",
-        of=of,
+        "reproduced if its interval lies above a half; not reproduced if below; not tested unless "
+        "there are verdicts on both sides",
+        of=_SIDES[score],
     )
 
 
@@ -255,7 +235,7 @@ def _sign(low: float, high: float) -> str:
     return "reproduced" if low > 0 else "not reproduced" if high < 0 else "inconclusive"
 
 
-def _near(low: float, high: float, near: float = _NEAR) -> str:
-    if low >= -near and high <= near:
+def _near(low: float, high: float) -> str:
+    if low >= -_NEAR and high <= _NEAR:
         return "reproduced"
-    return "not reproduced" if low > near or high < -near else "inconclusive"
+    return "not reproduced" if low > _NEAR or high < -_NEAR else "inconclusive"

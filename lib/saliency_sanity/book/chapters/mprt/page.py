@@ -45,7 +45,12 @@ from saliency_sanity.book.chapters.published import PublishedScores, published_m
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.outcome import Outcome, stage_table
-from saliency_sanity.plots.complexity import histogram_chart, rank_chart, rise_chart
+from saliency_sanity.plots.complexity import (
+    NOISE_TITLES,
+    histogram_chart,
+    rank_chart,
+    rise_chart,
+)
 from saliency_sanity.plots.style import save
 from saliency_sanity.probes.complexity import (
     BINS,
@@ -322,7 +327,8 @@ class MprtRevisited(MethodsPage):
             noise(marginal, (1, 1, *shape), self.seed, "histogram") for marginal in _TAILS
         )
         pairs = {self.titles[key]: pair for key, pair in self.quirks[1].items()}
-        pairs[f"noise alone: {' to '.join(_TAILS)}"] = before, after
+        names = " to ".join(NOISE_TITLES[one] for one in _TAILS)
+        pairs[f"noise alone: {names}"] = before, after
         drawn = {
             title: (
                 *(maps[0].double().sum(0).cpu().numpy().ravel() for maps in pair),

@@ -41,7 +41,8 @@ def score_table(
         for score, values in (("mprt", plain[method]), ("smprt", denoised.get(method))):
             found = _named(score, values)  # no similarity is above 1
             row |= {key: np.clip(value, -1, 1) for key, value in found.items()}
-        row |= _named("emprt", rise[method].values)
+        found = _named("emprt", rise[method].values)  # no entropy falls below 0
+        row |= {key: np.maximum(value, -1) for key, value in found.items()}
         row["emprt_absolute"] = absolute[method].mean()[0]
         row["flat"] = rise[method].count(RiseKind.FLAT)
         row["not_finite"] = rise[method].count(RiseKind.NOT_FINITE)
