@@ -65,16 +65,21 @@ def ranked(scores: pd.DataFrame) -> pd.DataFrame:
     """
     scores = scores.copy()
     for score, (lower, _) in SCORES.items():
-        scores[f"rank_{score}"] = scores[score].rank(ascending=lower)
+        scores[f"rank_{score}"] = _rounded(scores[score]).rank(ascending=lower)
     for score in ("smprt", "emprt"):
         known = scores["verdict"].isin(_DECIDED) & scores[score].notna()
         below = scores["verdict"] == "below"
-        places = scores.loc[known, score].rank(ascending=SCORES[score][0])
+        places = _rounded(scores.loc[known, score]).rank(ascending=SCORES[score][0])
         passes = places <= int((known & below).sum())
         flips = pd.Series([None] * len(scores), index=scores.index, dtype=object)
         flips[known] = (passes != below[known]).astype(object)
         scores[f"flip_{score}"] = flips
     return scores
+
+
+def _rounded(scores: pd.Series) -> pd.Series:
+    """Scores without the rounding of sums, by which maps that do not change would differ."""
+    return scores.astype(float).round(9)
 
 
 def flips(scores: pd.DataFrame, score: str) -> tuple[list[str], int, float]:

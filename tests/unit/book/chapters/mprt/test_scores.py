@@ -56,6 +56,11 @@ def test_ties_pass_together_or_not_at_all():
     assert flips(found, "emprt")[0] == ["a"]
 
 
+def test_a_rounding_is_no_order():
+    found = scores(["below", "above", "above"], [0.1, 0, 0], smprt=[0.1, 1, 1 - 1e-15])
+    assert found["rank_smprt"].tolist() == [1, 2.5, 2.5]
+
+
 def test_chance_is_what_shuffled_orders_give():
     rng, verdicts = np.random.default_rng(0), ["below"] * 3 + ["above"] * 5
     counts = [len(flips(scores(verdicts, rng.permutation(8)), "emprt")[0]) for _ in range(80)]
