@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,23 @@ class Experiment:
             known("stage", name, [stage.name for stage in found])
         return tuple(s for s in found if not self.only or s.name in self.only or s is found[-1])
 
+    def place(self, name: str, rows: slice) -> tuple:
+        """Where ``originals`` keep a method's maps of a group of pictures."""
+        method = describe(self.methods[name]), self.precision
+        return name, method, tuple(self.target[rows].tolist()), rows.start, rows.stop
+
+    def having(self, maps: Mapping[str, Tensor]) -> Experiment:
+        """The same, which does not make again ``maps`` ``[N, C, H, W]`` of the trained network.
+
+        By method; they are of the experiment's pictures, classes and precision.
+        """
+        made = {
+            self.place(name, rows): found[rows]
+            for name, found in maps.items()
+            for rows in groups(len(self.x), self.group)
+        }
+        return replace(self, originals=made)
+
     def __call__(self) -> Outcome:
         """Run what is not in the store yet, showing progress by stage."""
         run = Run(self)
@@ -235,8 +252,7 @@ class Run:
         """Maps of the trained network, where something has still to be compared with them."""
         for name in self.journal.unexplained(rows):
             shared = self.of.originals if self.of.originals is not None else {}
-            method = describe(self.of.methods[name]), self.of.precision
-            place = (name, method, tuple(self.of.target[rows].tolist()), rows.start, rows.stop)
+            place = self.of.place(name, rows)
             try:
                 if place not in shared:
                     shared[place] = self.explain(rows, None, self.of.seed, name)

@@ -19,6 +19,7 @@ from saliency_sanity import load_model, resolve
 from saliency_sanity._errors import InputError, NotApplicable
 from saliency_sanity.experiments import cascade
 from saliency_sanity.experiments.cascade import Experiment, share
+from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.experiments.shard import Shard
 from saliency_sanity.experiments.store import Store, UnusableResult
 from saliency_sanity.randomization.schemes import Randomization
@@ -298,6 +299,20 @@ def test_maps_of_the_trained_network_are_not_mixed_up_with_those_of_another_grou
     made(originals=originals)()
     made(originals=originals, group=2)()
     assert len(originals) == (1 + 3) * len(METHODS)
+
+
+@pytest.mark.parametrize("group", [0, GROUP])
+def test_maps_at_hand_are_not_made_again(counting, group):
+    of = several(group=group)
+    explained = explain(of.methods, of.model, of.x, of.target)
+    counting.clear()
+    expected = of()
+    every = sum(counting.values())
+    counting.clear()
+    found = of.having(explained.maps)()
+    assert every - sum(counting.values()) == len(NAMES) * (GROUPS if group else 1)
+    for key, values in expected.matrices.items():
+        assert found.matrices[key] == pytest.approx(values, abs=1e-4, nan_ok=True)
 
 
 def test_methods_that_do_not_apply_are_left_out_of_shares_too(tmp_path):

@@ -101,7 +101,7 @@ class Examination:
             store=self.store,
             precision=self.precision,
             ceiling=self.ceiling,
-        )
+        ).having(self.maps)
         if not self.brief:
             return found
         _, *others = found.stages(find_blocks(self.classifier, self.x))
