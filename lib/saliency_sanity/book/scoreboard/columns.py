@@ -235,6 +235,10 @@ NOT_SCORED = {
         ("08_every_method-board", "08_every_method-transformer"),
         "has a board of its own, with other libraries' methods",
     ),
+    **dict.fromkeys(
+        ("11_rank_one-photographs", "11_rank_one-inception", "11_rank_one-vgg"),
+        "is about rules that hand relevance down; most methods have none",
+    ),
 }
 
 # What can be asked of any method and network as they are, and the section of the page that does.

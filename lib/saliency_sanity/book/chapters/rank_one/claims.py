@@ -174,9 +174,8 @@ def logit_claims(
         for_it, against = sides[::-1] if stays else sides
         claims.add(
             f"{titles[method]} {words}",
-            f"{titles[method]}: the map of a random other label is "
-            + ("not " if stays else "nearly ")
-            + "that of the class, also with its sign turned.",
+            f"{titles[method]}: up to its sign, the map of a random other label is "
+            + ("another one." if stays else "nearly that of the class."),
             source=_PAPER,
             paper_said="less alike than maps that converge" if stays else "alike",
             measured=f"SSIM {found} with the sign turned where more alike, {plain} as it is; "

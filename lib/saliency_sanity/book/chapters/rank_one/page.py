@@ -101,7 +101,7 @@ class RankOne(Page):
         self.layers = inner_layers(self.classifier, self.x, self.layer_limit)
         self.starts = self._upper([*self.layers])
         random = "random weights" if self.classifier.weights == "none" else "trained"
-        self.network = f"{self.classifier.name}, {random}"
+        self.network = f"1 network ({self.classifier.name}, {random})"
 
     def _check(self) -> None:
         for name, least in {"factors": 1, "pairs": 2, "start_count": 1, "draws": 2}.items():
