@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saliency_sanity.plots.competition import styles_of
-from saliency_sanity.plots.layout import SMALL, WIDTH, chosen_names, legend
+from saliency_sanity.plots.layout import SMALL, chosen_names, legend
 from saliency_sanity.plots.style import CHANCE
 from saliency_sanity.probes.random_logit import FLIPS
 
-_TEXT = SMALL + 1
+# Inches: text of SMALL points has 10 pixels where a page leaves 700.
+_WIDTH = 8.2
 
 
 def factors_chart(cosines: Mapping[str, np.ndarray], chance: float, finding: str) -> Figure:
@@ -22,7 +23,7 @@ def factors_chart(cosines: Mapping[str, np.ndarray], chance: float, finding: str
     A line is the median over pairs, its band the 5th to 95th percentile; ``chance`` is the median
     of random vectors, ``finding`` the title.
     """
-    figure, axes = plt.subplots(figsize=(WIDTH * 0.75, 3.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(_WIDTH, 3.6), layout="constrained")
     for kind, (colour, marker, dashes) in styles_of(list(cosines)).items():
         at = np.arange(len(cosines[kind]))
         low, median, high = np.percentile(cosines[kind], [5, 50, 95], axis=1)
@@ -30,10 +31,10 @@ def factors_chart(cosines: Mapping[str, np.ndarray], chance: float, finding: str
         axes.plot(at, median, color=colour, marker=marker, ls=dashes, ms=4, lw=1.4, label=kind)
     axes.axhline(chance, color="#000000", lw=1.2, ls=":", label="chance")
     axes.set(ylim=(0, 1.02))
-    axes.set_xlabel("number of random matrices", fontsize=_TEXT)
-    axes.set_ylabel("absolute cosine", fontsize=_TEXT)
-    axes.tick_params(labelsize=_TEXT)
-    axes.set_title(finding, fontsize=_TEXT + 1)
+    axes.set_xlabel("number of random matrices", fontsize=SMALL)
+    axes.set_ylabel("absolute cosine", fontsize=SMALL)
+    axes.tick_params(labelsize=SMALL)
+    axes.set_title(finding, fontsize=SMALL + 1)
     legend(figure, {})
     return figure
 
@@ -57,14 +58,14 @@ def convergence_chart(
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(WIDTH * columns / 4, 2.3 * lines + 1.9),
+        figsize=(_WIDTH * columns / 4, 2.1 * lines + 1.9),
         sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
     for axes, method in zip(grid.flat, methods, strict=False):
-        axes.set_title(titles[method], fontsize=_TEXT)
+        axes.set_title(titles[method], fontsize=SMALL)
         axes.axhline(converged, color="#555555", lw=0.8, ls="--", label=f"{converged:g}: converged")
         rows = pooled[pooled["method"] == method]
         for start, style in styles.items():
@@ -86,7 +87,7 @@ def convergence_chart(
         grid.flat[number - columns].tick_params(labelbottom=True)
     for axes in grid[:, 0]:
         axes.set_ylabel("absolute cosine", fontsize=SMALL)
-    figure.suptitle(finding, fontsize=_TEXT + 1, fontweight="bold")
+    figure.suptitle(finding, fontsize=SMALL + 1, fontweight="bold")
     legend(figure, {})
     return figure
 
@@ -109,9 +110,7 @@ def logits_chart(
     on maps count as nearly the same, and ``finding`` the title.
     """
     methods = [name for name in titles if name in set(readings["method"])]
-    figure, axes = plt.subplots(
-        figsize=(WIDTH * 0.8, 0.42 * len(methods) + 1.6), layout="constrained"
-    )
+    figure, axes = plt.subplots(figsize=(_WIDTH, 0.42 * len(methods) + 1.6), layout="constrained")
     rows = {
         flip: readings[readings["flip"] == flip].set_index("method").loc[methods] for flip in FLIPS
     }
@@ -135,13 +134,13 @@ def logits_chart(
         axes.plot(own["similarity"], at + shift, marker, color=colour, ms=6, label=words)
     axes.axvline(alike, color="#555555", lw=0.8, ls="--", label=f"{alike:g}: nearly the same")
     axes.axvline(0, color="#555555", lw=0.8)
-    axes.set_yticks(at, [titles[name] for name in methods], fontsize=_TEXT)
+    axes.set_yticks(at, [titles[name] for name in methods], fontsize=SMALL)
     axes.invert_yaxis()
     low = float(readings["similarity_low"].min())
     axes.set_xlim(max(-1.02, min(-0.05, low - 0.03)), 1.02)
-    axes.set_xlabel("structural similarity (1 the same map)", fontsize=_TEXT)
-    axes.tick_params(axis="x", labelsize=_TEXT)
+    axes.set_xlabel("structural similarity (1 the same map)", fontsize=SMALL)
+    axes.tick_params(axis="x", labelsize=SMALL)
     axes.grid(visible=False, axis="y")
-    axes.set_title(finding, fontsize=_TEXT + 1)
+    axes.set_title(finding, fontsize=SMALL + 1)
     legend(figure, {})
     return figure

@@ -18,6 +18,12 @@ CONVERGES = ("lrp_zplus", "lrp_alpha_beta")
 IGNORES = ("guided_backprop", "modified_rectgrad")
 STAYS = ("lrp_z", "deeplift")
 
+# What a state says of the claim that a method converges, and of the claim that it does not.
+_OUTCOMES = (
+    {"converges": "reproduced", "stays apart": "not reproduced"},
+    {"converges": "not reproduced", "stays apart": "reproduced"},
+)
+
 # Fewer pictures leave an interval of a mean too little to stand on.
 LEAST_IMAGES = 5
 
@@ -37,29 +43,45 @@ class Levels:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over pictures with its interval, within ``least`` and 1; ``where`` says of what."""
+    """A mean over pictures with its interval, which is shown within ``least`` and 1."""
 
     value: float
     low: float
     high: float
     images: int
-    where: str = ""
     least: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({max(self.low, self.least):.3f} to {min(self.high, 1):.3f})"
 
 
-def least_alike(pictures: pd.DataFrame, method: str, confidence: float = 0.95) -> Mean:
-    """The cosine at the lowest layer from the start from which it is least, mean over pictures.
+def from_starts(pictures: pd.DataFrame, method: str, confidence: float = 0.95) -> dict[str, Mean]:
+    """The cosine at the lowest layer by layer of the start, mean over pictures.
 
-    ``pictures`` as ``converging`` gives them. To converge is to forget whatever layer it came from.
+    ``pictures`` as ``converging`` gives them. With ``confidence`` all intervals together hold what
+    is true: each has a confidence as much nearer to 1 as there are starts.
     """
     rows = pictures[pictures["method"] == method]
     rows = rows[rows["position"] == rows["position"].min()]
-    values = {start: part["cosine"].to_numpy() for start, part in rows.groupby("start", sort=False)}
-    start = min(values, key=lambda one: np.nanmean(values[one]))
-    return _mean(values[start], confidence, f"at {rows['layer'].iloc[0]} from {start}")
+    each = 1 - (1 - confidence) / rows["start"].nunique()
+    return {
+        start: _mean(part["cosine"].to_numpy(), each)
+        for start, part in rows.groupby("start", sort=False)
+    }
+
+
+def least_start(found: Mapping[str, Mean]) -> str:
+    """The start from which the cosine is least. To converge is to forget whatever it came from."""
+    return min(found, key=lambda start: found[start].value)
+
+
+def state(found: Mapping[str, Mean], levels: Levels) -> str:
+    """``converges`` from all starts, ``stays apart`` from one at least, or ``open``."""
+    if min(one.images for one in found.values()) < LEAST_IMAGES:
+        return "open"
+    if all(one.low >= levels.converged for one in found.values()):
+        return "converges"
+    return "stays apart" if any(one.high < levels.apart for one in found.values()) else "open"
 
 
 def logit_alike(matrix: np.ndarray, confidence: float = 0.95) -> Mean:
@@ -69,10 +91,9 @@ def logit_alike(matrix: np.ndarray, confidence: float = 0.95) -> Mean:
     return replace(_mean(own.mean(axis=0), confidence), least=-1.0)
 
 
-def _mean(values: np.ndarray, confidence: float, where: str = "") -> Mean:
-    return Mean(
-        *interval(values[None], confidence=confidence), int(np.isfinite(values).sum()), where
-    )
+def _mean(values: np.ndarray, confidence: float) -> Mean:
+    known = int(np.isfinite(values).sum())
+    return Mean(*interval(values[None], confidence=confidence), known)
 
 
 def factor_claim(claims: ClaimTable, cosines: Mapping[str, np.ndarray], chance: float) -> None:
@@ -120,14 +141,14 @@ def convergence_claims(
         for method in methods:
             if method not in set(pictures["method"]):
                 continue
-            found = least_alike(pictures, method, confidence)
-            one, apart = found.low >= levels.converged, found.high < levels.apart
-            verdict = _verdict(found, *((apart, one) if methods is STAYS else (one, apart)))
+            found = from_starts(pictures, method, confidence)
+            reached = state(found, levels)
             lines = (
-                f"of at least {levels.converged:g}",
-                f"below {levels.apart:g}",
+                f"the intervals from all starts are of at least {levels.converged:g}",
+                f"one is below {levels.apart:g}",
             )
             for_it, against = lines[::-1] if methods is STAYS else lines
+            few = min(found.values(), key=lambda one: one.images)
             claims.add(
                 f"{titles[method]} {words}",
                 f"{titles[method]}: what comes out below "
@@ -138,12 +159,12 @@ def convergence_claims(
                 ),
                 source=_PAPER,
                 paper_said=said,
-                measured=f"cosine {found} {found.where}, where it is least; {found.images} "
-                f"pictures, {network}",
+                measured=f"cosine at {lowest} "
+                + ", ".join(f"{one} from {start}" for start, one in found.items())
+                + f"; {few.images} pictures, {network}",
                 chance=f"cosine {chances[lowest]:.2f}",
-                verdict=verdict,
-                reason=f"reproduced if the interval is {for_it}, not reproduced if {against}, "
-                "from the start from which cosines are least" + _few(found),
+                verdict=_OUTCOMES[methods is STAYS].get(reached, "inconclusive"),
+                reason=f"reproduced if {for_it}, not reproduced if {against}" + _few(few),
                 of=of,
                 about=titles[method],
             )
@@ -188,6 +209,41 @@ def logit_claims(
             about=titles[method],
             by="ssim",
         )
+    for method in CONVERGES:
+        if (method, FLIPS[1]) in matrices:
+            _sign(claims, matrices, method, titles[method], network, levels, confidence)
+
+
+def _sign(
+    claims: ClaimTable,
+    matrices: Mapping[tuple[str, str], np.ndarray],
+    method: str,
+    title: str,
+    network: str,
+    levels: Levels,
+    confidence: float,
+) -> None:
+    plain, either = (logit_alike(matrices[method, flip], confidence) for flip in FLIPS)
+    same = either.low >= levels.alike
+    claims.add(
+        f"of the label {title} keeps the sign",
+        f"{title}: maps of two labels are nearly the same with the sign of one turned, and not as "
+        "they are.",
+        source="this book",
+        paper_said="–",
+        measured=f"SSIM {either} with the sign turned where more alike, {plain} as it is; "
+        f"{either.images} pictures, {network}",
+        verdict=_verdict(
+            either,
+            same and plain.high < levels.alike,
+            either.high < levels.alike or (same and plain.low >= levels.alike),
+        ),
+        reason=f"reproduced if the first interval is at least {levels.alike:g} and the second "
+        "below; not reproduced if the first is below, or both are at least that" + _few(either),
+        of="sign-is-left",
+        about=title,
+        by="ssim",
+    )
 
 
 def _count(labels: int) -> str:

@@ -29,9 +29,11 @@ from saliency_sanity.book.chapters.rank_one.claims import (
     Levels,
     convergence_claims,
     factor_claim,
-    least_alike,
+    from_starts,
+    least_start,
     logit_alike,
     logit_claims,
+    state,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.plots.convergence import convergence_chart, factors_chart, logits_chart
@@ -51,6 +53,9 @@ from saliency_sanity.verdict.reading import table as readings_table
 
 # As good as none: what a sum is moved from zero by, in units of the activations.
 _NO_EPSILON = 1e-12
+
+# Where an abbreviation would not be understood, or is of something else.
+_SHORT = {"gradient": "Gradient", "lrp_z": "LRP-z", "modified_rectgrad": "RectGrad"}
 
 
 @dataclass(kw_only=True)
@@ -163,13 +168,13 @@ class RankOne(Page):
         """Cosine against the number of random matrices."""
         known, signed = (np.median(self.products[kind], axis=1) for kind in FACTORS)
         reached = np.flatnonzero(self.products[FACTORS[0]].min(axis=1) >= self.converged)
-        first = f"after {reached[0]}" if len(reached) else "at no number of them"
+        first = f"from {reached[0]} on" if len(reached) else "at no number of them"
         finding = (
-            f"Median cosine after {self.factors} random matrices: {known[-1]:.3f} without negative "
-            f"entries, {signed[-1]:.2f} with signs\n"
+            f"After {self.factors} random matrices: median cosine {known[-1]:.3f} without "
+            f"negative entries, {signed[-1]:.2f} with signs\n"
             f"Without negative entries every cosine is {self.converged:g} or more {first}"
         )
-        figure = factors_chart(self.products, chance(self.channels), _lines(finding, 80))
+        figure = factors_chart(self.products, chance(self.channels), _lines(finding))
         save(figure, self.figure("factors"))
         return figure
 
@@ -200,22 +205,26 @@ class RankOne(Page):
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """A row a method: the cosine at the lowest layer from the start from which it is least."""
+        """A row a method: the cosine at the lowest layer from the start from which it is least.
+
+        ``verdict`` is of all starts, and so is the confidence of the interval.
+        """
         rows = []
+        lowest = next(iter(self.layers))
         for key in self.applicable:
-            found = least_alike(self.convergence.pictures, key)
-            state = "converges" if found.low >= self.converged else "open"
-            state = "stays apart" if found.high < self.apart else state
+            found = from_starts(self.convergence.pictures, key)
+            start = least_start(found)
             rows.append(
                 {
                     "method": key,
-                    "value": found.value,
-                    "low": found.low,
-                    "high": min(found.high, 1.0),
-                    "where": found.where,
-                    "chance": self._chances[next(iter(self.layers))],
-                    "images": found.images,
-                    "verdict": state,
+                    "value": found[start].value,
+                    "low": max(found[start].low, 0.0),
+                    "high": min(found[start].high, 1.0),
+                    "start": start,
+                    "layer": lowest,
+                    "chance": self._chances[lowest],
+                    "images": found[start].images,
+                    "verdict": state(found, self.levels),
                 }
             )
         return pd.DataFrame(rows)
@@ -298,15 +307,13 @@ class RankOne(Page):
     def maps(self) -> Figure:
         """Maps of the class and of another label, a row each, of the shown pictures."""
         both = torch.stack([self.target, self.others[0]], 1)[: self.shown].flatten()
-        columns = {
-            "\n".join(wrap(self.titles[key], 12, break_long_words=False)): maps
-            for key, maps in self._explained[1].items()
-        }
+        short = {key: title(key, short=True) for key in self.methods} | _SHORT
+        columns = {short[key]: maps for key, maps in self._explained[1].items()}
         names = [
             "\n".join(wrap(self.classifier.class_name(int(label)), 16)) for label in both.tolist()
         ]
         pixels = self.photographs.pixels[: self.shown].repeat_interleave(2, 0)
-        return map_grid(pixels, names, columns, signed=True, width=11)
+        return map_grid(pixels, names, columns, signed=True, width=9)
 
     # What is written
 
@@ -364,6 +371,6 @@ class RankOne(Page):
         )
 
 
-def _lines(finding: str, width: int = 100) -> str:
+def _lines(finding: str, width: int = 90) -> str:
     """A title in lines short enough for its figure."""
     return "\n".join(part for line in finding.split("\n") for part in wrap(line, width))

@@ -11,9 +11,11 @@ from saliency_sanity.book.chapters.rank_one.claims import (
     Levels,
     convergence_claims,
     factor_claim,
-    least_alike,
+    from_starts,
+    least_start,
     logit_alike,
     logit_claims,
+    state,
 )
 from saliency_sanity.probes.random_logit import FLIPS
 
@@ -59,13 +61,15 @@ def converged(table, **settings):
         (0.9, 1.0, "inconclusive"),
     ],
 )
-def test_the_start_from_which_cosines_are_least_decides(method, cosine, other, expected):
+def test_all_starts_have_to_converge_and_one_that_stays_apart_is_enough(
+    method, cosine, other, expected
+):
     claim = converged(pictures(cosine, method, other))[TITLES[method]]
     swapped = {"reproduced": "not reproduced", "not reproduced": "reproduced"}
     assert claim.verdict == (swapped.get(expected, expected) if method in STAYS else expected)
-    assert f"cosine {min(cosine, other):.3f}" in claim.measured
-    assert "6 pictures, 1 network (n)" in claim.measured
-    assert ("from middle" in claim.measured) == (other < cosine)
+    assert f"cosine at low {cosine:.3f}" in claim.measured
+    assert f"{other:.3f}" in claim.measured.split("from top")[1]
+    assert claim.measured.endswith("from middle; 6 pictures, 1 network (n)")
     assert claim.chance == "cosine 0.10"
 
 
@@ -86,11 +90,29 @@ def test_a_wider_interval_opens_a_verdict():
 
 
 def test_the_least_cosine_is_a_mean_over_pictures_with_its_interval():
-    found = least_alike(pictures(0.7), "lrp_zplus")
-    assert found.value == pytest.approx(0.7)
-    assert found.low < 0.7 < found.high
-    assert (found.images, found.where) == (6, "at low from top")
-    assert str(found) == "0.700 (0.700 to 0.700)"
+    found = from_starts(pictures(0.7), "lrp_zplus")
+    assert least_start(found) == "top"
+    assert [*found] == ["top", "middle"]
+    top = found["top"]
+    assert top.value == pytest.approx(0.7)
+    assert top.low < 0.7 < top.high
+    assert top.images == 6
+    assert str(top) == "0.700 (0.700 to 0.700)"
+
+
+def test_intervals_hold_for_all_starts_together():
+    table = pictures(0.7)
+    alone = from_starts(table[table["start"] == "top"], "lrp_zplus", 0.975)["top"]
+    both = from_starts(table, "lrp_zplus", 0.95)["top"]
+    assert (both.low, both.high) == pytest.approx((alone.low, alone.high))
+    assert both.low < from_starts(table[table["start"] == "top"], "lrp_zplus", 0.95)["top"].low
+
+
+def test_states():
+    assert state(from_starts(pictures(0.999), "lrp_zplus"), LEVELS) == "converges"
+    assert state(from_starts(pictures(0.95), "lrp_zplus"), LEVELS) == "open"
+    assert state(from_starts(pictures(0.5), "lrp_zplus"), LEVELS) == "stays apart"
+    assert state(from_starts(pictures(0.5, images=4), "lrp_zplus"), LEVELS) == "open"
 
 
 def matrices(value, images=6, draws=2):
@@ -104,8 +126,24 @@ def logits(value, method, images=6):
     claims = ClaimTable("page")
     found = {(method, FLIPS[0]): matrices(0.2, images), (method, FLIPS[1]): matrices(value, images)}
     logit_claims(claims, found, {method: 0.3}, TITLES, "1 network (n)", LEVELS)
-    (claim,) = claims
-    return claim
+    return next(iter(claims))
+
+
+@pytest.mark.parametrize(
+    ("either", "plain", "expected"),
+    [
+        (0.95, 0.2, "reproduced"),
+        (0.95, 0.95, "not reproduced"),
+        (0.5, 0.2, "not reproduced"),
+        (0.95, 0.9, "inconclusive"),
+        (0.9, 0.2, "inconclusive"),
+    ],
+)
+def test_the_sign_is_what_is_left_of_the_label(either, plain, expected):
+    claims = ClaimTable("page")
+    found = {("lrp_zplus", FLIPS[0]): matrices(plain), ("lrp_zplus", FLIPS[1]): matrices(either)}
+    logit_claims(claims, found, {"lrp_zplus": 0.3}, TITLES, "1 network (n)", LEVELS)
+    assert [claim.verdict for claim in claims if claim.of == "sign-is-left"] == [expected]
 
 
 @pytest.mark.parametrize(

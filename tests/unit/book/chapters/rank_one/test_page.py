@@ -71,7 +71,7 @@ def test_results_are_written_and_hold_what_is_known(tmp_path):
     assert (either >= plain).all()
     assert tables["refused"].empty
     claims = ClaimTable.read(tmp_path / "results/claims/11_rank_one-small.json")
-    assert len(claims) == 13
+    assert len(claims) == 15
     numbers = page.numbers()
     assert numbers["pictures"] == 6
     assert numbers["cosine_lrp_zplus"] == pytest.approx(scores.loc["lrp_zplus", "value"], abs=1e-3)
