@@ -25,6 +25,7 @@ from saliency_sanity.attribution.base import (
     chunk_size,
     leaf_of,
     recording,
+    require_gradient,
 )
 from saliency_sanity.attribution.compose import Rectified, TimesInput, baseline_of
 from saliency_sanity.attribution.deeplift import Lifting, Multipliers
@@ -76,7 +77,12 @@ def inner_relevance(
     modules = {path: submodule(model, path) for path in layers}
     target = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with attributing(model, x, target), recording():
-        manner(model, x)  # found out before calls are seen
+        if torch.finfo(x.dtype).bits < 32:
+            raise NotApplicable(
+                f"relevance is divided by what units have, which {x.dtype} cannot tell from zero; "
+                "give model and pictures in single precision, with .float()"
+            )
+        require_gradient(model, x)  # and how the network is to be run, before calls are seen
         passing = _passing(method, model, x)
         seen: dict[str, list[Tensor]] = {path: [] for path in layers}
         handles = [
@@ -266,7 +272,7 @@ def _cosines_of(
     names = {path: name for name, path in layers.items()}
     found: _Cosines = {}
     channels: dict[str, int] = {}
-    size = chunk_size(x)
+    size = 1 if manner(model, x).alone else chunk_size(x)
     for first in range(0, len(x), size):
         part = x[first : first + size]
         with inner_relevance(method, model, part, [*names]) as (values, handed):

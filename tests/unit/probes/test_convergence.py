@@ -228,6 +228,29 @@ def test_what_hands_nothing_down_is_refused():
         pass
 
 
+def test_half_precision_and_networks_without_a_gradient_are_refused():
+    model, x = small().half(), draw(2, 3, 16, 16).half()
+    with (
+        pytest.raises(NotApplicable, match=r"float16 cannot tell from zero"),
+        inner_relevance(resolve("lrp_zplus"), model, x, ["second"]),
+    ):
+        pass
+    with (
+        pytest.raises(NotApplicable, match="no gradient of the logits"),
+        inner_relevance(resolve("gradient"), _Cut(), draw(2, 3, 16, 16), ["layer"]),
+    ):
+        pass
+
+
+class _Cut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.layer(x.detach()).mean((2, 3)).detach()
+
+
 class _Twice(nn.Module):
     def __init__(self):
         super().__init__()

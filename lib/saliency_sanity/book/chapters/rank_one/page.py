@@ -205,7 +205,7 @@ class RankOne(Page):
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """A row a method: the cosine at the lowest layer from the start from which it is least.
+        """The cosine at the lowest layer from the start from which it is least, a row a method.
 
         ``verdict`` is of all starts, and so is the confidence of the interval.
         """
