@@ -43,16 +43,29 @@ class Levels:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over pictures with its interval, which is shown within ``least`` and 1."""
+    """A mean over pictures with its interval, which is shown within ``least`` and 1.
+
+    A limit is printed on its side of the ``lines``, with more decimals where it takes them.
+    """
 
     value: float
     low: float
     high: float
     images: int
     least: float = 0.0
+    lines: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({max(self.low, self.least):.3f} to {min(self.high, 1):.3f})"
+        low, high = max(self.low, self.least), min(self.high, 1.0)
+        return f"{self.value:.3f} ({self._limit(low)} to {self._limit(high)})"
+
+    def _limit(self, value: float) -> str:
+        digits = 3
+        while digits < 6 and any(
+            np.sign(round(value, digits) - line) != np.sign(value - line) for line in self.lines
+        ):
+            digits += 1
+        return f"{value:.{digits}f}"
 
 
 def from_starts(pictures: pd.DataFrame, method: str, confidence: float = 0.95) -> dict[str, Mean]:
@@ -160,7 +173,10 @@ def convergence_claims(
                 source=_PAPER,
                 paper_said=said,
                 measured=f"cosine at {lowest} "
-                + ", ".join(f"{one} from {start}" for start, one in found.items())
+                + ", ".join(
+                    f"{replace(one, lines=(levels.apart, levels.converged))} from {start}"
+                    for start, one in found.items()
+                )
                 + f"; {few.images} pictures, {network}",
                 chance=f"cosine {chances[lowest]:.2f}",
                 verdict=_OUTCOMES[methods is STAYS].get(reached, "inconclusive"),
@@ -187,7 +203,10 @@ def logit_claims(
     for method in (*CONVERGES, *IGNORES, *STAYS):
         if (method, FLIPS[1]) not in matrices:
             continue
-        plain, found = (logit_alike(matrices[method, flip], confidence) for flip in FLIPS)
+        plain, found = (
+            replace(logit_alike(matrices[method, flip], confidence), lines=(levels.alike,))
+            for flip in FLIPS
+        )
         same, other = found.low >= levels.alike, found.high < levels.alike
         stays = method in STAYS
         words = "follows the label" if stays else "is the same for another label"
@@ -223,7 +242,10 @@ def _sign(
     levels: Levels,
     confidence: float,
 ) -> None:
-    plain, either = (logit_alike(matrices[method, flip], confidence) for flip in FLIPS)
+    plain, either = (
+        replace(logit_alike(matrices[method, flip], confidence), lines=(levels.alike,))
+        for flip in FLIPS
+    )
     same = either.low >= levels.alike
     claims.add(
         f"of the label {title} keeps the sign",

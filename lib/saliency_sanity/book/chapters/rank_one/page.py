@@ -135,7 +135,7 @@ class RankOne(Page):
             key: words
             for key, words in {
                 "lrp_z": "LRP-z",
-                "lrp_epsilon": f"LRP-ε, ε = {self.epsilon:g}",
+                "lrp_epsilon": f"LRP-ε ({self.epsilon:g})",
                 "modified_rectgrad": "RectGrad",
             }.items()
             if key in self.methods
@@ -349,12 +349,17 @@ class RankOne(Page):
                 found[f"ssim_{key}"] = logit_alike(self.similarities[key, FLIPS[1]]).value
         return {name: round(value, 3) for name, value in found.items()}
 
+    @property
+    def _accuracy(self) -> str:
+        found = self.classifier.accuracy
+        return "" if found is None else f", {found:.1%} of test pictures right"
+
     def box(self) -> ProvenanceBox:
         """How this page was made."""
         return self.provenance(
             {
                 "model": self.model,
-                "weights": f"{self.classifier.weights}",
+                "weights": f"{self.classifier.weights}{self._accuracy}",
                 "images": pictures_used(self.images, len(self.photographs)),
                 "size": f"{self.classifier.size} px",
                 "layers looked at": len(self.layers),

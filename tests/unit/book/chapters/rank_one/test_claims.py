@@ -9,6 +9,7 @@ from saliency_sanity.book.chapters.rank_one.claims import (
     IGNORES,
     STAYS,
     Levels,
+    Mean,
     convergence_claims,
     factor_claim,
     from_starts,
@@ -98,6 +99,13 @@ def test_the_least_cosine_is_a_mean_over_pictures_with_its_interval():
     assert top.low < 0.7 < top.high
     assert top.images == 6
     assert str(top) == "0.700 (0.700 to 0.700)"
+
+
+def test_limits_are_printed_on_their_side_of_a_line():
+    found = Mean(0.9, 0.98999, 0.90004, 6, lines=(0.9, 0.99))
+    assert str(found) == "0.900 (0.98999 to 0.90004)"
+    assert str(Mean(0.9, 0.98999, 0.90004, 6)) == "0.900 (0.990 to 0.900)"
+    assert str(Mean(0.5, -3.0, 2.0, 6)) == "0.500 (0.000 to 1.000)"
 
 
 def test_intervals_hold_for_all_starts_together():
