@@ -31,6 +31,6 @@ def test_known_answers(tmp_path):
     # Put in alike for every method; below, z⁺ has more of one direction than the gradient.
     assert from_top.xs("softmax_linear", level="layer").nunique() == 1
     assert from_top["lrp_zplus", "hidden1"] > from_top["gradient", "hidden1"] + 0.1
-    readings = pd.read_parquet(results / f"tables/{NAME}-readings.parquet")
+    readings = pd.read_parquet(results / f"tables/{NAME}-another_label.parquet")
     either = readings[readings["flip"] == "either sign"].set_index("method")["similarity"]
     assert either["lrp_zplus"] > either["lrp_z"]

@@ -272,7 +272,8 @@ def _cosines_of(
     names = {path: name for name, path in layers.items()}
     found: _Cosines = {}
     channels: dict[str, int] = {}
-    size = 1 if manner(model, x).alone else chunk_size(x)
+    # Graphs of the whole network are kept, and with them what rules compute.
+    size = 1 if manner(model, x).alone else max(1, chunk_size(x) // 4)
     for first in range(0, len(x), size):
         part = x[first : first + size]
         with inner_relevance(method, model, part, [*names]) as (values, handed):

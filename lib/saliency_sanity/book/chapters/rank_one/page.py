@@ -286,7 +286,7 @@ class RankOne(Page):
             key: read(matrices.mean(axis=0), margin=self.margin)
             for key, matrices in self.similarities.items()
         }
-        return readings_table(found, ["method", "flip"])
+        return readings_table(found, ["method", "flip"]).assign(metric="ssim")
 
     def logits_figure(self) -> Figure:
         """Similarity of the maps of the class and of another label, by method."""
@@ -334,7 +334,7 @@ class RankOne(Page):
     def write_all(self) -> None:
         """Write the claims and every table of the page."""
         self.claims.write(self.folder)
-        self.write(self.readings.drop(columns="words"), "readings")
+        self.write(self.readings.drop(columns="words"), "another_label")
         self.write(self.scores, "converged")
         self.write(self.convergence.pooled, "cosines")
         self.write(self.convergence.pictures, "pictures")

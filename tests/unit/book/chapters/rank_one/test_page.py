@@ -58,15 +58,16 @@ def test_results_are_written_and_hold_what_is_known(tmp_path):
     page.write_all()
     tables = {
         what: pd.read_parquet(tmp_path / f"results/tables/11_rank_one-small-{what}.parquet")
-        for what in ("readings", "converged", "cosines", "pictures", "refused")
+        for what in ("another_label", "converged", "cosines", "pictures", "refused")
     }
     scores = tables["converged"].set_index("method")
     assert scores.loc["lrp_zplus", "value"] > scores.loc["gradient", "value"]
     assert ((scores["low"] <= scores["value"]) & (scores["value"] <= scores["high"])).all()
-    assert set(tables["readings"]["flip"]) == {"as it is", "either sign"}
+    assert set(tables["another_label"]["flip"]) == {"as it is", "either sign"}
     # No bias is 0 here, so LRP-z is not DeepLIFT; the sign of either makes no map less alike.
     plain, either = (
-        rows.set_index("method")["similarity"] for _, rows in tables["readings"].groupby("flip")
+        rows.set_index("method")["similarity"]
+        for _, rows in tables["another_label"].groupby("flip")
     )
     assert (either >= plain).all()
     assert tables["refused"].empty
