@@ -235,6 +235,7 @@ NOT_SCORED = {
         ("08_every_method-board", "08_every_method-transformer"),
         "has a board of its own, with other libraries' methods",
     ),
+    "12_image_recovery": "is about random networks and adversarial pictures",
 }
 
 # What can be asked of any method and network as they are, and the section of the page that does.
