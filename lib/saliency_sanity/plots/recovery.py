@@ -5,17 +5,20 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from saliency_sanity.plots.competition import draw_line, styles_of
-from saliency_sanity.plots.layout import SMALL, WIDTH, legend
+from saliency_sanity.plots.layout import SMALL, legend
 from saliency_sanity.plots.ranking import label_rows, metric_panels
 from saliency_sanity.plots.style import CHANCE
 from saliency_sanity.similarity.prepare import percentile
+from saliency_sanity.verdict.obstacle import Obstacle
 
-# A gap this high between names on one axis leaves room for a name below them.
-_GRID_DPI = 90
+# Inches: on 700 pixels of page SMALL is 10 pixels high.
+_NARROW = 8.5
+_GRID_DPI = 100
 
 
 def colour_picture(maps: Tensor, q: float = 99.0) -> Tensor:
@@ -34,11 +37,11 @@ def recovery_grid(pictures: Tensor, maps: Mapping[str, Tensor], title: str) -> F
     ``maps`` are ``[N, 3, H, W]`` by what is to stand above them.
     """
     columns = len(maps) + 1
-    width = WIDTH / columns
+    width = _NARROW / columns
     figure, grid = plt.subplots(
         len(pictures),
         columns,
-        figsize=(WIDTH, width * len(pictures) + 0.9),
+        figsize=(_NARROW, width * len(pictures) + 0.9),
         squeeze=False,
         dpi=_GRID_DPI,
         layout="constrained",
@@ -49,7 +52,7 @@ def recovery_grid(pictures: Tensor, maps: Mapping[str, Tensor], title: str) -> F
         for axes, batch in zip(line[1:], colours.values(), strict=True):
             axes.imshow(batch[row], vmin=0, vmax=1)
     for axes, head in zip(grid[0], ["picture", *maps], strict=True):
-        axes.set_title(head, fontsize=SMALL + 1, fontweight="normal")
+        axes.set_title(head, fontsize=SMALL, fontweight="normal")
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
@@ -69,7 +72,7 @@ def recovery_chart(table: pd.DataFrame, titles: Mapping[str, str], title: str) -
     """
     styles = styles_of(list(dict.fromkeys(table["method"])))
     figure, grid = plt.subplots(
-        1, len(titles), figsize=(WIDTH, 4.3), sharey=True, squeeze=False, layout="constrained"
+        1, len(titles), figsize=(_NARROW, 4.3), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, (network, head) in zip(grid[0], titles.items(), strict=True):
         rows = table[table["network"] == network].sort_values("units")
@@ -113,7 +116,8 @@ def changes_chart(
     """Kappa of the map before and after, a panel a metric, a row a method, a marker a cause.
 
     ``readings`` has method, metric, cause, kappa, low and high; ``causes`` says what each cause is
-    called. ``line`` is the kappa from which on most of a map is left. Controls are in italics.
+    called. ``line`` is the kappa from which on most of a map is left. Pale is where ``obstacle``
+    says that chance leaves no room. Intervals are cut at the panel's edge. Controls are in italics.
     """
     order = list(dict.fromkeys(readings["method"]))[::-1]
     styles = styles_of(list(causes))
@@ -127,12 +131,15 @@ def changes_chart(
             chosen = (readings["metric"] == metric) & (readings["cause"] == cause)
             rows = readings[chosen].set_index("method").reindex(order)
             at = [i + 0.24 - 0.24 * place for i in range(len(order))]
-            axes.hlines(at, rows["low"], rows["high"], color=colour, lw=2, alpha=0.7)
-            axes.plot(rows["kappa"], at, marker, color=colour, ms=6, ls="", label=causes[cause])
-        axes.set_xlim(min(-0.25, readings["low"].min() - 0.05), 1.08)
+            pale = rows["obstacle"] == Obstacle.NO_ROOM
+            shades = [to_rgba(colour, 0.25 if one else 1.0) for one in pale]
+            axes.hlines(at, rows["low"], rows["high"], color=shades, lw=2)
+            axes.scatter(rows["kappa"], at, marker=marker, color=shades, s=36, zorder=3)
+            axes.plot([], [], marker, color=colour, ms=6, ls="", label=causes[cause])
+        axes.set_xlim(-0.28, 1.08)
         axes.set_xlabel("kappa (0 chance, 1 the same map)")
     label_rows(grid, order, controls)
-    figure.suptitle(title, fontsize="large", fontweight="bold")
+    figure.suptitle(title, fontweight="bold")
     entries: dict[str, object] = {}
     for handle, label in zip(*grid[0, 0].get_legend_handles_labels(), strict=True):
         entries[label] = handle

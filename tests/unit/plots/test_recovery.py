@@ -67,21 +67,24 @@ def test_lines_are_the_values_in_order_of_units_and_what_was_expected_is_dashed(
     assert not any(line.get_label().startswith("expected") for line in dense.lines)
 
 
-def test_each_cause_has_its_marker_at_its_kappa():
+def test_each_cause_has_its_marker_at_its_kappa_pale_where_nothing_can_be_told():
     rows = pd.DataFrame(
         [
-            (method, "spearman_abs", cause, kappa, kappa - 0.1, kappa + 0.1)
+            (method, "spearman_abs", cause, kappa, kappa - 0.1, kappa + 0.1, "")
             for method, kappas in {"one": (0.9, 0.4), "two": (0.8, 0.7)}.items()
             for cause, kappa in zip(("noise", "attack"), kappas, strict=True)
         ],
-        columns=["method", "metric", "cause", "kappa", "low", "high"],
+        columns=["method", "metric", "cause", "kappa", "low", "high", "obstacle"],
     )
+    rows.loc[rows["method"] == "two", "obstacle"] = "no_room"
     causes = {"noise": "some noise", "attack": "an attack"}
     figure = changes_chart(rows, ["spearman_abs"], causes, 0.5, "finding", controls=["two"])
     axes = figure.axes[0]
-    lines = {line.get_label(): line for line in axes.lines}
-    assert list(lines["some noise"].get_xdata()) == [0.8, 0.9], "from the lowest row up"
-    assert list(lines["an attack"].get_xdata()) == [0.7, 0.4]
-    assert lines["some noise"].get_marker() != lines["an attack"].get_marker()
+    points = [part for part in axes.collections if len(part.get_offsets()) == 2]
+    shown = [part.get_offsets()[:, 0].tolist() for part in points]
+    assert [one for one in shown if one != [0, 0]] == [[0.8, 0.9], [0.7, 0.4]]
+    assert [part.get_facecolor()[:, 3].tolist() for part in points[-1:]] == [[0.25, 1]]
+    labels = axes.get_legend_handles_labels()[1]
+    assert {"some noise", "an attack"} <= set(labels)
     styles = {label.get_text(): label.get_style() for label in axes.get_yticklabels()}
     assert styles == {"one": "normal", "two": "italic"}

@@ -42,6 +42,12 @@ class Held:
     margin: float = 0.1
     level: float = 0.05
 
+    @property
+    def scale(self) -> str:
+        """Of how many pictures and networks of each kind a claim is, as its row says."""
+        networks, pictures = next(iter(self.runs.values()))[_GUIDED].limit.shape
+        return f"{pictures} pictures, {networks} networks"
+
     def units(self, network: str) -> list[int]:
         """How many units its networks have, the fewest first."""
         return sorted(units for name, units in self.runs if name == network)
@@ -135,7 +141,7 @@ def _grows(claims: ClaimTable, held: Held, counts: Sequence[int]) -> None:
         "like the picture as filters are added.",
         source=f"{_PAPER}, random networks",
         paper_said="approximately the input",
-        measured=f"correlation {values}; kappa {_text(last)} with the most",
+        measured=f"correlation {values}; kappa {_text(last)} with the most; {held.scale}",
         chance=f"correlation {rounded(last.chance)}, kappa 0",
         verdict=verdict,
         reason="reproduced if each step up in filters adds, by its interval over pictures and "
@@ -154,7 +160,8 @@ def _stays(claims: ClaimTable, held: Held, method: str, counts: Sequence[int]) -
         source=f"{_PAPER}, random networks",
         paper_said="noise",
         measured="kappa "
-        + ", ".join(f"{_text(found)} with {n}" for n, found in zip(counts, readings, strict=True)),
+        + ", ".join(f"{_text(found)} with {n}" for n, found in zip(counts, readings, strict=True))
+        + f"; {held.scale}",
         chance="kappa 0",
         verdict=_all(*(_as(found.verdict, "below") for found in readings)),
         reason=f"reproduced if every kappa's interval lies below {held.margin:g}, not reproduced "
@@ -173,7 +180,7 @@ def _any_class(claims: ClaimTable, held: Held, units: int) -> None:
         source=f"{_PAPER}, random networks",
         paper_said="for any class",
         measured=f"maps of two classes, {units} filters: kappa {_text(guided)}; of the gradient "
-        f"{_text(plain)}",
+        f"{_text(plain)}; {held.scale}",
         chance="kappa 0",
         verdict=judge([_beside(guided, MOST)]),
         reason=f"reproduced if the interval lies above kappa {MOST:g}, not reproduced if below",
@@ -195,7 +202,7 @@ def _pooled(claims: ClaimTable, held: Held, units: int) -> None:
         "Max pooling turns DeconvNet's map of a random network from noise into the picture.",
         source=f"{_PAPER}, max pooling",
         paper_said=_SHOWN,
-        measured=f"kappa: {words('deconvnet')}",
+        measured=f"kappa: {words('deconvnet')}; {held.scale}",
         chance="kappa 0",
         verdict=_all(_as(without, "below"), pooled),
         reason=f"reproduced if the interval lies below {held.margin:g} without pooling and above "
@@ -212,7 +219,7 @@ def _pooled(claims: ClaimTable, held: Held, units: int) -> None:
         "Max pooling leaves guided backpropagation a picture, and the gradient noise.",
         source=f"{_PAPER}, max pooling",
         paper_said=_SHOWN,
-        measured=f"kappa: {words(_GUIDED)}; {words('gradient')}",
+        measured=f"kappa: {words(_GUIDED)}; {words('gradient')}; {held.scale}",
         chance="kappa 0",
         verdict=_all(*held_so),
         reason=f"reproduced if guided backpropagation lies above {held.margin:g} with and without "
@@ -228,7 +235,7 @@ def _dense(claims: ClaimTable, held: Held, units: int) -> None:
         "Where every hidden unit sees all of the picture, guided backpropagation gives noise.",
         source=f"{_PAPER}, fully connected network",
         paper_said="noise",
-        measured=f"kappa {_text(found)}",
+        measured=f"kappa {_text(found)}; {held.scale}",
         chance=f"correlation {rounded(found.chance)}, kappa 0",
         verdict=judge([found.verdict], "below"),
         reason=f"reproduced if the interval lies below {held.margin:g}, not reproduced if above",
@@ -248,7 +255,7 @@ def _less_than_local(claims: ClaimTable, held: Held, filters: int, units: int) -
         paper_said="–",
         measured=f"correlation {rounded(float(few.mean()))} with the filters, "
         f"{rounded(float(many.mean()))} with the units: {rounded(value)} ({rounded(low)} to "
-        f"{rounded(high)}) less",
+        f"{rounded(high)}) less; {held.scale}",
         verdict=judge([_enough(held, (PLAIN, filters), _side(low, high))]),
         reason="reproduced if the interval of the difference lies above 0",
         of="dense-less",
@@ -270,7 +277,7 @@ def _closed(claims: ClaimTable, held: Held, counts: Sequence[int]) -> None:
         source=f"{_OURS}, derived above",
         paper_said="–",
         measured=f"correlation with the closed form {by_count}; with the most, more than with the "
-        f"picture by {value:.3f} ({low:.3f} to {high:.3f})",
+        f"picture by {value:.3f} ({low:.3f} to {high:.3f}); {held.scale}",
         verdict=judge([_enough(held, (PLAIN, counts[-1]), _side(low, high))]),
         reason="reproduced if the interval of the difference lies above 0",
         of="recovery-limit",
@@ -292,7 +299,8 @@ def _foreseen(claims: ClaimTable, held: Held) -> None:
         measured="; ".join(
             f"{units} ({network}): expected {wanted:.2f}, found {got:.2f}"
             for (network, units), (wanted, got) in pairs.items()
-        ),
+        )
+        + f"; {held.scale}",
         verdict="reproduced" if off < _NEAR else "not reproduced",
         reason=f"reproduced if all correlations lie within {_NEAR:g} of what is expected",
         of="recovery-foreseen",
@@ -342,7 +350,8 @@ def _moved(
         source=f"{_PAPER}, adversarial pictures",
         paper_said=_SHOWN,
         measured=f"kappa {_text(attacked)}; with noise of the same size {_text(found[NOISE])}, "
-        f"{rounded(less.value)} ({rounded(low)} to {rounded(high)}) more",
+        f"{rounded(less.value)} ({rounded(low)} to {rounded(high)}) more; "
+        f"{attacked.images} pictures",
         chance=f"similarity {rounded(attacked.chance)}, kappa 0",
         verdict=verdict,
         reason=f"reproduced if the interval lies below kappa {MOST:g} and noise of the same size "
@@ -364,7 +373,8 @@ def _kept_by(
         "Of such a picture its map hardly changes, though it explains another class.",
         source=f"{_PAPER}, adversarial pictures",
         paper_said=_SHOWN,
-        measured=f"kappa {_text(attacked)}; with noise of the same size {_text(found[NOISE])}",
+        measured=f"kappa {_text(attacked)}; with noise of the same size {_text(found[NOISE])}; "
+        f"{attacked.images} pictures",
         chance=f"similarity {attacked.chance:.3f}, kappa 0",
         verdict=judge([_beside(attacked, MOST)]),
         reason=f"reproduced if the interval lies above kappa {MOST:g}, not reproduced if below; "
@@ -386,7 +396,7 @@ def _blind(
         "adversarial picture gets: what changes in its map, pixels change.",
         source=_OURS,
         paper_said="–",
-        measured=f"kappa {_text(found)}",
+        measured=f"kappa {_text(found)}; {found.images} pictures",
         chance=f"similarity {rounded(found.chance)}, kappa 0",
         verdict=judge([_beside(found, line)]),
         reason=f"reproduced if the interval lies above kappa {line:g}, not reproduced if below",

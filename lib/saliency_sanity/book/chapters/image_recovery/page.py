@@ -49,7 +49,7 @@ from saliency_sanity.probes.recovery import (
     recovered,
 )
 from saliency_sanity.similarity.metrics import similarity_rows
-from saliency_sanity.similarity.prepare import signed_picture
+from saliency_sanity.similarity.prepare import absolute_picture
 from saliency_sanity.verdict.interval import averaged
 from saliency_sanity.verdict.reading import read, table
 from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, rounded
@@ -63,6 +63,8 @@ _CAUSES = {
     ATTACK: "adversarial picture, its own class",
 }
 _STATES = ("picture", "noise", "class", "adversarial")
+# Pictures whose maps fit beside each other, in four states each.
+_BESIDE = 2
 
 
 @dataclass(kw_only=True)
@@ -236,7 +238,7 @@ class ImageRecovery(MethodsPage):
         titles = {
             PLAIN: f"one convolution of {self.kernel} px",
             POOLED: f"with max pooling over {self.pool} px",
-            DENSE: "units that see all of the picture",
+            DENSE: "each unit sees all of it",
         }
         titles = {kind: text for kind, text in titles.items() if kind in set(rows["network"])}
         figure = recovery_chart(rows, titles, self._finding())
@@ -249,8 +251,8 @@ class ImageRecovery(MethodsPage):
             for place in (0, -1)
         )
         return (
-            f"From {self.filters[0]} to {self.filters[-1]} filters the correlation of guided "
-            f"backpropagation goes from {rounded(first)} to {rounded(last)}"
+            f"Guided backpropagation: correlation {rounded(first)} with {self.filters[0]} filters, "
+            f"{rounded(last)} with {self.filters[-1]}"
         )
 
     def recovery_table(self) -> Styler:
@@ -354,15 +356,15 @@ class ImageRecovery(MethodsPage):
             for method in ("gradient", "guided_backprop")
             if method in self.chosen
         }
-        words = "; ".join(
-            f"{self.titles[name]} keeps {rounded(value)}" for name, value in kept.items()
+        words = ", ".join(
+            f"{self.titles[name].lower()} keeps {rounded(value)}" for name, value in kept.items()
         )
         figure = changes_chart(
             rows,
             self.metrics,
             _CAUSES,
             MOST,
-            f"Adversarial pictures, by {METRIC_TITLES[main]}: {words}",
+            f"Adversarial pictures, {METRIC_TITLES[main]}: {words}",
             self.controls,
         )
         save(figure, self.figure("changes"))
@@ -376,11 +378,11 @@ class ImageRecovery(MethodsPage):
 
     def attacked_maps(self) -> Figure:
         """Maps of the first pictures before and after, by method."""
-        count = min(self.shown, len(self.attacked[""][0]))
+        count = min(self.shown, _BESIDE, len(self.attacked[""][0]))
         maps = {
             self.titles[method]: np.stack(
                 [
-                    signed_picture(
+                    absolute_picture(
                         self.explained[cause].maps[method][:count].double().cpu()
                     ).numpy()
                     for cause in ("", *_CAUSES)
@@ -390,7 +392,7 @@ class ImageRecovery(MethodsPage):
         }
         pixels = self.photographs.pixels[self._changed.cpu()][:count]
         shown = pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
-        return network_grid(shown, maps, _STATES, signed=True)
+        return network_grid(shown, maps, _STATES)
 
     @cached_property
     def claims(self) -> ClaimTable:
