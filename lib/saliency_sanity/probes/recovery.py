@@ -71,7 +71,7 @@ class RandomConvolution(nn.Module):
         """What guided backpropagation tends to without a pool, but for a factor: ``[N, C, H, W]``.
 
         Each patch of length 1, laid where it was: as a patch has at a pixel what the picture has
-        there, that is the picture times the sum of 1 / |p| over the patches that see the pixel.
+        there, that is the picture times the sum of 1 / length over the patches that see the pixel.
         """
         squares = x.double().square().sum(1, keepdim=True)
         lengths = self._spread(squares).clamp_min(0).sqrt()

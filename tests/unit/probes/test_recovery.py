@@ -184,6 +184,20 @@ def test_the_correlation_of_convolutions_is_what_is_expected(units):
     assert found == pytest.approx(expected(networks[0], X).mean(), abs=0.04)
 
 
+def test_the_size_of_filters_cancels():
+    """Larger filters have more weights to point elsewhere, and see each pixel more often."""
+    found = {}
+    for kernel in (3, 5, 7):
+        networks = [RandomConvolution(64, 24, kernel=kernel, seed=seed) for seed in range(3)]
+        x = blurred(3, 24)
+        maps = [(GUIDED(one, x, TARGET), one.limit(x)) for one in networks]
+        found[kernel] = np.mean([correlation(*pair) for pair in maps])
+    assert max(found.values()) - min(found.values()) < 0.06
+    # N / (pi^2 C), signal over noise, for N = 64 and three channels.
+    ratio = 64 / (3 * math.pi**2)
+    assert found[5] == pytest.approx(math.sqrt(ratio / (1 + ratio)), abs=0.05)
+
+
 @pytest.mark.parametrize("units", [200, 4000])
 def test_the_correlation_of_dense_networks_is_what_is_expected(units):
     networks = [RandomDense(units, 16, seed=seed) for seed in range(4)]

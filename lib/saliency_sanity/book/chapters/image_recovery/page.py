@@ -414,7 +414,9 @@ class ImageRecovery(MethodsPage):
         self.claims.write(self.folder)
         self.write(self.recovery.drop(columns="words"), "recovery")
         rows = self.changes.drop(columns="words")
-        self.write(rows.assign(model=self.classifier.name, weights=self._weights_hash), "readings")
+        rows = rows.assign(model=self.classifier.name, weights=self._weights_hash)
+        for cause in _CAUSES:  # each has one reading of a method by a metric
+            self.write(rows[rows["cause"] == cause], cause)
         self.write_refused(self.refused)
 
     def numbers(self) -> dict[str, float]:

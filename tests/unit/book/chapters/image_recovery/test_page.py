@@ -123,8 +123,11 @@ def test_figures_and_tables_are_there_and_written(page):
     name = ImageRecovery.notebook
     recovery = pd.read_parquet(page.folder / f"tables/{name}-recovery.parquet")
     assert len(recovery) == 4 * 3, "kinds and numbers of units, methods"
-    readings = pd.read_parquet(page.folder / f"tables/{name}-readings.parquet")
-    assert len(readings) == 3 * 3, "methods, causes"
+    for cause in ("noise", "class", "adversarial"):
+        readings = pd.read_parquet(page.folder / f"tables/{name}-{cause}.parquet")
+        assert set(readings["method"]) == {"gradient", "guided_backprop", "input"}
+        assert set(readings["cause"]) == {cause}
+        assert readings["verdict"].isin(["below", "above", "inconclusive", "cannot tell"]).all()
     claims = ClaimTable.read(page.folder / f"claims/{name}.json")
     assert [claim.id for claim in claims] == [claim.id for claim in page.claims]
     assert {"image recovery", "foreseen without a fit"} <= {claim.id for claim in claims}
