@@ -122,7 +122,7 @@ def changes_chart(
     order = list(dict.fromkeys(readings["method"]))[::-1]
     styles = styles_of(list(causes))
     figure, grid = metric_panels(metrics, len(order), height=0.42)
-    figure.set_figheight(figure.get_figheight() + 0.5)
+    figure.set_size_inches(_NARROW + 0.5, figure.get_figheight() + 0.5)
     for axes, metric in zip(grid.flat, metrics, strict=False):
         axes.axvline(0, color="#555555", lw=1, label="chance: the map of another picture")
         axes.axvline(1, color="#555555", lw=1, ls=":", label="ceiling: the same map")
@@ -139,7 +139,7 @@ def changes_chart(
         axes.set_xlim(-0.28, 1.08)
         axes.set_xlabel("kappa (0 chance, 1 the same map)")
     label_rows(grid, order, controls)
-    figure.suptitle(title, fontweight="bold")
+    figure.suptitle(title, fontsize=SMALL + 3, fontweight="bold")
     entries: dict[str, object] = {}
     for handle, label in zip(*grid[0, 0].get_legend_handles_labels(), strict=True):
         entries[label] = handle

@@ -52,7 +52,7 @@ from saliency_sanity.similarity.metrics import similarity_rows
 from saliency_sanity.similarity.prepare import absolute_picture
 from saliency_sanity.verdict.interval import averaged
 from saliency_sanity.verdict.reading import read, table
-from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, rounded
+from saliency_sanity.verdict.wording import cross_table, rounded
 
 # Whose maps of random networks are compared with the picture.
 RANDOM = ("guided_backprop", "gradient", "deconvnet")
@@ -212,9 +212,8 @@ class ImageRecovery(MethodsPage):
         for units in self.hidden[-1:]:
             columns[f"GBP, dense\n{units} units"] = self._maps(DENSE, units, "guided_backprop")
         words = (
-            "Nothing was learned: guided backpropagation correlates "
-            f"{rounded(self._similarity(PLAIN, 'guided_backprop'))} with the picture, "
-            f"the gradient {rounded(self._similarity(PLAIN, 'gradient'))}"
+            f"Random networks: GBP correlates {rounded(self._similarity(PLAIN, RANDOM[0]))} with "
+            f"the picture, G {rounded(self._similarity(PLAIN, 'gradient'))}"
         )
         return recovery_grid(self.small.pixels[: self.shown], columns, words)
 
@@ -357,14 +356,14 @@ class ImageRecovery(MethodsPage):
             if method in self.chosen
         }
         words = ", ".join(
-            f"{self.titles[name].lower()} keeps {rounded(value)}" for name, value in kept.items()
+            f"{self.titles[name].lower()} {rounded(value)}" for name, value in kept.items()
         )
         figure = changes_chart(
             rows,
             self.metrics,
             _CAUSES,
             MOST,
-            f"Adversarial pictures, {METRIC_TITLES[main]}: {words}",
+            f"Kappa left of maps of adversarial pictures: {words}",
             self.controls,
         )
         save(figure, self.figure("changes"))
