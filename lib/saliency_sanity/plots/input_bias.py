@@ -129,7 +129,8 @@ def share_chart(
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     label_rows(grid, order, controls)
-    grid[0, 0].set_xlim(left=0)
+    # No share is above 1, though an interval from few networks may be.
+    grid[0, 0].set_xlim(0, min(1.02, grid[0, 0].get_xlim()[1]))
     part.supxlabel("share of |E| inside the mask (0 to 1)", fontsize=SMALL)
     if title:
         part.suptitle(title, fontsize=SMALL + 2, fontweight="bold")

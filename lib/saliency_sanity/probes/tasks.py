@@ -131,6 +131,11 @@ def likeness(
     readings: dict[tuple[str, str], Reading] = {}
     for method in (key for key in first if key in second):
         ours, theirs = first[method], second[method]
+        if len(ours) != len(theirs):
+            raise ValueError(
+                f"maps of {method!r} under {len(ours)} networks and {len(theirs)} others; they are "
+                "compared pair by pair, so give as many of each"
+            )
         for key, metric in metrics.items():
             square = _rows(metric, list(zip(ours, theirs, strict=True)))
             again = list(pairwise(ours))

@@ -231,6 +231,7 @@ NOT_SCORED = {
     "00_metrics": "compares similarities with each other, not methods with networks",
     "07_your_own_method-fails": _EXAMPLE,
     "07_your_own_method-passes": _EXAMPLE,
+    "13_task_confounding-cnn": "asks where a map lies, not whether it stays: shares, not kappas",
     **dict.fromkeys(
         ("08_every_method-board", "08_every_method-transformer"),
         "has a board of its own, with other libraries' methods",

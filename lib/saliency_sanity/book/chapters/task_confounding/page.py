@@ -349,13 +349,19 @@ class TaskConfounding(MethodsPage):
         """Readings by the first similarity."""
         return self.readings[self.readings["metric"] == self.metrics[0]]
 
+    def _kappa_title(self, comparison: str) -> str:
+        own = self._of_methods(self._decisive[self._decisive["comparison"] == comparison])
+        alike = int((own["verdict"] == "above").sum())
+        return f"{comparison}:\n{alike} of {len(own)} methods picture-driven"
+
     def kappa_figure(self) -> Figure:
         """Kappa by method, a panel a comparison."""
-        rows = self._titled(self._decisive)
         panels = [AGAINST_RANDOM[ONE], *(AGAINST_RANDOM[data] for data in PAIRED), AGAINST_OTHER]
+        told = {text: self._kappa_title(text) for text in panels}
+        rows = self._titled(self._decisive)
         figure = kappa_ranking(
-            rows.assign(metric=rows["comparison"]),
-            panels,
+            rows.assign(metric=rows["comparison"].map(told)),
+            list(told.values()),
             margin=self.margin,
             words=RANDOMIZATION_WORDS,
             controls=self.controls,
