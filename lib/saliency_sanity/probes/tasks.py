@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity.attribution.base import Attribution, logits
@@ -52,7 +53,7 @@ def maps_under(
     random_from: int | None = None,
     precision: str = "exact",
 ) -> tuple[dict[str, list[Tensor]], dict[str, str]]:
-    """Maps ``[N, C, H, W]`` by method, one a network, of the class that this network finds.
+    """Maps ``[N, C, H, W]`` by method, one a network, of the class that it finds; shows progress.
 
     ``x`` in the networks' units. With ``random_from`` each network is drawn anew, with this seed
     and those that follow, and is as it was afterwards. With the maps come methods that do not apply
@@ -62,14 +63,14 @@ def maps_under(
         raise ValueError("no networks to explain; give one or more")
     found: dict[str, list[Tensor]] = {key: [] for key in methods}
     refused: dict[str, str] = {}
-    for place, network in enumerate(networks):
+    kind = TRAINED if random_from is None else RANDOM
+    for place, network in enumerate(tqdm(networks, desc=kind, unit="network", mininterval=1)):
         with ExitStack() as stack:
             if random_from is not None:
                 stack.enter_context(wholly_random(network, x, random_from + place))
             given = fitted(network, x)
-            explained = explain(
-                methods, network, given, logits(network, given).argmax(1), precision
-            )
+            target = logits(network, given).argmax(1)
+            explained = explain(methods, network, given, target, precision, progress=False)
         refused |= explained.refused
         for key, maps in explained.maps.items():
             found[key].append(maps.cpu())

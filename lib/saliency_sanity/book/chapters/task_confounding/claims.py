@@ -86,16 +86,23 @@ def _on_object(
     claims: ClaimTable, shares: Shares, key: str, place: str, title: str, confidence: float
 ) -> None:
     own, area = shares.of(key, place, TRAINED), shares.areas[place]
-    found = share_gap(own, area, confidence=confidence)
+    (elsewhere,) = (other for other in shares.areas if other != place)
+    # Networks of this task are those of the other task where the other object decides.
+    beside = shares.of(key, elsewhere, OTHER)
+    gaps = [share_gap(own, than, confidence=confidence) for than in (area, beside)]
+    verdicts = [found.verdict for found in gaps]
     claims.add(
         f"{title} highlights the {place} where it decides",
-        f"Where the label hangs on the {place}, it has more of the map than of the picture.",
+        f"Where the label hangs on the {place}, it has more of the map than the {elsewhere} beside "
+        "it, and more than of the picture.",
         source=_PAPER,
         paper_said="highlights the right object",
-        measured=f"share {_percent(own)}, less the area's {found}; {shares.counted}",
+        measured=f"share {_percent(own)}, {elsewhere} {_percent(beside)}, difference {gaps[1]}; to "
+        f"the area's share {gaps[0]}; {shares.counted}",
         chance=f"share {area:.0%}, the area's",
-        verdict=found.verdict,
-        reason="reproduced if the interval of the difference lies above 0; not reproduced if below",
+        verdict="not reproduced" if "not reproduced" in verdicts else judge(verdicts, "reproduced"),
+        reason="reproduced if the intervals of both differences lie above 0; not reproduced if one "
+        "lies below",
         of="task-right-object",
         about=title,
     )

@@ -1,6 +1,6 @@
 """The page on tasks: maps of networks that were asked different things of the same pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -40,6 +40,7 @@ from saliency_sanity.probes.tasks import (
     share_table,
     shares,
 )
+from saliency_sanity.probes.units import Gap
 from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.subjects.datasets import CLASS_NAMES, TASKS, by_turns, load_scenes, to_pixels
 from saliency_sanity.subjects.models import load_tasks
@@ -271,12 +272,18 @@ class TaskConfounding(MethodsPage):
             rows.append(row | {"images": found.images, "networks": self.trainings})
         return pd.DataFrame(rows)
 
-    def _gap(self, key: str, kind: str):
+    def _gap(self, key: str, kind: str, tasks: Iterable[str] = PAIRED.values()) -> Gap:
+        """How much more lies on the object that decides than under another kind of network."""
         own, other = (
-            np.mean([self.values[key, name, one] for name in PAIRED.values()], axis=0)
+            np.mean([self.values[key, name, one] for name in tasks], axis=0)
             for one in (TRAINED, kind)
         )
         return share_gap(own, other)
+
+    @property
+    def _asked(self) -> list[str]:
+        """Methods that are no controls."""
+        return [key for key in self.maps[HALVES, TRAINED] if not is_control(key)]
 
     def _of_methods(self, rows: pd.DataFrame) -> pd.DataFrame:
         return rows[~rows["method"].map(is_control)]
@@ -291,10 +298,10 @@ class TaskConfounding(MethodsPage):
         """The share of every method on the object that the label hangs on, a panel a task."""
         rows = self.shares.assign(panel="")
         for name in PAIRED.values():
-            own = self._of_methods(rows[(rows["task"] == name) & (rows["network"] == TRAINED)])
-            more = int((own["low"] > own["area"]).sum())
+            more = sum(self._gap(key, OTHER, [name]).verdict == "reproduced" for key in self._asked)
             text = (
-                f"the {name} decides: {more} of {len(own)} methods\nhave more on it than its area"
+                f"the {name} decides: {more} of {len(self._asked)} methods\n"
+                "have more on it than under the other task"
             )
             rows.loc[rows["task"] == name, "panel"] = text
         telling, asked = self._telling
@@ -309,8 +316,7 @@ class TaskConfounding(MethodsPage):
         """The share of every method in the parts of a picture without lower half."""
         below = [
             share_gap(self.values[key, "cut", TRAINED], self.values[key, "cut", RANDOM])
-            for key in self.maps[HALVES, TRAINED]
-            if not is_control(key)
+            for key in self._asked
         ]
         more = sum(found.verdict == "reproduced" for found in below)
         title = (

@@ -72,6 +72,8 @@ def made(shares, one=0.5, two=(0.02, 0.02), **given):
         ({"trained": 0.25, "random": 0.25, "other": 0.25}, *["inconclusive"] * 3, "reproduced"),
         ({"cut": (0.5, 0.7)}, *["reproduced"] * 3, "not reproduced"),
         ({"trained": 0.3}, "reproduced", "not reproduced", "reproduced", "reproduced"),
+        # Above the area, but the other object has more.
+        ({"trained": 0.3, "other": 0.35}, *["not reproduced"] * 3, "reproduced"),
     ],
 )
 def test_shares_decide(given, object_, random, moves, cut):
