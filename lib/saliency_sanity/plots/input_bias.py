@@ -95,12 +95,14 @@ def share_chart(
     told: str = "zero is {}",
     controls: Sequence[str] = (),
     title: str = "",
+    columns: int = 2,
 ) -> Figure:
     """Share of the attribution inside a mask, a row a method, a marker a value of ``by``.
 
     By default that is the colour that is zero. ``table`` has method, the column ``by``, value, low,
     high, and area, area_low and area_high: the mask's share of the picture, which a map that knows
-    nothing has inside it, dotted with its interval; with a column panel a panel for each.
+    nothing has inside it, dotted with its interval; with a column panel a panel for each, so many
+    ``columns`` of them.
     ``told`` makes the legend's text of a value of ``by``; controls are set in italics. Raises
     ValueError for a panel with more than one area.
     """
@@ -108,7 +110,7 @@ def share_chart(
     panels = chosen_names(table, "panel", None)
     order = chosen_names(table, "method", None)[::-1]
     markers = styles_of(chosen_names(table, by, None))
-    columns = min(2, len(panels))
+    columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     width = WIDTH if columns > 1 else 0.7 * WIDTH
     figure, part, grid = _grid(lines, columns, width, 0.4 * len(order) + 0.4)

@@ -15,6 +15,8 @@ _PAPER = "Yona and Greenfeld 2021, as reported"
 _OURS = "this book"
 # What the paper looked at.
 _SAID = ("gradient", "guided_backprop")
+# What the test of 2018 rejected.
+_REJECTED = "guided_backprop"
 # Maps that see the picture only.
 _BLIND = ("sobel", "canny", "input")
 # A share that differs by no more is the same up to rounding.
@@ -50,7 +52,7 @@ def task_claims(
     readings: pd.DataFrame,
     titles: Mapping[str, str],
     *,
-    metric: str,
+    metrics: Sequence[str],
     one: str,
     two: Sequence[str],
     products: Sequence[str],
@@ -61,8 +63,8 @@ def task_claims(
 
     ``shares`` on the object of each task, and at the ``cut`` or below and in the ``deleted`` part
     of a garment without lower half; ``readings`` by ``comparison``, of which ``one`` is that on a
-    single object and ``two`` those on two, all by ``metric``. ``products`` are methods that are
-    multiplied by the input.
+    single object and ``two`` those on two, each by all ``metrics``. ``products`` are methods that
+    are multiplied by the input.
     """
     for key in (key for key in _SAID if key in shares.methods):
         for place in shares.areas:
@@ -71,9 +73,15 @@ def task_claims(
             _more_than_random(claims, shares, key, place, titles[key], confidence)
         _at_the_cut(claims, shares, key, titles[key], confidence)
         _moves(claims, shares, key, titles[key], confidence)
-        _alike_on_one(claims, readings, key, titles[key], metric, one, margin, shares.counted)
     for key in (key for key in _SAID if key in shares.methods):
-        _turns(claims, readings, key, titles[key], metric, one, two, margin, shares.counted)
+        for metric in metrics:
+            _alike_on_one(claims, readings, key, titles[key], metric, one, margin, shares.counted)
+    if _REJECTED in shares.methods:
+        for metric in metrics:
+            _turns(
+                *(claims, readings, _REJECTED, titles[_REJECTED], metric, one, two, margin),
+                shares.counted,
+            )
     _blind(claims, shares, titles)
     _empty(claims, shares, products)
 
@@ -190,7 +198,7 @@ def _alike_on_one(
 ) -> None:
     row = _row(readings, one, key, metric)
     claims.add(
-        f"{title} of one object is alike under a random network",
+        f"{title} of one object is alike under a random network, by {METRIC_TITLES[metric]}",
         "Of a single centred object a random network's map is like the trained one's, beyond what "
         "any two garments' maps have in common.",
         source=_PAPER,
@@ -198,8 +206,7 @@ def _alike_on_one(
         measured=f"kappa {kappa_text(row)}, similarity {rounded(row['similarity'])}; {counted}",
         chance=f"similarity {rounded(row['chance'])}, kappa 0",
         verdict=judge([row["verdict"]]),
-        reason=f"reproduced if the interval lies above kappa {margin:g}; not reproduced if below; "
-        f"by {METRIC_TITLES[metric]}",
+        reason=f"reproduced if the interval lies above kappa {margin:g}; not reproduced if below",
         of="task-one-object",
         about=title,
         by=metric,
@@ -230,7 +237,7 @@ def _turns(
     elif CANNOT_TELL in verdicts:
         verdict = CANNOT_TELL
     claims.add(
-        f"{title} fails for its task only",
+        f"{title} fails for its task only, by {METRIC_TITLES[metric]}",
         "The test of random weights calls it picture-driven on one object, and says that it "
         "responds where the picture holds two.",
         source=_PAPER,
@@ -242,7 +249,7 @@ def _turns(
         verdict=resting(verdict, [single["verdict"]]),
         reason=f"reproduced if the interval lies above kappa {margin:g} on one object and below on "
         "two, for both tasks; not reproduced if above on two for either; not tested if below on "
-        f"one; by {METRIC_TITLES[metric]}",
+        "one",
         of="task-verdict-turns",
         about=title,
         by=metric,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import wrap
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,8 @@ from saliency_sanity.book.chapters.page import (
     MethodsPage,
     check_shown,
     is_product,
+    nonzero_metrics,
+    nonzero_pixels,
     pictures_for,
     plain_table,
 )
@@ -41,13 +44,19 @@ from saliency_sanity.probes.tasks import (
     shares,
 )
 from saliency_sanity.probes.units import Gap
-from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.similarity.metrics import Similarity, metric
 from saliency_sanity.subjects.datasets import CLASS_NAMES, TASKS, by_turns, load_scenes, to_pixels
 from saliency_sanity.subjects.models import load_tasks
 from saliency_sanity.subjects.scenes import Scenes
 from saliency_sanity.subjects.training.accuracy import trainings
 from saliency_sanity.verdict.robustness import held_against
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, kappa_text, rounded, said
+from saliency_sanity.verdict.wording import (
+    METRIC_TITLES,
+    RANDOMIZATION_WORDS,
+    kappa_text,
+    rounded,
+    said,
+)
 
 # What is asked of a pair, by data set, and the data set of the other question.
 PAIRED = {"pairs_garment": "garment", "pairs_shape": "shape"}
@@ -56,14 +65,23 @@ HALVES, ONE = "halves", "fashion_mnist"
 _PICTURED = ("gradient", "guided_backprop")
 # What a method that explains noisy copies has in its description.
 _NOISY = "NoiseAverage("
+_NOT_ZERO = "spearman_abs_not_zero"
 
 # Comparisons of maps by kappa, by what tables call them.
+_AGAINST = ", trained against random"
 AGAINST_RANDOM = {
-    "pairs_garment": "two objects, garment task: against random",
-    "pairs_shape": "two objects, shape task: against random",
-    ONE: "one object: against random",
+    "pairs_garment": f"two objects, garment task{_AGAINST}",
+    "pairs_shape": f"two objects, shape task{_AGAINST}",
+    ONE: f"one object{_AGAINST}",
 }
-AGAINST_OTHER = "two objects: garment against shape task"
+AGAINST_OTHER = "two objects, garment task against shape task"
+# What charts call networks, and the parts of a picture without lower half.
+_NETWORKS = {
+    TRAINED: "trained on this task",
+    OTHER: "trained on the other task",
+    RANDOM: "random network",
+}
+_PARTS = {"deleted": "deleted part", "boundary": "at the cut", "kept": "kept part"}
 
 
 @dataclass(kw_only=True)
@@ -202,7 +220,8 @@ class TaskConfounding(MethodsPage):
                 *((f"{name} task", (data, TRAINED)) for data, name in PAIRED.items()),
                 ("random", ("pairs_garment", RANDOM)),
             ):
-                columns[f"{self.titles[key]},\n{what}"] = self.maps[place][key][0][: self.shown]
+                name = "\n".join(wrap(f"{self.titles[key]}, {what}", 16))
+                columns[name] = self.maps[place][key][0][: self.shown]
         labels = [self.scenes.labels[name][: self.shown].tolist() for name in PAIRED.values()]
         names = [
             "\n".join(CLASS_NAMES[data][one] for data, one in zip(PAIRED, pair, strict=True))
@@ -306,11 +325,15 @@ class TaskConfounding(MethodsPage):
             rows.loc[rows["task"] == name, "panel"] = text
         telling, asked = self._telling
         title = f"{telling} of {asked} methods move to the object that the label hangs on"
-        figure = share_chart(
-            self._titled(rows), by="network", told="{} network", controls=self.controls, title=title
-        )
+        figure = self._share_chart(rows, title)
         save(figure, self.figure("shares"))
         return figure
+
+    def _share_chart(self, rows: pd.DataFrame, title: str) -> Figure:
+        rows = self._titled(rows.assign(network=rows["network"].map(_NETWORKS)))
+        return share_chart(
+            rows, by="network", told="{}", controls=self.controls, title=title, columns=3
+        )
 
     def halves_figure(self) -> Figure:
         """The share of every method in the parts of a picture without lower half."""
@@ -323,37 +346,46 @@ class TaskConfounding(MethodsPage):
             f"{more} of {len(below)} methods have more at the cut or below it under trained "
             "networks than under random ones"
         )
-        order = ["deleted", "boundary", "kept"]
-        rows = self.parts.assign(panel=self.parts["part"].map("{} part".format))
+        order = list(_PARTS)
+        rows = self.parts.assign(panel=self.parts["part"].map(_PARTS))
         rows = rows.sort_values("part", key=lambda part: part.map(order.index), kind="stable")
-        figure = share_chart(
-            self._titled(rows), by="network", told="{} network", controls=self.controls, title=title
-        )
+        figure = self._share_chart(rows, title)
         save(figure, self.figure("halves"))
         return figure
 
     # The test of 2018, on the same networks and pictures.
 
+    def _measured(self, data: str) -> dict[str, Similarity]:
+        """The similarities, and those over the pixels of these pictures that are not zero."""
+        where = nonzero_pixels(self.x[data])
+        return self.measures | ({} if where is None else nonzero_metrics(where))
+
     @cached_property
     def readings(self) -> pd.DataFrame:
         """How alike maps are, by comparison, method and metric, read against chance."""
-        found = {
-            text: likeness(
-                self.maps[data, TRAINED],
-                self.maps[data, RANDOM],
-                self.measures,
-                margin=self.margin,
-            )
-            for data, text in AGAINST_RANDOM.items()
-        }
-        first, second = (self.maps[data, TRAINED] for data in PAIRED)
-        found[AGAINST_OTHER] = likeness(first, second, self.measures, margin=self.margin)
-        return pd.concat([rows.assign(comparison=text) for text, rows in found.items()])
+        found = {}
+        for data, text in AGAINST_RANDOM.items():
+            pair = (self.maps[data, kind] for kind in (TRAINED, RANDOM))
+            found[text] = likeness(*pair, self._measured(data), margin=self.margin)
+        first, second = PAIRED
+        pair = (self.maps[data, TRAINED] for data in (first, second))
+        found[AGAINST_OTHER] = likeness(*pair, self._measured(first), margin=self.margin)
+        rows = [rows.assign(comparison=text) for text, rows in found.items()]
+        return pd.concat(rows, ignore_index=True)
+
+    @property
+    def _judging(self) -> list[str]:
+        """The similarities that claims are judged by: the first, and where products are not 0."""
+        found = set(self.readings["metric"])
+        return [key for key in (self.metrics[0], _NOT_ZERO) if key in found]
 
     @property
     def _decisive(self) -> pd.DataFrame:
         """Readings by the first similarity."""
-        return self.readings[self.readings["metric"] == self.metrics[0]]
+        return self._by(self.metrics[0])
+
+    def _by(self, metric: str) -> pd.DataFrame:
+        return self.readings[self.readings["metric"] == metric]
 
     def _kappa_title(self, comparison: str) -> str:
         own = self._of_methods(self._decisive[self._decisive["comparison"] == comparison])
@@ -391,15 +423,19 @@ class TaskConfounding(MethodsPage):
         """How many methods tell the tasks apart, and how many of them fail the test of 2018."""
         telling, asked = self._telling
         tell = set(self.moves["method"][self.moves["verdict"] == "above"])
-        parts = []
-        for text in (AGAINST_RANDOM[ONE], *(AGAINST_RANDOM[data] for data in PAIRED)):
-            own = self._of_methods(self._decisive[self._decisive["comparison"] == text])
-            failed = set(own["method"][own["verdict"] == "above"])
-            parts.append(f"{len(failed & tell)} on {text.partition(':')[0]}")
-        return Markdown(
-            f"**{telling} of {asked} methods move to the object that the label hangs on. Of these, "
-            f"the test of random weights calls picture-driven: {'; '.join(parts)}.**"
-        )
+        lines = [
+            f"**{telling} of {asked} methods move to the object that the label hangs on.** Of "
+            "these, the test of random weights calls picture-driven:",
+            "",
+        ]
+        for key in self._judging:
+            parts = []
+            for text in (AGAINST_RANDOM[ONE], *(AGAINST_RANDOM[data] for data in PAIRED)):
+                own = self._by(key)[self._by(key)["comparison"] == text]
+                failed = set(own["method"][own["verdict"] == "above"])
+                parts.append(f"{len(failed & tell)} on {text.removesuffix(_AGAINST)}")
+            lines.append(f"* by {METRIC_TITLES.get(key, key)}: {'; '.join(parts)}")
+        return Markdown("\n".join(lines))
 
     # What was said of it.
 
@@ -415,7 +451,7 @@ class TaskConfounding(MethodsPage):
             Shares(self.values, {name: self._area(name) for name in PAIRED.values()}),
             held_against(self.readings, margin, level),
             self.titles,
-            metric=self.metrics[0],
+            metrics=self._judging,
             one=AGAINST_RANDOM[ONE],
             two=[AGAINST_RANDOM[data] for data in PAIRED],
             products=self._products,

@@ -9,6 +9,7 @@ from saliency_sanity.verdict.reading import read
 
 ONE, TWO = "one object: against random", ["two objects, a: against random", "two objects, b"]
 TITLES = {"gradient": "Gradient", "guided_backprop": "Guided", "sobel": "Sobel", "input": "Input"}
+BY = "by rank correlation, absolute"
 PLACES = {"garment": 0.25, "shape": 0.25}
 
 
@@ -54,7 +55,7 @@ def made(shares, one=0.5, two=(0.02, 0.02), **given):
         Shares(shares, PLACES),
         pd.DataFrame(rows),
         TITLES,
-        metric="spearman_abs",
+        metrics=["spearman_abs"],
         one=ONE,
         two=TWO,
         products=["input"],
@@ -102,13 +103,13 @@ def test_shares_decide(given, object_, random, moves, cut):
 )
 def test_kappa_decides_whether_the_verdict_turns(one, two, alike, turns):
     found = made(values(), one, two)
-    assert found["Guided of one object is alike under a random network"].verdict == alike
-    assert found["Guided fails for its task only"].verdict == turns
+    assert found[f"Guided of one object is alike under a random network, {BY}"].verdict == alike
+    assert found[f"Guided fails for its task only, {BY}"].verdict == turns
 
 
 def test_a_reading_that_cannot_tell_leaves_it_open():
     found = made(values(), 0.5, (np.nan, 0.02))
-    assert found["Guided fails for its task only"].verdict == "inconclusive"
+    assert found[f"Guided fails for its task only, {BY}"].verdict == "inconclusive"
 
 
 def test_identities_are_measured():

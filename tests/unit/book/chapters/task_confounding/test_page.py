@@ -98,7 +98,9 @@ def test_tables_hold_every_method_under_every_network(page):
     assert moves.loc["gradient", "value"] == pytest.approx(own - other)
     comparisons = {*AGAINST_RANDOM.values(), AGAINST_OTHER}
     assert set(page.readings["comparison"]) == comparisons
-    assert len(page.readings) == len(comparisons) * len(METHODS)
+    metrics = {"spearman_abs", "spearman_abs_not_zero", "spearman_signed_not_zero"}
+    assert set(page.readings["metric"]) == metrics
+    assert len(page.readings) == len(comparisons) * len(METHODS) * len(metrics)
     sobel = page.readings[page.readings["method"] == "sobel"]
     assert sobel["kappa"].to_numpy() == pytest.approx(1)
 
@@ -120,7 +122,7 @@ def test_figures_tables_and_claims_are_made_and_written(page):
     whats = ("readings", "shares", "halves", "moves", "refused")
     assert names == {f"13_task_confounding-{what}" for what in whats}
     assert (page.folder / "claims" / "13_task_confounding.json").is_file()
-    assert len(page.claims) == 18
+    assert len(page.claims) == 20
     numbers = page.numbers()
     assert numbers["methods_compared"] == 4
     assert {f"test_{task}" for task in TASKS} < set(numbers)
