@@ -124,7 +124,9 @@ def share_chart(
             own = rows[rows[by] == name].set_index("method").reindex(order)
             at = np.arange(len(order)) + shift
             axes.hlines(at, own["low"], own["high"], color=colour, lw=2)
-            axes.plot(own["value"], at, marker, color=colour, ms=6, label=told.format(name))
+            axes.plot(
+                own["value"], at, marker, color=colour, ms=6, clip_on=False, label=told.format(name)
+            )
         axes.set_title(panel, fontsize=SMALL + 2)
         axes.tick_params(labelsize=SMALL)
         axes.grid(visible=False, axis="y")

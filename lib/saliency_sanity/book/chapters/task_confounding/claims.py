@@ -8,6 +8,7 @@ import pandas as pd
 
 from saliency_sanity.book.chapters.claims import ClaimTable, judge, resting
 from saliency_sanity.probes.tasks import OTHER, RANDOM, TRAINED, share_gap
+from saliency_sanity.probes.units import Gap
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded
 
@@ -33,6 +34,10 @@ class Shares:
     def of(self, method: str, place: str, kind: str) -> np.ndarray:
         """Those of one kind of network."""
         return self.values[method, place, kind]
+
+    def both(self, method: str, kind: str) -> np.ndarray:
+        """The mean over the places of all tasks."""
+        return np.mean([self.of(method, place, kind) for place in self.areas], axis=0)
 
     @property
     def methods(self) -> list[str]:
@@ -81,6 +86,10 @@ def task_claims(
             _turns(
                 *(claims, readings, _REJECTED, titles[_REJECTED], metric, one, two, margin),
                 shares.counted,
+            )
+            _sees_and_fails(
+                *(claims, shares, readings, _REJECTED, titles[_REJECTED], metric, two),
+                *(margin, confidence),
             )
     _blind(claims, shares, titles)
     _empty(claims, shares, products)
@@ -159,12 +168,15 @@ def _at_the_cut(
     )
 
 
+def _move(shares: Shares, key: str, confidence: float) -> Gap:
+    """How much more lies on the object that decides than under the other task, of both tasks."""
+    own, other = (shares.both(key, kind) for kind in (TRAINED, OTHER))
+    return share_gap(own, other, confidence=confidence)
+
+
 def _moves(claims: ClaimTable, shares: Shares, key: str, title: str, confidence: float) -> None:
-    own, other = (
-        np.mean([shares.of(key, place, kind) for place in shares.areas], axis=0)
-        for kind in (TRAINED, OTHER)
-    )
-    found = share_gap(own, other, confidence=confidence)
+    own, other = (shares.both(key, kind) for kind in (TRAINED, OTHER))
+    found = _move(shares, key, confidence)
     claims.add(
         f"{title} moves with the task",
         "On the same pictures, the object that the label hangs on has more of the map of the "
@@ -251,6 +263,40 @@ def _turns(
         "two, for both tasks; not reproduced if above on two for either; not tested if below on "
         "one",
         of="task-verdict-turns",
+        about=title,
+        by=metric,
+    )
+
+
+def _sees_and_fails(
+    claims: ClaimTable,
+    shares: Shares,
+    readings: pd.DataFrame,
+    key: str,
+    title: str,
+    metric: str,
+    two: Sequence[str],
+    margin: float,
+    confidence: float,
+) -> None:
+    found = _move(shares, key, confidence)
+    double = [_row(readings, text, key, metric) for text in two]
+    judged = judge([row["verdict"] for row in double])
+    verdict = judged if found.verdict == "reproduced" else found.verdict
+    claims.add(
+        f"{title} sees the task and fails, by {METRIC_TITLES[metric]}",
+        "On the same networks and pictures it moves with the task, and the test of random weights "
+        "calls it picture-driven.",
+        source=_OURS,
+        paper_said="–",
+        measured=f"moves by {found}; kappa "
+        + " and ".join(kappa_text(row) for row in double)
+        + f"; {shares.counted}",
+        chance="0, kappa 0",
+        verdict=verdict,
+        reason="reproduced if the interval of its move lies above 0 and those of kappa, for both "
+        f"tasks, above {margin:g}; not reproduced if the first or both others lie below",
+        of="task-sees-and-fails",
         about=title,
         by=metric,
     )

@@ -220,7 +220,7 @@ class TaskConfounding(MethodsPage):
                 *((f"{name} task", (data, TRAINED)) for data, name in PAIRED.items()),
                 ("random", ("pairs_garment", RANDOM)),
             ):
-                name = "\n".join(wrap(f"{self.titles[key]}, {what}", 16))
+                name = "\n".join([*wrap(self.titles[key], 16), what])
                 columns[name] = self.maps[place][key][0][: self.shown]
         labels = [self.scenes.labels[name][: self.shown].tolist() for name in PAIRED.values()]
         names = [
@@ -390,7 +390,8 @@ class TaskConfounding(MethodsPage):
     def _kappa_title(self, comparison: str) -> str:
         own = self._of_methods(self._decisive[self._decisive["comparison"] == comparison])
         alike = int((own["verdict"] == "above").sum())
-        return f"{comparison}:\n{alike} of {len(own)} methods picture-driven"
+        text = "\n".join(wrap(comparison, 32))
+        return f"{text}:\n{alike} of {len(own)} methods picture-driven"
 
     def kappa_figure(self) -> Figure:
         """Kappa by method, a panel a comparison."""

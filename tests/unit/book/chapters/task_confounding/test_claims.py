@@ -107,6 +107,21 @@ def test_kappa_decides_whether_the_verdict_turns(one, two, alike, turns):
     assert found[f"Guided fails for its task only, {BY}"].verdict == turns
 
 
+@pytest.mark.parametrize(
+    ("given", "two", "verdict"),
+    [
+        ({}, (0.3, 0.3), "reproduced"),
+        ({}, (0.02, 0.02), "not reproduced"),
+        ({}, (0.3, 0.02), "inconclusive"),
+        ({"trained": 0.1}, (0.3, 0.3), "not reproduced"),
+        ({"trained": 0.25, "other": 0.25}, (0.3, 0.3), "inconclusive"),
+    ],
+)
+def test_to_see_the_task_and_fail_takes_both(given, two, verdict):
+    found = made(values(**given), two=two)
+    assert found[f"Guided sees the task and fails, {BY}"].verdict == verdict
+
+
 def test_a_reading_that_cannot_tell_leaves_it_open():
     found = made(values(), 0.5, (np.nan, 0.02))
     assert found[f"Guided fails for its task only, {BY}"].verdict == "inconclusive"

@@ -122,7 +122,7 @@ def test_figures_tables_and_claims_are_made_and_written(page):
     whats = ("readings", "shares", "halves", "moves", "refused")
     assert names == {f"13_task_confounding-{what}" for what in whats}
     assert (page.folder / "claims" / "13_task_confounding.json").is_file()
-    assert len(page.claims) == 20
+    assert len(page.claims) == 22
     numbers = page.numbers()
     assert numbers["methods_compared"] == 4
     assert {f"test_{task}" for task in TASKS} < set(numbers)
