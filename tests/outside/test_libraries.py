@@ -202,6 +202,117 @@ def test_quantus_normalises_over_the_batch():
     assert quantus.normalise_func.normalise_by_max(maps.copy())[0].max() == pytest.approx(0.2)
 
 
+def quiet(quantus, name: str, **more):
+    """One of its metrics without warnings and bars."""
+    given = {"disable_warnings": True, "display_progressbar": False}
+    return getattr(quantus, name)(**given | more)
+
+
+def slopes(calls: list):
+    """An ``explain_func`` that keeps what it gave."""
+
+    def explain(model, inputs, targets, **_):
+        calls.append(slope(model, torch.as_tensor(inputs).float()).sum(1, keepdim=True).numpy())
+        return calls[-1]
+
+    return explain
+
+
+def test_quantus_smooth_ignores_explain_func():
+    quantus, model, x = library("quantus"), net(nn.ReLU()), pictures(3)
+    library("captum")
+    calls, found = [], []
+    for own in (slopes(calls), lambda inputs, **_: np.zeros_like(inputs)):
+        np.random.seed(0)  # noqa: NPY002  which it draws from
+        score = quiet(quantus, "SmoothMPRT", nr_samples=3, skip_layers=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = model, x.numpy(), np.ones(3, dtype=int)
+            found.append(score(*given, explain_func=own, channel_first=True))
+    assert not calls
+    assert found[0].keys() == found[1].keys()
+    assert all(np.allclose(found[0][key], found[1][key]) for key in found[0])
+
+
+def smooth(monkeypatch, samples: int, **given):
+    """Scores of ``SmoothMPRT``, and the maps that it asked for."""
+    quantus, calls = library("quantus"), []
+    monkeypatch.setattr(quantus, "explain", slopes(calls))
+    np.random.seed(0)  # noqa: NPY002
+    score = quiet(quantus, "SmoothMPRT", nr_samples=samples, skip_layers=True)
+    found = score(
+        net(nn.ReLU()), pictures(3).numpy(), np.ones(3, dtype=int), explain_func=slopes([]),
+        channel_first=True, **given,
+    )  # fmt: skip
+    return found, calls
+
+
+def test_quantus_smooth_last_copy_is_plain(monkeypatch):
+    _, calls = smooth(monkeypatch, 3)
+    plain = slope(net(nn.ReLU()), pictures(3)).sum(1, keepdim=True).numpy()
+    assert np.allclose(calls[2], plain)
+    assert not np.allclose(calls[1], plain)
+    _, once = smooth(monkeypatch, 1)
+    assert np.allclose(once[0], plain)
+
+
+def test_quantus_smooth_is_not_like_itself(monkeypatch):
+    found, _ = smooth(monkeypatch, 3)
+    assert max(found["original"]) < 0.999
+
+
+def test_quantus_smooth_takes_a_batch_as_it_is(monkeypatch):
+    stats = library("scipy.stats")
+    plain = slope(net(nn.ReLU()), pictures(3)).sum(1, keepdim=True).numpy()
+    found, calls = smooth(monkeypatch, 4, a_batch=plain)
+    averages = np.mean(calls[-4:], axis=0)
+    pairs = zip(np.abs(plain), np.abs(averages), strict=True)
+    expected = [stats.spearmanr(one.ravel(), other.ravel()).statistic for one, other in pairs]
+    assert np.allclose(list(found.values())[-1], expected)
+
+
+def test_quantus_bin_rules_count_axes():
+    rules, random = library("quantus.functions.n_bins_func"), np.random.default_rng(0)
+    for side in (8, 256):
+        maps = random.normal(size=(2, 1, side, side))
+        assert rules.square_root_choice(maps) == int(np.sqrt(3))
+        assert rules.sturges_formula(maps) == int(np.log2(3) + 1)
+        assert rules.rice_rule(maps) == int(2 * 3 ** (1 / 3))
+
+
+def test_quantus_keeps_the_first_bins():
+    quantus, model = library("quantus"), net(nn.ReLU())
+    given = {"complexity_func_kwargs": {"rule": "Freedman Diaconis"}, "skip_layers": True}
+    score = quiet(quantus, "EfficientMPRT", **given)
+    rule = library("quantus.functions.n_bins_func").freedman_diaconis_rule
+    bins, wanted = [], []
+    for power in (5, 1):  # heavy tails, and thus many bins, then none
+        maps = np.random.default_rng(0).normal(size=(3, 1, 16, 16)) ** power
+        score(
+            model, pictures(3).numpy(), np.ones(3, dtype=int), channel_first=True,
+            explain_func=lambda inputs, maps=maps, **_: maps[: len(inputs)],
+        )  # fmt: skip
+        bins.append(score.complexity_func_kwargs["n_bins"])
+        wanted.append(min(max(rule(maps), 10), 200))
+    assert bins == [wanted[0]] * 2
+    assert wanted[0] != wanted[1]
+
+
+def test_quantus_flat_maps_divide_by_zero():
+    quantus, model = library("quantus"), net(nn.ReLU())
+    score = quiet(quantus, "EfficientMPRT", complexity_func_kwargs={"n_bins": 100})
+    maps = np.random.default_rng(0).normal(size=(2, 1, 16, 16))
+    maps[0] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = score(
+            model, pictures(2).numpy(), np.ones(2, dtype=int), channel_first=True,
+            explain_func=lambda **_: maps,
+        )  # fmt: skip
+    assert np.isnan(found[0])
+    assert found[1] == 0
+
+
 def test_saliency_bytes_wrap_around():
     core = library("saliency.core")
 

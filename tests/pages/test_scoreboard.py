@@ -11,11 +11,13 @@ from made.places import ROOT
 from pandas.testing import assert_frame_equal
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.runner import run_notebook
-from saliency_sanity.book.scoreboard.columns import checks_in
+from saliency_sanity.book.scoreboard.columns import CRITICS, checks_in
 from saliency_sanity.book.scoreboard.table import read_scoreboard
 
 SOURCE = ROOT / "notebooks" / "06_scoreboard.ipynb"
-CHECKS = checks_in(all_copies(ROOT / "notebooks"))
+COPIES = all_copies(ROOT / "notebooks")
+CHECKS = checks_in(COPIES)
+ASKED = checks_in(COPIES, checks=CRITICS)
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +43,7 @@ def recorded(path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scoreboard")
-    plant(folder / "in", CHECKS)
+    plant(folder / "in", (*CHECKS, *ASKED))
     return folder, run(folder, profile="smoke")
 
 
@@ -49,6 +51,8 @@ def test_it_writes_what_it_read(page):
     folder, _ = page
     written = pd.read_parquet(folder / "out" / "tables" / "06_scoreboard.parquet")
     assert_frame_equal(written, read_scoreboard(folder / "in", CHECKS))
+    answers = pd.read_parquet(folder / "out" / "tables" / "06_scoreboard-critics.parquet")
+    assert_frame_equal(answers, read_scoreboard(folder / "in", ASKED))
     assert set(written["method"]) == set(METHODS)
     for name in ("scoreboard", "scoreboard-narrow"):
         picture = (folder / "out" / "figures" / f"{name}.png").read_bytes()
@@ -58,8 +62,8 @@ def test_it_writes_what_it_read(page):
 def test_every_verdict_and_every_claim_has_its_link(page):
     _, executed = page
     said = str(nbformat.read(executed, as_version=4).cells)
-    copies = {check.source.copy for check in CHECKS}
-    for check in CHECKS:
+    copies = {check.source.copy for check in (*CHECKS, *ASKED)}
+    for check in (*CHECKS, *ASKED):
         assert f'href="{check.source.link}"' in said
     for copy in copies:
         assert f'<a href="{copy}.html">' in said

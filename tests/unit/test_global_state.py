@@ -20,7 +20,14 @@ from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.keys import subject
 from saliency_sanity.experiments.label_permutation import Agreement
 from saliency_sanity.experiments.store import Store
+from saliency_sanity.probes.adversarial import adversarial, displaced
 from saliency_sanity.probes.deletion import removal_curve, removal_order
+from saliency_sanity.probes.recovery import (
+    RandomConvolution,
+    RandomDense,
+    expected,
+    recovered,
+)
 from saliency_sanity.probes.unrelated import MARGINALS
 from saliency_sanity.randomization.blocks import find_blocks
 from saliency_sanity.randomization.schemes import BATCH_NORM, SCHEMES, Randomization, Randomizer
@@ -104,6 +111,19 @@ def removal(model):
     return order, removal_curve(model, X, TARGET, order, [0, 0.3, 1], baseline=0.5)
 
 
+def recovery(model):
+    """Random networks, what is expected of them, and pictures made adversarial."""
+    built = [RandomConvolution(3, X.shape[-1], pool=3), RandomDense(3, X.shape[-1])]
+    scaling = Scaling((0.5,) * X.shape[1], (0.5,) * X.shape[1])
+    moved = adversarial(model, X, TARGET, scaling, 0.1, 2)
+    guided = {"guided": Rectified(Gradient(), Guided())}
+    found = recovered(lambda seed: RandomConvolution(3, X.shape[-1], seed=seed), [0], guided, X)
+    return (
+        [(one.hidden, one.top, one.limit(X), expected(one, X)) for one in built],
+        (moved, displaced(X, moved, scaling), vars(found["guided"])),
+    )
+
+
 def similarities(name):
     return lambda _model: similarity_matrix(metric(name), *LARGE)
 
@@ -123,7 +143,7 @@ WORK = {
     **{f"map {name} of tokens": of_tokens(name) for name in TOKENS},
     **{f"draw {s} {p}": drawn(s, p) for s in SCHEMES for p in BATCH_NORM},
     **{f"metric {name}": similarities(name) for name in METRICS},
-    "experiment": experiment, "agreement": agreement, "removal": removal,
+    "experiment": experiment, "agreement": agreement, "removal": removal, "recovery": recovery,
     "key": lambda model: subject(model, X),
     "contract": lambda model: [str(v) for v in check_method("g", Gradient(), model, X, TARGET)],
     "logits": lambda model: (model.logits(X), model.predict(X)),

@@ -83,9 +83,9 @@ class Multipliers:
         def explain(part: Tensor, wanted: Tensor) -> Tensor:
             flat = torch.zeros_like(part) + baseline_of(model, part, self.baseline)
             with recording():
-                first = _Lifting(model)
+                first = Lifting(model)
                 first.run(flat)
-                second = _Lifting(model, first.inputs)
+                second = Lifting(model, first.inputs)
                 leaf, logits = second.run(part)
                 return gradient_of(model, select(logits, wanted), leaf)
 
@@ -102,7 +102,7 @@ class Multipliers:
             return in_chunks(x, target, explain)
 
 
-class _Lifting(TorchFunctionMode):
+class Lifting(TorchFunctionMode):
     """A pass on which units of one input are noted, or given the ``inputs`` of the pass before."""
 
     def __init__(self, model: nn.Module, inputs: list[tuple[Callable, Tensor]] | None = None):
@@ -332,12 +332,12 @@ _FURTHER = """
 _QUOTIENTS = "div div_ divide true_divide __div__ __truediv__ __itruediv__ __rtruediv__"
 
 _RULES: dict[Callable, Callable] = {
-    **dict.fromkeys(named(f"{MOVES} {SUMMED}"), _Lifting._plain),
-    **dict.fromkeys([*named(f"{SCALED} {LINEAR} einsum"), *MATRICES], _Lifting._single),
-    **dict.fromkeys(named(_QUOTIENTS), _Lifting._quotient),
-    **dict.fromkeys(named("dropout dropout1d dropout2d dropout3d"), _Lifting._dropout),
-    **dict.fromkeys(named(f"{KINKED} {CURVED} {_FURTHER}"), _Lifting._curve),
-    **dict.fromkeys(_POOLS, _Lifting._pool),
-    F.batch_norm: _Lifting._norm,
-    **{getattr(torch.Tensor, key).__get__: _Lifting._plain for key in ("T", "mT", "H", "mH")},
+    **dict.fromkeys(named(f"{MOVES} {SUMMED}"), Lifting._plain),
+    **dict.fromkeys([*named(f"{SCALED} {LINEAR} einsum"), *MATRICES], Lifting._single),
+    **dict.fromkeys(named(_QUOTIENTS), Lifting._quotient),
+    **dict.fromkeys(named("dropout dropout1d dropout2d dropout3d"), Lifting._dropout),
+    **dict.fromkeys(named(f"{KINKED} {CURVED} {_FURTHER}"), Lifting._curve),
+    **dict.fromkeys(_POOLS, Lifting._pool),
+    F.batch_norm: Lifting._norm,
+    **{getattr(torch.Tensor, key).__get__: Lifting._plain for key in ("T", "mT", "H", "mH")},
 }

@@ -87,7 +87,7 @@ class Lrp:
         if not 0 <= self.gamma < float("inf"):
             raise ValueError(f"gamma {self.gamma} must be at least 0, for example 0.25")
 
-    def _rules(self) -> tuple[Rule, Rule, Rule | None]:
+    def rules(self) -> tuple[Rule, Rule, Rule | None]:
         """Of convolutions, of dense layers, and of layers that see pixels."""
         dense = self.rule if self.dense == "same" else self.dense
         pixels = "epsilon" if self.input_rule == "z" else self.input_rule
@@ -95,7 +95,7 @@ class Lrp:
         numbers = self.epsilon, self.alpha, self.gamma
         return tuple(name and Rule(name, *numbers) for name in names)
 
-    def _bounds(self, model: nn.Module, leaf: Tensor) -> tuple[Tensor, ...]:
+    def bounds(self, model: nn.Module, leaf: Tensor) -> tuple[Tensor, ...]:
         """Lowest and highest value that each pixel can have, where a rule asks for them."""
         if self.input_rule != "zbox":
             return ()
@@ -161,10 +161,10 @@ class Lrp:
                 "pictures in single precision, with .float(), and outside of torch.autocast"
             )
         require_gradient(model, x)
-        rules = self._rules()
+        rules = self.rules()
         with recording():
             leaf = leaf_of(model, x)
-            passing = Passing(model, leaf, rules, self._bounds(model, leaf), keep, ledger)
+            passing = Passing(model, leaf, rules, self.bounds(model, leaf), keep, ledger)
             with passing:
                 logits = logits_of(model, leaf)
                 passing.vet(logits)

@@ -98,9 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network on small pictures")
     train.add_argument(
         "network",
-        metavar="NETWORK[-permuted|-negatives]",
-        help="inception_v3, vit, cnn or mlp; with -permuted on labels permuted among the pictures, "
-        "with -negatives on the pictures' negatives, too",
+        metavar="NETWORK[-TASK][-permuted|-negatives]",
+        help="inception_v3, vit, cnn or mlp; with -pairs_garment, -pairs_shape or -halves on a "
+        "task made of garments, with -permuted on labels permuted among the pictures, with "
+        "-negatives on the pictures' negatives, too",
     )
     _add_scale(train, "set a value of the recipe; may be repeated; wins over the profile")
     train.add_argument(

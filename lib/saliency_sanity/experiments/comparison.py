@@ -68,13 +68,15 @@ def explain(
     x: Tensor,
     target: Tensor,
     precision: str = "exact",
+    *,
+    progress: bool = True,
 ) -> Explained:
     """Explain ``target`` ``[N]`` for ``x`` ``[N, C, H, W]`` by every method, showing progress.
 
-    The network is run in the ``arithmetic`` of ``precision``. A method that is not applicable to it
-    is set aside with its reason; every other fault is raised as it is. Raises ValueError for a
-    precision that does not exist or that the device has not, and NotApplicable, with all reasons,
-    where no method applies.
+    Not where ``progress`` is False, as for one of many networks. The network is run in the
+    ``arithmetic`` of ``precision``. A method that is not applicable to it is set aside with its
+    reason; every other fault is raised as it is. Raises ValueError for a precision that does not
+    exist or that the device has not, and NotApplicable, with all reasons, where no method applies.
     """
     maps: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
@@ -82,7 +84,7 @@ def explain(
     total = len(x) * sum(passes(method) for method in methods.values())
     with (
         arithmetic(precision, x.device),
-        tqdm(total=total, unit="pass", mininterval=1) as bar,
+        tqdm(total=total, unit="pass", mininterval=1, disable=not progress) as bar,
         _counting(model, bar),
     ):
         for name, method in methods.items():

@@ -1,6 +1,6 @@
 """Charts of input bias: maps against the input's size, against colours, inside dark objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,18 +88,29 @@ def value_chart(table: pd.DataFrame, blind: Mapping[str, float]) -> Figure:
     return figure
 
 
-def share_chart(table: pd.DataFrame) -> Figure:
-    """Share of the attribution inside a mask, a row a method, a marker a colour that is zero.
+def share_chart(
+    table: pd.DataFrame,
+    *,
+    by: str = "zero",
+    told: str = "zero is {}",
+    controls: Sequence[str] = (),
+    title: str = "",
+    columns: int = 2,
+) -> Figure:
+    """Share of the attribution inside a mask, a row a method, a marker a value of ``by``.
 
-    ``table`` has method, zero, value, low, high, and area, area_low and area_high: the mask's
-    share of the picture, which a map that knows nothing has inside it, dotted with its interval;
-    with a column panel a panel for each. Raises ValueError for a panel with more than one area.
+    By default that is the colour that is zero. ``table`` has method, the column ``by``, value, low,
+    high, and area, area_low and area_high: the mask's share of the picture, which a map that knows
+    nothing has inside it, dotted with its interval; with a column panel a panel for each, so many
+    ``columns`` of them.
+    ``told`` makes the legend's text of a value of ``by``; controls are set in italics. Raises
+    ValueError for a panel with more than one area.
     """
     table = table if "panel" in table else table.assign(panel="")
     panels = chosen_names(table, "panel", None)
     order = chosen_names(table, "method", None)[::-1]
-    zeros = styles_of(chosen_names(table, "zero", None))
-    columns = min(2, len(panels))
+    markers = styles_of(chosen_names(table, by, None))
+    columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
     width = WIDTH if columns > 1 else 0.7 * WIDTH
     figure, part, grid = _grid(lines, columns, width, 0.4 * len(order) + 0.4)
@@ -108,20 +119,25 @@ def share_chart(table: pd.DataFrame) -> Figure:
         area, low, high = _area(rows, panel)
         axes.axvspan(low, high, color=CHANCE, alpha=0.7, lw=0, label="interval of the area")
         axes.axvline(area, **_ONE, label="share of the area")
-        for shift, zero in zip(_shifts(len(zeros)), zeros, strict=True):
-            colour, marker, _ = zeros[zero]
-            own = rows[rows["zero"] == zero].set_index("method").reindex(order)
+        for shift, name in zip(_shifts(len(markers)), markers, strict=True):
+            colour, marker, _ = markers[name]
+            own = rows[rows[by] == name].set_index("method").reindex(order)
             at = np.arange(len(order)) + shift
             axes.hlines(at, own["low"], own["high"], color=colour, lw=2)
-            axes.plot(own["value"], at, marker, color=colour, ms=6, label=f"zero is {zero}")
+            axes.plot(
+                own["value"], at, marker, color=colour, ms=6, clip_on=False, label=told.format(name)
+            )
         axes.set_title(panel, fontsize=SMALL + 2)
         axes.tick_params(labelsize=SMALL)
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    label_rows(grid, order, ())
-    grid[0, 0].set_xlim(left=0)
+    label_rows(grid, order, controls)
+    # No share is above 1, though an interval from few networks may be.
+    grid[0, 0].set_xlim(0, min(1.02, grid[0, 0].get_xlim()[1]))
     part.supxlabel("share of |E| inside the mask (0 to 1)", fontsize=SMALL)
+    if title:
+        part.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
     legend(figure, {})
     return figure
 

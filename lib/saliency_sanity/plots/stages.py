@@ -20,7 +20,7 @@ from saliency_sanity.plots.layout import (
     rows_of,
     stages_of,
 )
-from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
+from saliency_sanity.plots.style import CEILING, CHANCE, SIGNED, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -223,6 +223,60 @@ def kappa_curves(
     if len(metrics) < grid.size:  # the panel above the empty place is the lowest of its column
         grid[-2, -1].tick_params(labelbottom=True)
     legend(figure, RANDOMIZATION_WORDS)
+    return figure
+
+
+def kappa_heatmap(
+    readings: pd.DataFrame, *, controls: Sequence[str] = (), title: str = ""
+) -> Figure:
+    """Kappa by method (row) and stage (column), a panel an order; bold above the margin.
+
+    ``readings`` has order, method, stage, position, kappa and verdict, of one metric. Methods are
+    in the order of their mean kappa in the first order, the lowest on top. Blue is below chance,
+    red above it; controls are in italics, undefined cells grey.
+    """
+    orders = chosen_names(readings, "order", None)
+    first = readings[readings["order"] == orders[0]]
+    methods = first.groupby("method")["kappa"].mean().sort_values().index.tolist()
+    figure, grid = plt.subplots(
+        1,
+        len(orders),
+        figsize=(9, 0.25 * len(methods) + 2.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    figure.suptitle(title, fontsize=SMALL + 3, fontweight="bold")
+    for axes, order in zip(grid[0], orders, strict=True):
+        rows = readings[readings["order"] == order]
+        values = rows.pivot(index="method", columns="position", values="kappa").loc[methods]
+        image = axes.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto")
+        axes.set_facecolor(CHANCE)
+        for (method, position), row in rows.set_index(["method", "position"]).iterrows():
+            shade = "#ffffff" if abs(row["kappa"]) > 0.6 else "#000000"
+            at = position, methods.index(method)
+            if np.isfinite(row["kappa"]):
+                text = f"{row['kappa']:.1f}".replace("-0.0", "0.0").replace("-", "−")
+                weight = "bold" if row["verdict"] == "above" else "normal"
+                axes.text(
+                    *at,
+                    text,
+                    ha="center",
+                    va="center",
+                    color=shade,
+                    weight=weight,
+                    fontsize=SMALL + 1,
+                )
+        names = stages_of(rows)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=SMALL + 1)
+        axes.set_yticks(range(len(methods)), methods, fontsize=SMALL + 1)
+        axes.set_title(f"{order[:1].upper()}{order[1:]}", fontsize=SMALL + 2)
+        axes.grid(visible=False)
+    for label in grid[0, 0].get_yticklabels():
+        label.set_style("italic" if label.get_text() in controls else "normal")
+    bar = figure.colorbar(image, ax=grid[0].tolist(), shrink=0.6, aspect=30)
+    bar.set_label("kappa (0 chance, 1 the same map)", fontsize=SMALL + 1)
+    bar.ax.tick_params(labelsize=SMALL + 1)
     return figure
 
 

@@ -1,6 +1,7 @@
 """Deletion and insertion: what becomes of a prediction as pixels go in the order of a map."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,6 +40,13 @@ def check_shares(shares: Sequence[float]) -> None:
         raise ValueError(f"shares {shares} of the pixels; valid are some of 0 to 1")
 
 
+def check_rising(shares: Sequence[float]) -> None:
+    """Raise ValueError unless curves over these shares of the pixels have an area."""
+    check_shares(shares)
+    if len(shares) < 2 or any(b <= a for a, b in pairwise(shares)):
+        raise ValueError(f"shares {list(shares)} have no area; give two or more that rise")
+
+
 def removal_curve(
     model: nn.Module,
     x: Tensor,
@@ -70,6 +78,30 @@ def removal_curve(
             given = torch.where(kept, x, torch.as_tensor(empty, dtype=x.dtype, device=x.device))
             found.append(_chances(logits(model, given)).gather(1, target[:, None])[:, 0])
     return torch.stack(found, 1).double().cpu().numpy()
+
+
+def removal_score(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    maps: Tensor,
+    shares: Sequence[float],
+    *,
+    seed: int = 0,
+) -> np.ndarray:
+    """How faithful maps ``[N, C, H, W]`` are, ``[N]`` in [-1, 1]: insertion less deletion.
+
+    The difference of the areas under the two curves of ``removal_curve`` over ``shares``, by
+    trapezoids and per unit of share; 0 for a random order on average, higher is better. ``seed``
+    orders equal values. Raises as ``removal_order`` and ``removal_curve`` do, and ValueError for
+    shares that do not rise. [petsiuk2018rise]
+    """
+    check_rising(shares)
+    order = removal_order(maps, seed)
+    gone, put = (
+        removal_curve(model, x, target, order, shares, insertion=way) for way in (False, True)
+    )
+    return np.trapezoid(put - gone, shares, axis=1) / (shares[-1] - shares[0])
 
 
 def _chances(logits: Tensor) -> Tensor:

@@ -12,12 +12,11 @@ from saliency_sanity.similarity.metrics import Metric
 from saliency_sanity.similarity.prepare import Array, Prepare, raw_maps
 from saliency_sanity.similarity.rank import Pearson, PixelSpearman, Ranks
 from saliency_sanity.verdict.interval import interval
-from saliency_sanity.verdict.reading import Reading, read, table
+from saliency_sanity.verdict.reading import LEAST_IMAGES, Reading, read, table
 
 LIKENESS, KEPT = "input_likeness", "input_likeness_not_zero"
 INPUT_WORDS = {"below": "does not follow the input", "above": "follows the input"}
 
-LEAST_IMAGES = 5  # for the tails of an interval of 95 %, as verdict.read wants them
 _ROUNDING = 1e-4  # of a raw value that went to the network's units and back
 _SPEARMAN = Metric(Prepare("each"), (Ranks(),), Pearson())
 

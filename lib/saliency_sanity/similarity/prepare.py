@@ -211,6 +211,27 @@ def signed_range(maps: Array) -> Array:
     return maps / xp.where(top > 0, top, 1.0)
 
 
+def second_moment(maps: Array) -> Array:
+    """Each whole map divided by the root of its mean square, all channels together.
+
+    Neither moved nor bounded; zero stays zero. Source: hedstrom2024fresh, code, after
+    binder2023shortcomings.
+    """
+    return maps / _spread(_root_mean_square(maps), maps)
+
+
+def _root_mean_square(maps: Array) -> Array:
+    """Of each whole map [N,...], [N]; 1 of a zero map."""
+    xp = namespace(maps)
+    rows = maps.reshape(len(maps), -1)
+    top = xp.amax(abs(rows), axis=1)
+    top = xp.where(top > 0, top, 1.0)
+    # By the largest value first, so that no square of a tiny one is lost.
+    scaled = rows / top[:, None]
+    size = top * (scaled * scaled).mean(axis=1) ** 0.5
+    return xp.where(size > 0, size, 1.0)
+
+
 def absolute_picture(maps: Array, q: float = 99.0) -> Array:
     """Maps [N,C,H,W] or [N,H,W] as unsigned pictures [N,H,W] in [0, 1]; a constant one is 0."""
     return unit_range(clip_above(absolute_sum(with_channels(maps)), q))
@@ -269,7 +290,8 @@ class Prepare:
 
     `channels`: "absolute" or "signed" sums over channels, "each" keeps them. `clip`: percentile at
     which a sum is cut, None for not at all. `scale`: "unit" moves and scales the whole map to
-    [0, 1], "signed" divides it by its largest absolute value, None leaves it.
+    [0, 1], "signed" divides it by its largest absolute value, None leaves it; "second_moment"
+    divides by the root of the raw map's mean square, before absolute values are taken.
     """
 
     channels: str = "each"
@@ -278,7 +300,7 @@ class Prepare:
 
     def __post_init__(self):
         known("channels", self.channels, ("absolute", "signed", "each"))
-        known("scale", self.scale, (None, "unit", "signed"))
+        known("scale", self.scale, (None, "unit", "signed", "second_moment"))
         if self.clip is not None and self.channels == "each":
             raise ValueError(
                 f"clip={self.clip} needs a sum over channels; use channels='absolute' or 'signed'"
@@ -288,6 +310,7 @@ class Prepare:
 
     def __call__(self, maps: Array) -> Array:
         """Prepared maps [N,H,W], or [N,C,H,W] with channels="each"."""
+        raw = maps
         if self.channels == "absolute":
             maps = absolute_sum(maps)
         elif self.channels == "signed":
@@ -295,6 +318,9 @@ class Prepare:
         if self.clip is not None:
             cut = clip_above if self.channels == "absolute" else clip_diverging
             maps = cut(maps, self.clip)
+        if self.scale == "second_moment":
+            # The same number first or last, but sums that are equal stay so.
+            return maps / _spread(_root_mean_square(raw), maps)
         if self.scale is not None:
             maps = (unit_range if self.scale == "unit" else signed_range)(maps)
         return maps
@@ -310,7 +336,9 @@ class Prepare:
         if self.clip is not None:
             side = "" if self.channels == "absolute" else ", at minus three times it below"
             words.append(f"cut at percentile {self.clip:g}{side}")
-        if self.scale is not None:
+        if self.scale == "second_moment":
+            words.insert(0, "raw map divided by the root of its mean square")
+        elif self.scale is not None:
             words.append(
                 "whole map moved and scaled to [0, 1]"
                 if self.scale == "unit"

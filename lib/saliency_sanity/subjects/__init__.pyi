@@ -1,9 +1,11 @@
 from .datasets import Dataset as Dataset
 from .datasets import load_dataset as load_dataset
+from .datasets import load_scenes as load_scenes
 from .models import load_model as load_model
 from .photographs import Photographs as Photographs
 from .photographs import load_photographs as load_photographs
 from .photographs import targets as targets
+from .scenes import Scenes as Scenes
 from .toys import Linear as Linear
 from .toys import SumPool as SumPool
 from .weights import WeightsUnavailable as WeightsUnavailable

@@ -1,4 +1,7 @@
-"""Fashion-MNIST and MNIST: the embedded subset, Debian's package, a download, a folder."""
+"""Fashion-MNIST and MNIST: the embedded subset, Debian's package, a download, a folder.
+
+And tasks made of Fashion-MNIST, whose answer hangs on a known part of the picture.
+"""
 
 import gzip
 import hashlib
@@ -17,6 +20,12 @@ from torch import Tensor
 from saliency_sanity._errors import unknown
 from saliency_sanity._files import replacing
 from saliency_sanity.networks.compat import ensure_torchvision
+from saliency_sanity.subjects.scenes import SHAPES, STATES, Scenes, halves, pairs
+
+_GARMENTS = "fashion_mnist"
+# Garments that a network tells apart at half their size, too, so that both tasks of a pair can be
+# learned about as well.
+_PAIRED = ("Trouser", "Pullover", "Ankle boot")
 
 CLASS_NAMES = {
     "fashion_mnist": (
@@ -32,6 +41,17 @@ CLASS_NAMES = {
         "Ankle boot",
     ),
     "mnist": tuple("0123456789"),
+    "pairs_garment": _PAIRED,
+    "pairs_shape": SHAPES,
+    "halves": STATES,
+}
+
+# Data sets made here of garments: the kind of scenes, and which of its answers is the label. Tasks
+# of one kind have the same pictures.
+TASKS = {
+    "pairs_garment": ("pairs", "garment"),
+    "pairs_shape": ("pairs", "shape"),
+    "halves": ("halves", "state"),
 }
 
 FILES = {
@@ -44,6 +64,9 @@ EMBEDDED = {"train": 1000, "test": 200}
 
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 _SUMS = "SHA256SUMS"
+
+# Scenes are data, so that networks and pages see the same ones.
+_SCENES_SEED = 0
 
 
 class DatasetUnavailable(OSError):  # noqa: N818
@@ -81,11 +104,17 @@ def load_dataset(
     (torchvision's, kept in torch's cache folder) or a folder with the four idx files, compressed
     or not. Raises ValueError for unknown names, for more pictures than there are and for damaged
     files, and DatasetUnavailable for files that are not there or cannot be had.
+
+    One of ``TASKS`` is made of the garments of ``source``, see ``load_scenes``.
     """
     if name not in CLASS_NAMES:
         raise ValueError(unknown("dataset", name, CLASS_NAMES))
     if split not in FILES:
         raise ValueError(unknown("split", split, FILES))
+    if name in TASKS:
+        kind, task = TASKS[name]
+        scenes = load_scenes(kind, split, source=source, count=count)
+        return Dataset(name, split, scenes.images, scenes.labels[task], CLASS_NAMES[name])
     folder = _folder(name, str(source))
     if str(source) == "embedded":
         _verify(folder, FILES[split])
@@ -111,6 +140,40 @@ def load_dataset(
         torch.from_numpy(labels[taken].astype(np.int64)),
         CLASS_NAMES[name],
     )
+
+
+def load_scenes(
+    kind: str, split: str = "test", *, source: str | Path = "embedded", count: int = 0
+) -> Scenes:
+    """Load the first ``count`` scenes of a kind with their regions, 0 for all: the same every time.
+
+    ``kind`` is ``pairs``, which has the garments of three classes that are told apart at half their
+    size, or ``halves``, which has all; see ``scenes``. A picture does not depend on how many are
+    asked for. Raises as ``load_dataset``.
+    """
+    kinds = {kind for kind, _ in TASKS.values()}
+    if kind not in kinds:
+        raise ValueError(unknown("kind of scenes", kind, sorted(kinds)))
+    garments = load_dataset(_GARMENTS, split, source=source)
+    if kind == "halves":
+        found = halves(garments.images, _SCENES_SEED, split)
+    else:
+        classes = torch.tensor([garments.class_names.index(name) for name in _PAIRED], device="cpu")
+        place = garments.labels[:, None] == classes
+        taken = place.any(1)
+        labels = place[taken].long().argmax(1)
+        found = pairs(garments.images[taken], labels, _SCENES_SEED, split)
+    if not 0 <= count <= len(found):
+        raise ValueError(
+            f"{count} pictures asked for, {kind} ({split}, source {str(source)!r}) has "
+            f"{len(found)}: valid are 1 to {len(found)}, or 0 for all"
+        )
+    return found.at(slice(count or None))
+
+
+def made_of_embedded(name: str) -> bool:
+    """Whether a data set can be had from what is embedded in a checkout."""
+    return name == _GARMENTS or name in TASKS
 
 
 def to_pixels(images: Tensor, size: int, channels: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Classifiers by name, with the weights that can be had without a network as the default."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -113,10 +114,10 @@ def load_model(
     vit, downloaded and checksummed for torchvision's), a torchvision entry such as
     ``IMAGENET1K_V1``, ``tf_in1k`` for timm's port of the papers' own Inception v3,
     ``DATASET[-permuted|-negatives][-SEED]`` for a cnn, mlp, vit or inception_v3 trained by this
-    project (``mnist``, ``fashion_mnist-permuted-1``), the path of such a file or of a state dict,
-    or ``none`` for random weights drawn with ``seed``. Inputs are scaled as ``Classifier.scaling``
-    says. ``Classifier.untrained`` draws as the architecture's constructor does, for Inception v3 as
-    the papers' code does.
+    project (``mnist``, ``fashion_mnist-permuted-1``, ``pairs_shape``), the path of such a file or
+    of a state dict, or ``none`` for random weights drawn with ``seed``. Inputs are scaled as
+    ``Classifier.scaling`` says. ``Classifier.untrained`` draws as the architecture's constructor
+    does, for Inception v3 as the papers' code does.
 
     ``timm:NAME`` is any classifier of timm, with the weights of its tag, a file or ``none``.
     ``package.module:function`` is somebody's own: the Classifier or the bare network that the
@@ -154,22 +155,43 @@ def load_replicates(
     They differ in their seeds, 0, 1, …. Raises FileNotFoundError, which says how to train all
     that are missing, ValueError for a count below 1, and what ``load_model`` raises.
     """
-    if count < 1:
-        raise ValueError(f"{count} networks of each kind; valid are 1 and more")
+    _check_count(count)
     kinds = {
         labels: [Recipe(name, dataset, labels=labels, seed=seed) for seed in range(count)]
         for labels in ("true", "permuted")
     }
+    return _all_trained(kinds, device)
+
+
+def load_tasks(
+    name: str, datasets: Sequence[str], count: int, device: str = "auto"
+) -> dict[str, list[Classifier]]:
+    """Load networks trained on each of some data sets, ``count`` of each, by data set.
+
+    They differ in their seeds, 0, 1, …. Raises as ``load_replicates``.
+    """
+    _check_count(count)
+    kinds = {data: [Recipe(name, data, seed=seed) for seed in range(count)] for data in datasets}
+    return _all_trained(kinds, device)
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"{count} networks of each kind; valid are 1 and more")
+
+
+def _all_trained(kinds: Mapping[str, Sequence[Recipe]], device: str) -> dict[str, list[Classifier]]:
+    """The networks of recipes by kind; FileNotFoundError, with the commands, for those missing."""
     wanted = [recipe for recipes in kinds.values() for recipe in recipes]
-    missing = [recipe for recipe in wanted if not trained_path(name, recipe.weights).is_file()]
+    missing = [r for r in wanted if not trained_path(r.network, r.weights).is_file()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(wanted)} networks are not trained yet; train them with: "
             + "; ".join(map(training_command, missing))
         )
     return {
-        labels: [load_model(name, recipe.weights, device) for recipe in recipes]
-        for labels, recipes in kinds.items()
+        kind: [load_model(recipe.network, recipe.weights, device) for recipe in recipes]
+        for kind, recipes in kinds.items()
     }
 
 

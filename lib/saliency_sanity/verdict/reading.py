@@ -48,7 +48,7 @@ from saliency_sanity.verdict.wording import (
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
 # With fewer pictures the t quantile is 3.2 or more, and nothing tells whether their tails are long.
-_LEAST_IMAGES = 5
+LEAST_IMAGES = 5
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def _middle(values: np.ndarray, confidence: float) -> tuple[float, float]:
 
 def _obstacle(found: Corrected, low: float) -> Obstacle | None:
     """Why no verdict is possible whatever the margin, or None."""
-    if found.similarity.seen < _LEAST_IMAGES:
+    if found.similarity.seen < LEAST_IMAGES:
         return Obstacle.FEW_IMAGES
     if not math.isfinite(found.chance):
         return Obstacle.CHANCE_UNDEFINED

@@ -230,6 +230,21 @@ def test_shares_may_be_undefined_and_have_one_panel():
     assert_readable(figure)
 
 
+def test_markers_may_be_of_another_kind_with_a_title_and_controls():
+    rows = shares(zeros=("trained", "random")).rename(columns={"zero": "network"})
+    rows["high"] += 2
+    figure = share_chart(
+        rows, by="network", told="{} network", controls=["two"], title="2 of 3 methods move"
+    )
+    assert words(figure)[-2:] == ["trained network", "random network"]
+    (axes,) = figure.axes
+    assert figure.subfigs[0].get_suptitle() == "2 of 3 methods move"
+    styles = {label.get_text(): label.get_style() for label in axes.get_yticklabels()}
+    assert styles == {"one": "normal", "two": "italic", "three": "normal"}
+    assert axes.get_xlim()[1] <= 1.02, "no share is above 1"
+    assert_readable(figure)
+
+
 def test_a_panel_has_one_area():
     rows = shares()
     rows.loc[0, "area"] = 0.4

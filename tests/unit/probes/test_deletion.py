@@ -3,7 +3,7 @@ import pytest
 import torch
 from made.networks import SCALING, SmallNet, draw, seeded
 from saliency_sanity import Classifier
-from saliency_sanity.probes.deletion import removal_curve, removal_order
+from saliency_sanity.probes.deletion import removal_curve, removal_order, removal_score
 
 
 @pytest.fixture
@@ -87,3 +87,32 @@ def test_an_undefined_map_has_no_order():
     maps[1, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"image\(s\) \[1\] are not finite"):
         removal_order(maps)
+
+
+def test_the_score_is_the_area_between_both_curves(model):
+    maps, shares = draw(3, 1, 8, 8, seed=4), [0.1, 0.2, 0.5, 0.9]
+    order = removal_order(maps)
+    put, gone = (
+        removal_curve(model, X, TARGET, order, shares, insertion=way) for way in (True, False)
+    )
+    expected = np.zeros(3)
+    for i in range(3):
+        for k in range(3):
+            ends = [put[i, j] - gone[i, j] for j in (k, k + 1)]
+            expected[i] += (shares[k + 1] - shares[k]) * sum(ends) / 2 / 0.8
+    found = removal_score(model, X, TARGET, maps, shares)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(removal_score(model, X, TARGET, 3 * maps, shares), found, rtol=1e-12)
+
+
+def test_turning_the_order_round_turns_the_score_round(model):
+    maps, shares = draw(3, 1, 8, 8, seed=4), [0.0, 0.25, 0.5, 0.75, 1.0]
+    found = removal_score(model, X, TARGET, maps, shares)
+    # What was inserted first is deleted last.
+    np.testing.assert_allclose(removal_score(model, X, TARGET, -maps, shares), -found, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shares", [[0.5], [0.0, 0.0, 1.0], [1.0, 0.0]])
+def test_shares_without_an_area_are_refused(model, shares):
+    with pytest.raises(ValueError, match="have no area; give two or more that rise"):
+        removal_score(model, X, TARGET, draw(3, 1, 8, 8), shares)

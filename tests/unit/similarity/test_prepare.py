@@ -161,3 +161,46 @@ def test_raw_maps_names_shape_and_dtype():
     held = torch.zeros(2, 4, 5, requires_grad=True)
     assert maps.raw_maps(held).shape == (2, 1, 4, 5)
     assert not maps.raw_maps(held).requires_grad
+
+
+def test_the_second_moment_is_one_and_zero_stays(raw):
+    raw[0, :, :3] = 0
+    found = maps.second_moment(raw)
+    for image, ours in zip(raw, found, strict=True):
+        size = sum(float(value) ** 2 for value in image.ravel()) / image.size
+        np.testing.assert_allclose(ours, image / size**0.5, rtol=1e-12)
+    assert (found[0, :, :3] == 0).all()
+    np.testing.assert_allclose(maps.second_moment(torch.from_numpy(raw)).numpy(), found, rtol=1e-12)
+    assert (maps.second_moment(np.zeros((1, 1, 4, 4))) == 0).all()
+
+
+@pytest.mark.parametrize("factor", [1e-200, 3.7, 1e200])
+def test_the_second_moment_forgets_the_scale(raw, factor):
+    np.testing.assert_allclose(
+        maps.second_moment(raw * factor), maps.second_moment(raw), rtol=1e-12
+    )
+
+
+def test_the_second_moment_is_quantuss(raw):
+    functions = pytest.importorskip("quantus.functions.normalise_func")
+    theirs = functions.normalise_by_average_second_moment_estimate(raw, normalise_axes=[1, 2, 3])
+    np.testing.assert_allclose(maps.second_moment(raw), theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", ["absolute", "signed", "each"])
+def test_the_second_moment_comes_before_absolute_values(raw, channels):
+    scaled = maps.Prepare(channels, scale="second_moment")
+    plain = maps.Prepare(channels)
+    size = np.sqrt((raw**2).mean((1, 2, 3)))
+    for image, ours, own in zip(plain(raw), scaled(raw), size, strict=True):
+        np.testing.assert_allclose(ours, image / own, rtol=1e-12)
+    assert str(scaled).startswith("raw map divided by the root of its mean square; ")
+
+
+def test_the_second_moment_breaks_no_ties():
+    levels = np.random.default_rng(2).integers(-8, 8, size=(2, 3, 30, 30)).astype(float)
+    plain, scaled = (maps.Prepare("absolute", scale=s)(levels) for s in (None, "second_moment"))
+    for before, after in zip(plain, scaled, strict=True):
+        assert len(np.unique(before)) == len(np.unique(after)) < 26
+        orders = (np.argsort(values, axis=None, kind="stable") for values in (before, after))
+        np.testing.assert_array_equal(*orders)

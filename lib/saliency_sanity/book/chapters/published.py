@@ -1,4 +1,4 @@
-"""Numbers of [adebayo2018code] that our own are set beside, each with what it is worth.
+"""Numbers of papers' code that our own are set beside, each with what it is worth.
 
 They are read from ``published.toml``.
 """
@@ -39,6 +39,40 @@ class Published:
         return (
             None if curve is None or stage not in self.stages else curve[self.stages.index(stage)]
         )
+
+
+@dataclass(frozen=True)
+class PublishedScores:
+    """MPRT and eMPRT that a run of the authors of [hedstrom2024code] gave.
+
+    ``scores[method]`` has MPRT, its standard deviation over pictures, eMPRT and its own. ``brief``
+    says which network and pictures.
+    """
+
+    brief: str
+    source: str
+    scores: Mapping[str, tuple[float, float, float, float]]
+
+
+def published_mprt(network: str, dataset: str) -> PublishedScores | None:
+    """What was published of MPRT and eMPRT for a network like this one; None where nothing was.
+
+    ``network`` and ``dataset`` as in the catalogue of trained networks.
+    """
+    return mprt_scores().get((network, dataset))
+
+
+@cache
+def mprt_scores() -> Mapping[tuple[str, str], PublishedScores]:
+    """All that was published of MPRT and eMPRT, by network and data set."""
+    return {
+        (entry["network"], entry["dataset"]): PublishedScores(
+            entry["brief"],
+            entry["source"],
+            {method: tuple(numbers) for method, numbers in entry["scores"].items()},
+        )
+        for entry in _read("mprt")
+    }
 
 
 def published(model: str, order: str) -> Published | None:

@@ -54,7 +54,8 @@ class Profile:
         ``NOTEBOOK-CASE``, which win.
     networks
         Values of the training recipe, for each network: ``NETWORK``, ``NETWORK-permuted`` for
-        those that learn permuted labels, ``NETWORK-negatives`` for those that learn negatives, too.
+        those that learn permuted labels, ``NETWORK-negatives`` for those that learn negatives,
+        too, ``NETWORK-TASK`` for those that learn a task made here, such as ``cnn-pairs_shape``.
     """
 
     notebooks: Mapping[str, Mapping[str, Any]]
@@ -227,7 +228,13 @@ def profile_recipe(name: str, folder: str | Path, network: str) -> Recipe:
     for key, instead in _NOT_HERE.items():
         if key in networks[network]:
             raise InputError(f"{where}: {key!r} is not the profile's to say; {instead}")
-    return check_recipe(network, networks[network], where)
+    recipe = check_recipe(network, networks[network], where)
+    if recipe.key != network:
+        raise InputError(
+            f"{where}: dataset {recipe.dataset!r} is a task of its own; name the entry "
+            f"{recipe.key}, which needs no dataset"
+        )
+    return recipe
 
 
 def check_recipe(
@@ -238,7 +245,7 @@ def check_recipe(
     Parameters
     ----------
     network
-        A network that can be trained, ``NETWORK[-permuted|-negatives]``.
+        A network that can be trained, ``NETWORK[-TASK][-permuted|-negatives]``.
     given
         Values by name; texts are converted.
     where
@@ -272,6 +279,11 @@ def check_recipe(
         recipe = replace(recipe, **values)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error
+    if recipe.dataset != named.get("dataset", recipe.dataset):
+        raise InputError(
+            f"{where}: dataset {recipe.dataset!r}: this one learns {named['dataset']}; train "
+            f"{named['network']} for another"
+        )
     if named["labels"] != "true" and recipe.labels != named["labels"]:
         raise InputError(
             f"{where}: labels {recipe.labels!r}: this one learns {named['labels']} labels; train "

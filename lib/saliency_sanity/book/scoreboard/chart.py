@@ -22,7 +22,8 @@ from saliency_sanity.plots.layout import SMALL
 from saliency_sanity.plots.style import VERDICTS
 from saliency_sanity.verdict.wording import rounded
 
-# Colour, marker and words by standing, and by verdict where neither answer is wanted.
+# Colour, marker and words by standing, and by verdict where neither answer is wanted: edges, whose
+# words these are, have company in that.
 STANDINGS = {
     "wanted": (*VERDICTS["below"], "as a map that sees the model should"),
     "unwanted": (*VERDICTS["above"], "as it should not"),
@@ -42,7 +43,20 @@ _BETWEEN = 0.2  # columns between questions, and rows between methods and contro
 
 def look(row: pd.Series) -> tuple[str, str, str]:
     """Colour, marker and words of one row of the scoreboard."""
-    return STANDINGS[row["verdict"] if row["standing"] == "neutral" else row["standing"]]
+    if row["standing"] != "neutral":
+        return STANDINGS[row["standing"]]
+    colour, marker, _ = STANDINGS[row["verdict"]]
+    return colour, marker, row["words"]
+
+
+def looks(table: pd.DataFrame) -> list[tuple[str, tuple[str, str, str]]]:
+    """The standings of a scoreboard's rows, each once with its look, in their order."""
+    found = {look(line): line for _, line in table.iterrows()}
+    markers = [marker for _, marker, _ in STANDINGS.values()]
+    return [
+        (line["standing"], one)
+        for one, line in sorted(found.items(), key=lambda item: markers.index(item[0][1]))
+    ]
 
 
 def columns_of(table: pd.DataFrame, checks: Sequence[Check]) -> list[Check]:
@@ -96,10 +110,8 @@ def scoreboard_chart(
         spine.set_visible(False)
     _label(axes, columns, names, across, down, controls, narrow)
     measured = {(line["method"], line["check"]): line for _, line in table.iterrows()}
-    for found in STANDINGS.values():
-        if found in {look(line) for line in measured.values()}:
-            colour, marker, words = found
-            axes.plot([], [], marker, color=colour, ms=6, label=words, ls="")
+    for _, (colour, marker, words) in looks(table):
+        axes.plot([], [], marker, color=colour, ms=6, label=words, ls="")
     for method, y in down.items():
         for check in columns:
             cell = measured.get((method, check.key))

@@ -1,10 +1,11 @@
 """The sanity checks of the scoreboard: which page answers each, and which answer is wanted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from saliency_sanity._errors import unknown
 from saliency_sanity.book.chapters.cascade.claims import MOST
+from saliency_sanity.book.chapters.measured import MOVES, RISE
 from saliency_sanity.book.runs.cases import Case
 from saliency_sanity.probes.input_size import INPUT_WORDS, KEPT
 from saliency_sanity.probes.units import MOVED, UNCHANGED
@@ -19,6 +20,11 @@ HALF_WORDS = {"below": "most is gone", "above": "most is left"}
 # the lower half as it was learned; of blocks randomized one at a time that which is noticed least.
 LAST, HALFWAY, ONE_BLOCK = "last", "halfway", "one block"
 
+
+COMPLEXITY_WORDS = {"below": "simpler", "above": "more complex"}
+LABEL_WORDS = {"below": "another map", "above": "most is left"}
+OBJECT_WORDS = {"below": "leaves its label's object", "above": "moves to its label's object"}
+SIMILARITY = "ssim"  # of these, as their critic has it
 
 # The question whose page alone has competitive twins of every base.
 COMPETITION = "Competition"
@@ -225,6 +231,47 @@ CHECKS = (
     ),
 )
 
+# What the critics of such checks ask instead, a scoreboard of its own.
+CRITICS = (
+    *(
+        Check(
+            *(f"complexity_{case}", "More complex", title),
+            Source("10_mprt_revisited", case, "every-method-by-three-scores", "rises"),
+            COMPLEXITY_WORDS,
+            wanted="",
+            metric=RISE,
+            line=0.0,
+        )
+        for case, title in {"photographs": _LITE, "cnn": "CNN"}.items()
+    ),
+    *(
+        Check(
+            *(f"label_{case}", "Another label", title),
+            Source("11_rank_one", case, "another-label", "either_sign"),
+            LABEL_WORDS,
+            metric=SIMILARITY,
+            line=MOST,
+            asked="Asked of methods that hand relevance down from layer to layer.",
+        )
+        for case, title in {"photographs": _LITE, "inception": "Inception v3"}.items()
+    ),
+    Check(
+        *("adversarial_photographs", "Another class", _LITE),
+        Source("12_image_recovery", "", "adversarial-pictures", "adversarial"),
+        LABEL_WORDS,
+        line=MOST,
+        asked="Asked of methods that the page on random networks is about, and controls.",
+    ),
+    Check(
+        *("object_cnn", "Its label's object", "CNN"),
+        Source("13_task_confounding", "cnn", "which-object-has-the-map", "moved"),
+        OBJECT_WORDS,
+        wanted="above",
+        metric=MOVES,
+        line=0.0,
+    ),
+)
+
 _EXAMPLE = "has a worked example of a reader's own method"
 # Copies whose results are in no column, with the reason.
 NOT_SCORED = {
@@ -235,6 +282,11 @@ NOT_SCORED = {
         ("08_every_method-board", "08_every_method-transformer"),
         "has a board of its own, with other libraries' methods",
     ),
+    **dict.fromkeys(
+        ("09_scales_and_noise-photographs", "09_scales_and_noise-cnn"),
+        "asks what a ranking by random weights is worth, which has columns of its own",
+    ),
+    "11_rank_one-vgg": "has random weights only, so that there is no class to explain",
 }
 
 # What can be asked of any method and network as they are, and the section of the page that does.
@@ -246,15 +298,17 @@ _OWN = {
     "independent_cnn": "random-weights",
     "input_photographs": "the-input-and-its-units",
     "units_photographs": "the-input-and-its-units",
+    "complexity_photographs": "what-the-critics-ask",
+    "label_photographs": "what-the-critics-ask",
 }
 
 
 def own_checks(network: str, *, norms: bool, anchor: str = "") -> tuple[Check, ...]:
     """The checks of a reader's own method on one network, whose name heads their columns.
 
-    Those of ``CHECKS`` that need no network trained for them, with a source on the same page.
-    ``norms``: the network has batch norms. ``anchor`` is the one section that shows them all, where
-    they have none each.
+    Those of ``CHECKS`` and ``CRITICS`` that need no network trained for them, with a source on the
+    same page. ``norms``: the network has batch norms. ``anchor`` is the one section that shows them
+    all, where they have none each.
     """
     return tuple(
         replace(
@@ -263,12 +317,14 @@ def own_checks(network: str, *, norms: bool, anchor: str = "") -> tuple[Check, .
             source=Source("", "", anchor or _OWN[check.key]),
             kept=_kept("photographs") if norms and _OWN[check.key] == "random-weights" else "",
         )
-        for check in CHECKS
+        for check in (*CHECKS, *CRITICS)
         if check.key in _OWN
     )
 
 
-def checks_in(copies: Mapping[str, Case], profile: str = "") -> tuple[Check, ...]:
+def checks_in(
+    copies: Mapping[str, Case], profile: str = "", checks: Sequence[Check] = CHECKS
+) -> tuple[Check, ...]:
     """The checks whose copies run in a profile; without one, those that run in every profile.
 
     ``copies`` as ``cases.all_copies`` gives them. Raises ValueError where there are none, and for a
@@ -278,7 +334,7 @@ def checks_in(copies: Mapping[str, Case], profile: str = "") -> tuple[Check, ...
         raise ValueError(
             "there are no notebooks here, so no results either; work in a checkout of the project"
         )
-    for check in CHECKS:
+    for check in checks:
         if check.source.copy not in copies:
             raise ValueError(f"check {check.key!r}: {unknown('copy', check.source.copy, copies)}")
-    return tuple(check for check in CHECKS if copies[check.source.copy].runs_in(profile))
+    return tuple(check for check in checks if copies[check.source.copy].runs_in(profile))

@@ -5,12 +5,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
+import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.controls import Canny, Sobel
-from saliency_sanity.book.scoreboard.columns import HALFWAY, NETWORKS, Check, own_checks
+from saliency_sanity.book.chapters.measured import RISE, measured
+from saliency_sanity.book.scoreboard.columns import (
+    HALFWAY,
+    NETWORKS,
+    SIMILARITY,
+    Check,
+    own_checks,
+)
 from saliency_sanity.book.scoreboard.table import score
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.ceiling import PICTURES
@@ -19,10 +29,14 @@ from saliency_sanity.experiments.outcome import Outcome, halfway, stage_table
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.experiments.variants import has_batch_norms
 from saliency_sanity.networks.classifier import Classifier
+from saliency_sanity.probes.complexity import STATISTICS, rises
 from saliency_sanity.probes.input_size import likeness_table
+from saliency_sanity.probes.random_logit import FLIPS, label_maps, logit_similarities, other_labels
+from saliency_sanity.probes.scales import KeptScales, kept_scales
 from saliency_sanity.probes.units import units_table
 from saliency_sanity.randomization.blocks import find_blocks
 from saliency_sanity.similarity.metrics import Similarity
+from saliency_sanity.verdict.reading import read, table
 
 
 @dataclass(kw_only=True)
@@ -31,9 +45,10 @@ class Examination:
 
     ``pixels`` and ``x`` ``[N, C, H, W]`` are the pictures, raw and in the network's units,
     ``target`` ``[N]`` the classes explained; ``methods`` and ``measures`` the methods and the
-    similarities by name. ``blocks`` are randomized alone as well, 0 for none. Where ``brief`` the
-    cascade's first stage is left out, which no check reads. Everything else is as in
-    ``Experiment``. Nothing is computed before it is asked for, and then once.
+    similarities by name. ``blocks`` are randomized alone as well, 0 for none. ``labels`` other
+    labels of each picture are explained as well, 0 for none. Where ``brief`` the cascade's first
+    stage is left out, which no check reads. Everything else is as in ``Experiment``. Nothing is
+    computed before it is asked for, and then once.
     """
 
     classifier: Classifier
@@ -47,6 +62,7 @@ class Examination:
     seed: int
     stage_limit: int
     blocks: int = 0
+    labels: int = 0
     shown: int = 0
     brief: bool = False
     ceiling: int = PICTURES
@@ -101,6 +117,7 @@ class Examination:
             store=self.store,
             precision=self.precision,
             ceiling=self.ceiling,
+            statistics=STATISTICS,
         ).having(self.maps)
         if not self.brief:
             return found
@@ -116,6 +133,48 @@ class Examination:
     def cascade(self) -> pd.DataFrame:
         """Readings of the cascade, a row a method, metric and stage."""
         return stage_table(self.outcome.readings(margin=self.margin), self.outcome.random)
+
+    @cached_property
+    def complexity(self) -> pd.DataFrame:
+        """How the entropy of maps rises once all is random, beside 0; a row a method."""
+        found = {name: rise.values for name, rise in rises(self.outcome).items()}
+        return measured(found, RISE, 0.0)
+
+    @cached_property
+    def other_label(self) -> pd.DataFrame | None:
+        """Readings of maps against those of other labels; None where none is asked for.
+
+        Also where the network has no other label.
+        """
+        count = self.classifier.logits(self.x[:1]).shape[1]
+        if not self.labels or count < 2:
+            return None
+        others = other_labels(self.target, count, self.labels, self.seed)
+        labels = torch.cat([self.target[None], others])
+        found = {}
+        for name, method in tqdm(self.applicable.items(), desc="other labels", unit="method"):
+            with arithmetic(self.precision, self.x.device):
+                maps = label_maps(method, self.classifier, self.x, labels)
+            with arithmetic("exact", self.x.device):
+                similarities = logit_similarities(method, maps)[FLIPS[1]]
+            found[name, SIMILARITY] = read(similarities.mean(axis=0), margin=self.margin)
+        return table(found, index=("method", "metric"))
+
+    @cached_property
+    def scales(self) -> KeptScales | NotApplicable:
+        """What randomizing from the logits down leaves of the scales of channels, or why none."""
+        try:
+            return kept_scales(
+                self.classifier,
+                self.x,
+                self.target,
+                orders=("top_down",),
+                seeds=self.seeds,
+                seed=self.seed,
+                stage_limit=self.stage_limit,
+            )
+        except (NotApplicable, ValueError) as error:
+            return NotApplicable(str(error))
 
     @cached_property
     def alone(self) -> pd.DataFrame | None:
@@ -166,6 +225,8 @@ class Examination:
             "independent_cnn": self.alone,
             "input_photographs": self.likeness,
             "units_photographs": self.moved,
+            "complexity_photographs": self.complexity,
+            "label_photographs": self.other_label,
         }
         return {key: table for key, table in read.items() if table is not None}
 

@@ -7,7 +7,7 @@ from itertools import groupby
 import pandas as pd
 
 from saliency_sanity._markup import render
-from saliency_sanity.book.scoreboard.chart import STANDINGS, columns_of, look
+from saliency_sanity.book.scoreboard.chart import columns_of, look, looks
 from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
 from saliency_sanity.verdict.wording import kappa_text, rounded
@@ -47,7 +47,7 @@ class Scorecard:
         return render(
             "book/scoreboard/scorecard.html.j2",
             key=[
-                (standing, _MARKS[mark], words) for standing, (_, mark, words) in STANDINGS.items()
+                (standing, _MARKS[mark], words) for standing, (_, mark, words) in looks(self.table)
             ],
             questions=[(question, len(list(group))) for question, group in questions],
             checks=columns,

@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity import load_model, resolve, weights_hash
-from saliency_sanity._errors import InputError
+from saliency_sanity._errors import InputError, NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
@@ -39,9 +39,10 @@ from saliency_sanity.probes.input_size import (
     response_curve,
     response_edges,
 )
+from saliency_sanity.probes.scales import summary
 from saliency_sanity.similarity.hog import Hog
 from saliency_sanity.similarity.metrics import metric
-from saliency_sanity.verdict.wording import EDGE_WORDS, kappa_text, verdict_table
+from saliency_sanity.verdict.wording import EDGE_WORDS, kappa_text, rounded, verdict_table
 
 _UNTRAINED = "its weights are random, so its verdicts say nothing about a method"
 _STANDINGS = {
@@ -73,6 +74,7 @@ class OwnMethod(MethodsPage):
     beside: list[str]
     stage_limit: int
     blocks: int
+    labels: int
     seeds: int
     metrics: list[str]
     preset: str
@@ -80,6 +82,8 @@ class OwnMethod(MethodsPage):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.labels < 0:
+            raise ValueError(f"labels is {self.labels}; valid are 0, for none, and more")
         if self.shown < 1:
             raise ValueError(f"shown is {self.shown}; valid are 1 and more")
         if str(checkout()) not in sys.path:
@@ -166,6 +170,7 @@ class OwnMethod(MethodsPage):
             seed=self.seed,
             stage_limit=self.stage_limit,
             blocks=self.blocks,
+            labels=self.labels,
             shown=1,
             store=self.store,
             precision=self.precision,
@@ -287,6 +292,39 @@ class OwnMethod(MethodsPage):
         kappas = {self.titles[row["method"]]: kappa_text(row) for _, row in self.moved.iterrows()}
         frame = pd.Series(kappas, name="kappa of its maps in both units").to_frame()
         return frame.style.set_table_attributes('class="dataframe"')
+
+    def critics(self) -> Styler:
+        """By how much the entropy of each method's maps rises, and what another label leaves."""
+        complexity = self.examination.complexity.set_index("method")
+        columns = {"eMPRT": {key: kappa_text(row) for key, row in complexity.iterrows()}}
+        labels = self.examination.other_label
+        if labels is not None:
+            labels = labels.set_index("method")
+            columns["kappa of maps of another label"] = {
+                key: kappa_text(row) for key, row in labels.iterrows()
+            }
+        frame = pd.DataFrame(columns).rename(index=self.titles)
+        return frame.style.set_table_attributes('class="dataframe"')
+
+    def scales(self) -> Markdown:
+        """How much of this network's scales a random upper part keeps."""
+        found = self.examination.scales
+        if isinstance(found, NotApplicable):
+            return Markdown(f"Scales of channels were not measured: {found}")
+        value, low, high = summary(found.edge("top_down", "carried"), "carried")
+        chance, *_ = summary(found.edge("top_down", "carried", chance=True), "carried")
+        kept = (
+            "are still those that matter more"
+            if low > max(chance, 0)
+            else "need not matter any more than others"
+        )
+        return Markdown(
+            "*Scales of this network.* Just below the random blocks, channels that are large "
+            f"{kept}: the rank correlation of a channel's size in the trained network with its "
+            "influence on the logit, everything above it drawn anew, is "
+            f"{rounded(value)} ({rounded(low)} to {rounded(high)}), a mean over stages; of "
+            f"channels in random order it is {rounded(chance)}."
+        )
 
     @property
     def checks(self) -> list[Check]:

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
@@ -16,7 +17,14 @@ from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.profiles import profile_names
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
-from saliency_sanity.book.scoreboard.columns import HALFWAY, NOT_SCORED, Check, checks_in
+from saliency_sanity.book.scoreboard.columns import (
+    CHECKS,
+    CRITICS,
+    HALFWAY,
+    NOT_SCORED,
+    Check,
+    checks_in,
+)
 from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import read_scoreboard, reasons, tally
 from saliency_sanity.plots.style import save
@@ -28,7 +36,7 @@ class Scoreboard(Page):
     """One run of the notebook that reads what the others wrote; its parameters are described there.
 
     ``columns`` are the checks that are shown, ``table`` their verdicts as ``read_scoreboard`` gives
-    them.
+    them; ``asked`` and ``answers`` the same of what critics ask.
 
     Raises ValueError for an unknown check or profile, MissingTablesError for tables that are not
     there, before anything is drawn.
@@ -51,18 +59,27 @@ class Scoreboard(Page):
         if self.profile:
             known("profile", self.profile, profile_names(root / "config"))
         self.copies = all_copies(root / "notebooks")
-        there = {check.key: check for check in checks_in(self.copies, self.profile)}
+        groups = [checks_in(self.copies, self.profile, group) for group in (CHECKS, CRITICS)]
         for key in self.checks:
-            known("check", key, there)
-        self.columns = [
-            check for key, check in there.items() if key in self.checks or not self.checks
-        ]
+            known("check", key, [check.key for group in groups for check in group])
+        self.columns, self.asked = (
+            [check for check in group if check.key in self.checks or not self.checks]
+            for group in groups
+        )
         self.read = results_folder(self.inputs)
-        self.table = read_scoreboard(self.read, self.columns, self.profile or "quick")
+        self.table, self.answers = (
+            read_scoreboard(self.read, columns, self.profile or "quick")
+            for columns in (self.columns, self.asked)
+        )
         self.titles = page_titles(root / "notebooks", self.copies)
 
-    def chart(self) -> Figure:
-        """All verdicts as a picture; it is kept, and a narrow one for the landing page."""
+    def chart(self) -> Figure | None:
+        """All verdicts as a picture; it is kept, and a narrow one for the landing page.
+
+        None where no check is among the columns.
+        """
+        if self.table.empty:
+            return None
         narrow = scoreboard_chart(self.table, self.columns, narrow=True)
         save(narrow, self.folder / "figures" / "scoreboard-narrow.png")
         plt.close(narrow)
@@ -70,9 +87,18 @@ class Scoreboard(Page):
         save(figure, self.folder / "figures" / "scoreboard.png")
         return figure
 
-    def card(self) -> Scorecard:
+    def card(self) -> Scorecard | None:
         """All verdicts as links to what shows why."""
-        return Scorecard(self.table, self.columns, reasons(self.table, self.read, self.columns))
+        return self._card(self.table, self.columns)
+
+    def critics(self) -> Scorecard | None:
+        """What comes of the critics' questions, as links; None where none is a column."""
+        return self._card(self.answers, self.asked)
+
+    def _card(self, table: pd.DataFrame, columns: list[Check]) -> Scorecard | None:
+        if table.empty:
+            return None
+        return Scorecard(table, columns, reasons(table, self.read, columns))
 
     def not_scored(self) -> list[Markdown]:
         """Pages whose results are in no column, and why."""
@@ -134,6 +160,7 @@ class Scoreboard(Page):
     def write_all(self) -> None:
         """Write the table of verdicts."""
         self.write(self.table)
+        self.write(self.answers, "critics")
 
     def numbers(self) -> dict[str, int]:
         """What other pages of the book quote, by name."""
@@ -156,7 +183,7 @@ class Scoreboard(Page):
         """How this page was made."""
         return self.provenance(
             {
-                "checks": ", ".join(check.key for check in self.columns),
+                "checks": ", ".join(check.key for check in (*self.columns, *self.asked)),
                 "profile": self.profile or "any",
             },
             (),

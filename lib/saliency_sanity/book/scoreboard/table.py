@@ -83,7 +83,8 @@ def read_scoreboard(
         raise MissingTablesError(_missing(missing, folder, profile))
     tables = {source: read_table(folder / source.file) for source in sources}
     found = [score(check, tables[check.source], check.source) for check in checks]
-    return pd.concat(found, ignore_index=True)
+    none = pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(found, ignore_index=True) if found else none
 
 
 def reasons(

@@ -14,7 +14,7 @@ from torch import nn
 from saliency_sanity._files import checkout, replacing
 from saliency_sanity._hashing import weights_hash
 from saliency_sanity.networks.classifier import Classifier
-from saliency_sanity.subjects.datasets import embedded_folder
+from saliency_sanity.subjects.datasets import embedded_folder, made_of_embedded
 from saliency_sanity.subjects.small_networks import TRAINABLE, build_untrained
 from saliency_sanity.subjects.training.recipe import Recipe, parse_weights
 from saliency_sanity.subjects.weights import fill, read_weights
@@ -139,7 +139,7 @@ def _absent(recipe: Recipe, path: Path) -> str:
     return (
         f"weights {recipe.weights!r} of {recipe.network} are trained by this project and not there "
         f"yet ({'/'.join(path.parts[-3:])}); train them with: {training_command(recipe)}"
-        f"{book * (recipe.dataset == 'fashion_mnist')}"
+        f"{book * made_of_embedded(recipe.dataset)}"
     )
 
 
@@ -147,7 +147,7 @@ def training_command(recipe: Recipe) -> str:
     """The command that trains such a network in minutes."""
     command = f"python -m saliency_sanity train {recipe.key}"
     # Profiles come with a checkout, too.
-    whole, embedded = embedded_folder().is_dir(), recipe.dataset == "fashion_mnist"
+    whole, embedded = embedded_folder().is_dir(), made_of_embedded(recipe.dataset)
     command += " --profile quick" * whole
     command += f" -p dataset {recipe.dataset}" * (not embedded)
     command += " -p source download" * (not (whole and embedded))

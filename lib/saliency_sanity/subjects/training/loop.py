@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from saliency_sanity._files import replacing, results_folder
 from saliency_sanity._provenance import provenance
 from saliency_sanity._random import generator
-from saliency_sanity.subjects.datasets import Dataset, load_dataset, to_pixels
+from saliency_sanity.subjects.datasets import CLASS_NAMES, Dataset, load_dataset, to_pixels
 from saliency_sanity.subjects.small_networks import TRAINABLE, build_untrained
 from saliency_sanity.subjects.training.accuracy import accuracy, chance_error
 from saliency_sanity.subjects.training.checkpoints import write_trained
@@ -87,7 +87,7 @@ class _Run:
         self.recipe, self.images, self.labels = recipe, images, labels
         kind = TRAINABLE[recipe.network]
         self.scaling, self.channels = kind.scaling, kind.channels
-        network = build_untrained(recipe.network, recipe.seed, size=recipe.size)
+        network = self._fresh()
         self.network = network.to(memory_format=torch.channels_last)
         weights = sum(p.numel() * p.element_size() for p in network.parameters())
         # The file, a checkpoint and the next one, each with two moments beside the weights.
@@ -101,6 +101,11 @@ class _Run:
         self._orders: dict[int, Tensor] = {}
         self._sweep()
         self._resume()
+
+    def _fresh(self) -> nn.Module:
+        recipe = self.recipe
+        classes = len(CLASS_NAMES[recipe.dataset])
+        return build_untrained(recipe.network, recipe.seed, size=recipe.size, classes=classes)
 
     def go(self, progress: bool, checkpoint_seconds: float) -> None:
         began = saved = time.monotonic()
@@ -285,8 +290,7 @@ class _Run:
                 stacklevel=4,
             )
             # Half of it may have been taken over.
-            fresh = build_untrained(self.recipe.network, self.recipe.seed, size=self.recipe.size)
-            self.network.load_state_dict(fresh.state_dict())
+            self.network.load_state_dict(self._fresh().state_dict())
             self.optimizer = self.recipe.make_optimizer(self.network)
 
     def _sweep(self) -> None:

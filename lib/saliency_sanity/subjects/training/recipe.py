@@ -13,7 +13,7 @@ from torch import nn
 
 from saliency_sanity._errors import known, unknown
 from saliency_sanity._schema import Strict, checked
-from saliency_sanity.subjects.datasets import CLASS_NAMES
+from saliency_sanity.subjects.datasets import CLASS_NAMES, TASKS
 from saliency_sanity.subjects.small_networks import TRAINABLE
 
 # The papers' settings, except that their Inception v3 was trained on ImageNet by others. Those of
@@ -65,6 +65,8 @@ _KINDS: dict[str, dict[str, Any]] = {
     f"-{_PERMUTED}": {"labels": _PERMUTED, "negatives": False},
     f"-{_NEGATIVES}": {"labels": "true", "negatives": True},
 }
+# What of a key says the task: nothing for garments or digits as they are.
+_TASKS: dict[str, dict[str, Any]] = {"": {}} | {f"-{name}": {"dataset": name} for name in TASKS}
 
 # One name for each: seed 0 is left out and no seed starts with a zero.
 _WEIGHTS = re.compile(
@@ -158,8 +160,9 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Its name among the networks to train, such as ``cnn`` or ``cnn-permuted``."""
-        return self.network + _suffix(self.labels, self.negatives)
+        """Its name among the networks to train: ``cnn``, ``cnn-permuted``, ``cnn-pairs_shape``."""
+        task = f"-{self.dataset}" if self.dataset in TASKS else ""
+        return self.network + task + _suffix(self.labels, self.negatives)
 
     @property
     def weights(self) -> str:
@@ -199,19 +202,23 @@ class Recipe:
 
 
 def network_keys() -> list[str]:
-    """Names of the networks that can be trained: on true labels, on permuted, on negatives too."""
-    return [name + kind for name in TRAINABLE for kind in _KINDS]
+    """Names of the networks that can be trained: on true labels, on permuted, on negatives too.
+
+    Those on garments or digits first, then those on each of the ``datasets.TASKS``.
+    """
+    return [name + task + kind for task in _TASKS for name in TRAINABLE for kind in _KINDS]
 
 
 def split_key(key: str) -> dict[str, Any]:
     """Split a name of :func:`network_keys`: ``network``, ``labels`` and ``negatives`` of a recipe.
 
-    Raises ValueError for an unknown name.
+    And ``dataset`` where the name says a task. Raises ValueError for an unknown name.
     """
-    for kind, parts in _KINDS.items():
-        network = key.removesuffix(kind)
-        if network + kind == key and network in TRAINABLE:
-            return {"network": network, **parts}
+    for task, dataset in _TASKS.items():
+        for kind, parts in _KINDS.items():
+            network = key.removesuffix(task + kind)
+            if network + task + kind == key and network in TRAINABLE:
+                return {"network": network, **dataset, **parts}
     raise ValueError(unknown("network to train", key, network_keys()))
 
 

@@ -65,6 +65,7 @@ COMPARED = (
     "04_cgi_sanity",
     "05_input_bias",
     "07_your_own_method",
+    "12_image_recovery",
 )
 
 

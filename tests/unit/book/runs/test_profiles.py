@@ -1,7 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made.notebooks import cases, notebook, profile
+from made.places import ROOT
 from saliency_sanity._errors import InputError
 from saliency_sanity.book.runs.cases import find_case
 from saliency_sanity.book.runs.profiles import (
@@ -12,6 +14,7 @@ from saliency_sanity.book.runs.profiles import (
     profile_recipe,
     read_profile,
 )
+from saliency_sanity.subjects.datasets import TASKS
 from saliency_sanity.subjects.training.recipe import Recipe
 
 
@@ -271,3 +274,31 @@ def test_values_go_on_top_of_a_recipe():
     assert check_recipe("cnn", {"negatives": "true"}, "here").key == "cnn-negatives"
     with pytest.raises(InputError, match=r"here: negatives false: .*; train cnn without"):
         check_recipe("cnn-negatives", {"negatives": "false"}, "here")
+
+
+def test_a_task_has_an_entry_of_its_own(tmp_path):
+    networks = {"cnn-halves": {"epochs": 2}, "mlp": {"dataset": "halves"}}
+    networks["cnn-pairs_shape"] = {"dataset": "pairs_garment"}
+    profile(tmp_path, "tiny", networks=networks)
+    assert profile_recipe("tiny", tmp_path, "cnn-halves") == Recipe("cnn", "halves", epochs=2.0)
+    with pytest.raises(InputError, match=r"mlp: dataset 'halves' is a task.* entry mlp-halves"):
+        profile_recipe("tiny", tmp_path, "mlp")
+    with pytest.raises(InputError, match=r"pairs_garment': this one learns pairs_shape; train cnn"):
+        profile_recipe("tiny", tmp_path, "cnn-pairs_shape")
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "paper"])
+def test_the_book_trains_a_network_for_each_task_and_seed(name):
+    config, notebooks = ROOT / "config", ROOT / "notebooks"
+    copies = profile_copies(name, config, notebooks)
+    copy = "13_task_confounding-cnn"
+    found = profile_networks(name, config, notebooks, {copy: copies[copy]})
+    source = notebooks / "13_task_confounding.ipynb"
+    count = profile_parameters(name, config, source, copies[copy])["trainings"]
+    seeds = ["", *(f"-{seed}" for seed in range(1, count))]
+    tasks = ("fashion_mnist", *TASKS)
+    assert set(found) == {f"cnn-{task}{seed}" for task in tasks for seed in seeds}
+    for stem, recipe in found.items():
+        assert stem == f"cnn-{recipe.weights}"
+        # The workflow trains by this command line.
+        assert profile_recipe(name, config, recipe.key) == replace(recipe, seed=0)

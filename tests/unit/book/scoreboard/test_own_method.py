@@ -10,6 +10,9 @@ from PIL import Image
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity.book.scoreboard.own_method import OwnMethod
 from saliency_sanity.contract.clauses import ContractError
+from saliency_sanity.probes.complexity import signed_entropy
+from saliency_sanity.randomization.blocks import find_blocks
+from saliency_sanity.randomization.schemes import Randomization, Randomizer
 
 MINE = """
 import torch
@@ -188,3 +191,43 @@ def test_a_network_without_training_is_said_to_know_nothing(place):
     made = page(place, model="mine_alone:blank")
     assert not made.learned
     assert "**This network has learned nothing:" in made.nothing_learned().data
+
+
+def test_what_critics_ask_is_in_the_row(place):
+    made = page(place, model="mine_alone:normed", seeds=2, stage_limit=2, labels=1)
+    keys = {check.key for check in made.checks}
+    assert {"complexity_photographs", "label_photographs"} <= keys
+    shown = made.critics().data
+    assert list(shown.index) == [made.titles[name] for name in made.chosen]
+    assert len(shown.columns) == 2
+    # One label's map is not another's, and the picture is the same for all.
+    labels = made.examination.other_label.set_index("method")
+    assert labels.loc["gradient", "similarity"] < 1
+    alone = page(place, model="mine_alone:normed", seeds=2, stage_limit=2, labels=0)
+    assert "label_photographs" not in {check.key for check in alone.checks}
+    assert len(alone.critics().data.columns) == 1
+
+
+def test_entropies_are_those_of_the_maps(place):
+    made = page(place, seeds=1, stage_limit=2, beside=[])
+    own = made.chosen["mine_alone:plain"]
+    before = signed_entropy(own(made.classifier, made.x, made.target))
+    rows = made.examination.complexity
+    blocks = find_blocks(made.classifier, made.x)
+    with Randomizer(made.classifier, blocks, Randomization(), made.x) as randomizer:
+        randomizer.set([block.name for block in blocks], made.seed)
+        found = made.classifier.predict(made.x)
+        after = signed_entropy(own(made.classifier, made.x, found))
+    expected = ((after - before) / before).mean()
+    assert rows.loc[0, "kappa"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_scales_are_said_or_why_not(place):
+    assert "need two" in page(place, stage_limit=2, seeds=1).scales().data
+    said = page(place, model="mine_alone:normed", stage_limit=2, seeds=1).scales().data
+    assert "rank correlation of a channel's size" in said
+
+
+def test_labels_are_counted_from_none(place):
+    with pytest.raises(ValueError, match="labels is -1; valid are 0"):
+        page(place, labels=-1)

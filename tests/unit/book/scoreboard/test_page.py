@@ -10,16 +10,18 @@ from made.pages import parameters
 from made.places import ROOT
 from saliency_sanity.book.chapters.claims_index import WORDS
 from saliency_sanity.book.runs.cases import all_copies
-from saliency_sanity.book.scoreboard.columns import HALFWAY, checks_in
+from saliency_sanity.book.scoreboard.columns import CRITICS, HALFWAY, checks_in
 from saliency_sanity.book.scoreboard.page import Scoreboard
 from saliency_sanity.book.scoreboard.table import MissingTablesError
 
-CHECKS = checks_in(all_copies(ROOT / "notebooks"))
+COPIES = all_copies(ROOT / "notebooks")
+CHECKS = checks_in(COPIES)
+ASKED = checks_in(COPIES, checks=CRITICS)
 
 
 @pytest.fixture
 def planted(tmp_path):
-    plant(tmp_path / "in", CHECKS)
+    plant(tmp_path / "in", (*CHECKS, *ASKED))
     return tmp_path
 
 

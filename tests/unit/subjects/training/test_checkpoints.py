@@ -90,6 +90,7 @@ def test_default_weights_are_those_of_the_checkout(written, tmp_path, monkeypatc
         ("cnn", "fashion_mnist-2", "cnn-fashion_mnist-2", "cnn -p seed 2"),
         ("cnn", "fashion_mnist-permuted", "cnn-fashion_mnist-permuted", "cnn-permuted"),
         ("cnn", "fashion_mnist-negatives", "cnn-fashion_mnist-negatives", "cnn-negatives"),
+        ("cnn", "pairs_shape-2", "cnn-pairs_shape-2", "cnn-pairs_shape -p seed 2"),
         (
             *("cnn", "fashion_mnist-permuted-1", "cnn-fashion_mnist-permuted-1"),
             "cnn-permuted -p seed 1",

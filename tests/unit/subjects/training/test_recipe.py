@@ -4,6 +4,7 @@ import math
 from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
+from saliency_sanity.subjects.datasets import TASKS
 from saliency_sanity.subjects.small_networks import TRAINABLE
 from saliency_sanity.subjects.training.recipe import (
     Recipe,
@@ -85,6 +86,8 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nothing():
         ({"labels": "permuted", "seed": 12}, "fashion_mnist-permuted-12"),
         ({"dataset": "mnist", "labels": "permuted", "seed": 1}, "mnist-permuted-1"),
         ({"negatives": True, "seed": 2}, "fashion_mnist-negatives-2"),
+        ({"dataset": "pairs_garment", "seed": 4}, "pairs_garment-4"),
+        ({"dataset": "halves", "labels": "permuted"}, "halves-permuted"),
     ],
 )
 def test_weights_are_named_by_what_they_were_trained_on(values, name):
@@ -116,11 +119,13 @@ def test_one_network_has_one_name():
 
 def test_keys_name_network_and_what_it_learns():
     keys = network_keys()
-    assert len(keys) == len(set(keys)) == 3 * len(TRAINABLE)
+    assert len(keys) == len(set(keys)) == 3 * len(TRAINABLE) * (1 + len(TASKS))
     for key in keys:
         assert Recipe(**split_key(key)).key == key
     learns = {"network": "cnn", "labels": "permuted", "negatives": False}
     assert split_key("cnn-permuted") == learns
+    assert split_key("cnn-halves-permuted") == learns | {"dataset": "halves"}
+    assert Recipe("vit", "pairs_shape", seed=2).key == "vit-pairs_shape"
     with pytest.raises(ValueError, match="negatives go with true labels"):
         Recipe("cnn", labels="permuted", negatives=True)
     assert Recipe("mlp", seed=3).key == "mlp"
