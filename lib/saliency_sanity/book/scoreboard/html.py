@@ -103,6 +103,7 @@ class Scorecard:
                         "network": check.subject,
                         "similarity": _measure(check),
                         "kept": check.kept,
+                        "wanted": check.wanted,
                     }
                     for check in columns
                 ],
