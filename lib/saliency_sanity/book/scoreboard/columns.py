@@ -102,6 +102,8 @@ class Check:
         hangs on it; empty where there are none.
     asked
         Of whom the question is not asked, and why, as a sentence; empty where it is of all.
+    network
+        What pages call the network; empty where the title does.
     """
 
     key: str
@@ -115,6 +117,12 @@ class Check:
     line: float | None = None
     kept: str = ""
     asked: str = ""
+    network: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What pages call the network that is asked about."""
+        return self.network or self.title
 
     def standing(self, verdict: str) -> str:
         """``wanted``, ``unwanted``, ``neutral`` where neither is; without verdict ``open``.
@@ -183,6 +191,7 @@ CHECKS = (
             wanted="",
             metric=metric,
             asked="Methods that explain every label are not asked: a thousand passes a photograph.",
+            network=_LITE,
         )
         for key, title, metric in (
             ("edges", "by ranks", "spearman_abs"),
@@ -314,6 +323,7 @@ def own_checks(network: str, *, norms: bool, anchor: str = "") -> tuple[Check, .
         replace(
             check,
             title=check.title if check.question == CHECKS[0].question else network,
+            network=network,
             source=Source("", "", anchor or _OWN[check.key]),
             kept=_kept("photographs") if norms and _OWN[check.key] == "random-weights" else "",
         )

@@ -1,5 +1,6 @@
 """The page on every method: what each costs and how each comes out, of whichever library."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from textwrap import fill
@@ -33,6 +34,7 @@ from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.price import price_chart
 from saliency_sanity.probes.price import Price, TooDearError, passes_of, price
 from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.verdict.robustness import MARGINS
 from saliency_sanity.verdict.wording import kappa_text, said
 
 MAIN = "spearman_abs"
@@ -301,7 +303,7 @@ class EveryMethod(Page):
     def checks(self) -> list[Check]:
         """The checks of all networks, those of one question beside each other."""
         found = [
-            replace(check, key=_key(check, examination), title=examination.network)
+            _named(check, examination)
             for examination in self.examinations
             for check in examination.checks
         ]
@@ -311,10 +313,21 @@ class EveryMethod(Page):
     @cached_property
     def board(self) -> pd.DataFrame:
         """Verdicts in them, as rows of the scoreboard."""
+        return self._together([one.board for one in self.examinations])
+
+    @cached_property
+    def others(self) -> dict[float, pd.DataFrame]:
+        """The same with other margins, by margin."""
+        return {
+            margin: self._together([one.others[margin] for one in self.examinations])
+            for margin in MARGINS
+        }
+
+    def _together(self, boards: Sequence[pd.DataFrame]) -> pd.DataFrame:
         parts = []
-        for examination in self.examinations:
+        for examination, board in zip(self.examinations, boards, strict=True):
             keys = {check.key: _key(check, examination) for check in examination.checks}
-            parts.append(examination.board.assign(check=examination.board["check"].map(keys)))
+            parts.append(board.assign(check=board["check"].map(keys)))
         return pd.concat(parts, ignore_index=True)
 
     @cached_property
@@ -328,8 +341,8 @@ class EveryMethod(Page):
             for name, text in examination.explained.refused.items()
         }
         return {
-            (name, check.key): refused.get((name, check.title))
-            or why.get((name, check.title))
+            (name, check.key): refused.get((name, check.subject))
+            or why.get((name, check.subject))
             or check.asked
             or "Not measured."
             for check in self.checks
@@ -339,7 +352,7 @@ class EveryMethod(Page):
 
     def card(self) -> Scorecard:
         """The verdicts, rows methods, columns checks."""
-        return Scorecard(self.board, self.checks, self.blank)
+        return Scorecard(self.board, self.checks, self.blank, self.others)
 
     @cached_property
     def cascades(self) -> pd.DataFrame:
@@ -476,6 +489,13 @@ def every_peer() -> list[str]:
 
 def _key(check: Check, examination: Examination) -> str:
     return f"{check.key}_{examination.network}"
+
+
+def _named(check: Check, examination: Examination) -> Check:
+    """A check of one of several networks, whose name heads its column."""
+    network = examination.network
+    title = network if check.title == check.network else f"{network}, {check.title}"
+    return replace(check, key=_key(check, examination), title=title, network=network)
 
 
 def _coloured(picture: Tensor, channels: int) -> Tensor:

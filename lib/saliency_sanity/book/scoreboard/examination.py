@@ -37,6 +37,7 @@ from saliency_sanity.probes.units import units_table
 from saliency_sanity.randomization.blocks import find_blocks
 from saliency_sanity.similarity.metrics import Similarity
 from saliency_sanity.verdict.reading import read, table
+from saliency_sanity.verdict.robustness import MARGINS
 
 
 @dataclass(kw_only=True)
@@ -246,5 +247,13 @@ class Examination:
     @cached_property
     def board(self) -> pd.DataFrame:
         """Verdicts in them, as rows of the scoreboard."""
-        rows = [score(check, self._read[check.key], check.source) for check in self.checks]
+        return self._board()
+
+    @cached_property
+    def others(self) -> dict[float, pd.DataFrame]:
+        """The same with other margins, by margin."""
+        return {margin: self._board(margin) for margin in MARGINS}
+
+    def _board(self, margin: float | None = None) -> pd.DataFrame:
+        rows = [score(check, self._read[check.key], check.source, margin) for check in self.checks]
         return pd.concat(rows, ignore_index=True)

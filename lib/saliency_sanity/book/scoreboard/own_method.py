@@ -346,7 +346,7 @@ class OwnMethod(MethodsPage):
 
     def card(self) -> Scorecard:
         """The verdicts as links to what shows why."""
-        return Scorecard(self.board, self.checks)
+        return Scorecard(self.board, self.checks, others=self.examination.others)
 
     @cached_property
     def said(self) -> dict[str, list[str]]:

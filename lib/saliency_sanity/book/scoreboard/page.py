@@ -26,7 +26,7 @@ from saliency_sanity.book.scoreboard.columns import (
     checks_in,
 )
 from saliency_sanity.book.scoreboard.html import Scorecard
-from saliency_sanity.book.scoreboard.table import read_scoreboard, reasons, tally
+from saliency_sanity.book.scoreboard.table import at_margins, read_scoreboard, reasons, tally
 from saliency_sanity.plots.style import save
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -88,17 +88,18 @@ class Scoreboard(Page):
         return figure
 
     def card(self) -> Scorecard | None:
-        """All verdicts as links to what shows why."""
+        """All verdicts, by question or by check; each opens on its reason."""
         return self._card(self.table, self.columns)
 
     def critics(self) -> Scorecard | None:
-        """What comes of the critics' questions, as links; None where none is a column."""
+        """What comes of the critics' questions, alike; None where none is a column."""
         return self._card(self.answers, self.asked)
 
     def _card(self, table: pd.DataFrame, columns: list[Check]) -> Scorecard | None:
         if table.empty:
             return None
-        return Scorecard(table, columns, reasons(table, self.read, columns))
+        others = at_margins(self.read, columns, self.profile or "quick")
+        return Scorecard(table, columns, reasons(table, self.read, columns), others)
 
     def not_scored(self) -> list[Markdown]:
         """Pages whose results are in no column, and why."""

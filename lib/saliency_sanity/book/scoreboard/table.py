@@ -21,7 +21,8 @@ from saliency_sanity.book.scoreboard.columns import (
 from saliency_sanity.experiments.outcome import halfway
 from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.obstacle import CANNOT_TELL, Obstacle
-from saliency_sanity.verdict.wording import settled, why
+from saliency_sanity.verdict.robustness import MARGINS, at_margin
+from saliency_sanity.verdict.wording import settled, share_text, why
 
 # What needs a class token is asked where there is one.
 _NO_TOKENS = "Needs a class token that attends to patches, which this network lacks."
@@ -38,7 +39,7 @@ _TWIN_ALONE = "Only the page on competition has it."
 
 COLUMNS = (
     *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
-    *("obstacle", "margin", "stage", "page", "link"),
+    *("obstacle", "margin", "held", "stage", "page", "link"),
 )
 # Of several blocks that one counts which is noticed least.
 _SEVERITY = {"below": 0, "inconclusive": 1, "cannot tell": 2, "above": 3}
@@ -66,8 +67,9 @@ def read_scoreboard(
     -------
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
     is below, above, inconclusive or "cannot tell", ``obstacle`` why it is open, ``words`` what that
-    means, ``margin`` what the interval is held against, ``standing`` as ``Check.standing`` says;
-    ``page`` and ``link`` lead to what shows why. What was not measured has no row.
+    means, ``margin`` what the interval is held against, ``held`` the same in words where it is not
+    the margin, ``standing`` as ``Check.standing`` says; ``page`` and ``link`` lead to what shows
+    why. What was not measured has no row.
 
     Raises
     ------
@@ -76,13 +78,39 @@ def read_scoreboard(
     ValueError
         A table lacks the check's metric, or has two readings of one method.
     """
+    return _board(checks, _tables(results, checks, profile))
+
+
+def at_margins(
+    results: str | Path,
+    checks: Sequence[Check] = CHECKS,
+    profile: str = "quick",
+    margins: Sequence[float] = MARGINS,
+) -> dict[float, pd.DataFrame]:
+    """The verdicts that other margins would have given, by margin, each as ``read_scoreboard``.
+
+    What another reason keeps open stays open, and a check with a line of its own as it is. Of
+    single blocks another one may be noticed least.
+    """
+    tables = _tables(results, checks, profile)
+    return {margin: _board(checks, tables, margin) for margin in margins}
+
+
+def _tables(
+    results: str | Path, checks: Sequence[Check], profile: str
+) -> dict[Source, pd.DataFrame]:
     folder = Path(results) / "tables"
     sources = dict.fromkeys(check.source for check in checks)
     missing = [source for source in sources if not (folder / source.file).is_file()]
     if missing:
         raise MissingTablesError(_missing(missing, folder, profile))
-    tables = {source: read_table(folder / source.file) for source in sources}
-    found = [score(check, tables[check.source], check.source) for check in checks]
+    return {source: read_table(folder / source.file) for source in sources}
+
+
+def _board(
+    checks: Sequence[Check], tables: Mapping[Source, pd.DataFrame], margin: float | None = None
+) -> pd.DataFrame:
+    found = [score(check, tables[check.source], check.source, margin) for check in checks]
     none = pd.DataFrame(columns=list(COLUMNS))
     return pd.concat(found, ignore_index=True) if found else none
 
@@ -166,7 +194,9 @@ def _missing(missing: Sequence[Source], folder: Path, profile: str) -> str:
     )
 
 
-def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
+def score(
+    check: Check, readings: pd.DataFrame, source: Source, margin: float | None = None
+) -> pd.DataFrame:
     """Give each method's verdict in one check, as rows of the scoreboard.
 
     Parameters
@@ -178,6 +208,8 @@ def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
         ``verdict.Reading``.
     source
         Where they come from; ``page`` and ``link`` lead there, and errors name it.
+    margin
+        Another margin than that of the readings; a check with a line of its own asks for none.
 
     Raises
     ------
@@ -189,6 +221,8 @@ def score(check: Check, readings: pd.DataFrame, source: Source) -> pd.DataFrame:
         raise ValueError(
             f"{source.file}: {unknown('metric', check.metric, readings['metric'].unique())}"
         )
+    if margin is not None and check.line is None:
+        own = at_margin(own, margin)
     judged = [_judged(row, check) for row in own.to_dict("records")]
     verdicts, obstacles = zip(*judged, strict=True)
     methods = own["method"].replace(TWINS)
@@ -240,6 +274,7 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
     return {
         **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "obstacle")},
         "margin": row["margin"] if check.line is None else check.line,
+        "held": _held(row, check),
         "check": check.key,
         "standing": check.standing(verdict),
         "words": check.words.get(verdict) or f"{verdict}: {why(row)}",
@@ -247,3 +282,15 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
         "page": source.copy,
         "link": source.link,
     }
+
+
+def _held(row: Mapping, check: Check) -> str:
+    """What is held against what, where that is not the interval against the margin."""
+    if check.line is not None:
+        return f"held against a line of its own, {check.line:g}, whatever the margin"
+    if "share" in row:
+        return (
+            f"its share of the kappa of Canny's edges, {share_text(row)}, "
+            f"held against {row['share_line']:g}"
+        )
+    return ""

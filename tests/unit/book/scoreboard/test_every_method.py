@@ -107,6 +107,9 @@ def test_what_is_beyond_the_budget_has_a_price_and_no_row(place):
     questions = [check.question for check in made.checks]
     assert questions == sorted(questions, key=questions.index)
     assert len(questions) == 2 * len(set(questions))
+    assert len({(check.question, check.title) for check in made.checks}) == len(questions)
+    assert {check.subject for check in made.checks} == {"mine", "other"}
+    assert '"margins": ["0.1", "0.05", "0.2"]' in made.card()._repr_html_()
     assert all(made.blank.values())
     assert "methods on 2 networks" in made.summary().data
 

@@ -1,15 +1,14 @@
-"""The scoreboard's table: a link in every cell, readable aloud, and no wider than a phone."""
+"""The scoreboard's table without scripts: a link in every cell, readable aloud, data beside it."""
 
-import shutil
+import json
 
 import pytest
 from bs4 import BeautifulSoup
-from made.boards import METHODS, board
+from made.boards import METHODS, MOVING, board, moving
 from saliency_sanity.book.scoreboard.columns import CHECKS
 from saliency_sanity.book.scoreboard.html import Scorecard
+from saliency_sanity.book.scoreboard.table import at_margins, method_title, read_scoreboard
 from saliency_sanity.verdict.wording import kappa_text
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +23,10 @@ def table(tmp_path_factory):
 def page(table):
     blank = {("gradient", "labels_cnn"): "It has no <label>."}
     return BeautifulSoup(Scorecard(table, blank=blank)._repr_html_(), "html.parser")
+
+
+def _data(page) -> dict:
+    return json.loads(page.select_one("script.data").get_text())
 
 
 def test_every_verdict_is_a_link_to_the_section_that_shows_why(page, table):
@@ -74,8 +77,12 @@ def test_every_header_says_what_it_is_the_header_of(page):
 def test_no_text_becomes_markup(table):
     spoiled = table.assign(words='"><script>', link='x"><b>')
     page = BeautifulSoup(Scorecard(spoiled)._repr_html_(), "html.parser")
-    assert not page.select("script")
+    _, script = page.select("script")
+    assert len(Scorecard(table)._repr_html_().split("<script>")) == 2
     assert not page.select("td > b")
+    cells = _data(page)["bodies"][0][1][0]["cells"]
+    assert cells[0][0]["words"] == '"><script>'
+    assert "createElement" in script.get_text()
 
 
 def test_markdown_has_the_same_links(table):
@@ -89,21 +96,50 @@ def test_a_check_that_is_not_among_the_columns_is_refused(table):
         Scorecard(table, CHECKS[1:])
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_on_a_phone_the_table_scrolls_in_its_box_and_names_stay(table):
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        phone = browser.new_page(viewport={"width": 390, "height": 844})
-        phone.set_content(Scorecard(table)._repr_html_())
-        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-        name, cell = phone.locator("tbody th").first, phone.locator("tbody td").first
-        before = name.bounding_box()["x"], cell.bounding_box()["x"]
-        phone.evaluate("document.querySelector('.box').scrollLeft = 300")
-        assert name.bounding_box()["x"] == pytest.approx(before[0], abs=1)
-        assert cell.bounding_box()["x"] == pytest.approx(before[1] - 300, abs=1)
-        size = "nodes => nodes.map(node => parseFloat(getComputedStyle(node).fontSize))"
-        assert min(phone.locator("td *, th").evaluate_all(size)) >= 8
-        browser.close()
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    results = moving(tmp_path_factory.mktemp("moving"))
+    return read_scoreboard(results), at_margins(results)
+
+
+def test_data_have_every_cell_with_what_other_margins_make_of_it(moved):
+    table, others = moved
+    data = _data(BeautifulSoup(Scorecard(table, others=others)._repr_html_(), "html.parser"))
+    assert data["margins"] == ["0.1", "0.05", "0.2"]
+    place = [check.key for check in CHECKS].index("labels_cnn")
+    rows = {row["name"]: row["cells"] for _, rows in data["bodies"] for row in rows}
+    for method, (_, _, *standings) in MOVING.items():
+        own, *more = rows[method_title(method)][place]
+        shown = [own["standing"], *((other or own)["standing"] for other in more)]
+        assert shown == [standings[1], standings[0], standings[2]], method
+    for check, cell in zip(CHECKS, rows["Gradient"], strict=True):
+        assert (check.line is None) or cell[1:] == [{}, {}], "it has a line of its own"
+
+
+def test_a_margin_that_is_the_pages_own_is_offered_once(moved):
+    table, _ = moved
+    for others, wanted in (({}, ["0.1"]), ({0.1: table, 0.3: table}, ["0.1", "0.3"])):
+        page = BeautifulSoup(Scorecard(table, others=others)._repr_html_(), "html.parser")
+        assert _data(page)["margins"] == wanted
+        offered = page.select(".margins input")
+        assert [one["value"] for one in offered] == (wanted if others else [])
+        assert [one["value"] for one in offered if one.has_attr("checked")] == wanted[:1] * bool(
+            others
+        )
+
+
+def test_another_margins_table_has_the_same_cells(table):
+    with pytest.raises(ValueError, match=r"with margin 0\.2 the scoreboard has other cells"):
+        Scorecard(table, others={0.2: table.iloc[1:]})
+
+
+def test_one_can_choose_only_where_there_is_a_choice(table, page):
+    by = {box["data-by"]: [one.get_text() for one in box("option")] for box in page("select")}
+    assert by["question"] == ["all", *dict.fromkeys(check.question for check in CHECKS)]
+    assert "Inception v3, ImageNet" in by["network"]
+    assert "by ranks" not in by["network"], "that is a similarity"
+    assert "HOG correlation" in by["similarity"]
+    assert page.select_one(".tools").has_attr("hidden"), "without scripts it would do nothing"
+    one = table[table["check"] == "labels_cnn"]
+    alone = BeautifulSoup(Scorecard(one)._repr_html_(), "html.parser")
+    assert not alone.select("select, .every, .margins")

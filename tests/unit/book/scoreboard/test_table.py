@@ -4,7 +4,19 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from made.boards import DRIVEN, METHODS, OPEN, RESPONDS, board, plant, put, reading, staged
+from made.boards import (
+    DRIVEN,
+    METHODS,
+    MOVING,
+    OPEN,
+    RESPONDS,
+    board,
+    moving,
+    plant,
+    put,
+    reading,
+    staged,
+)
 from saliency_sanity import CATALOGUE, resolve
 from saliency_sanity._files import write_table
 from saliency_sanity.attribution.competition import Compete
@@ -22,6 +34,7 @@ from saliency_sanity.book.scoreboard.table import (
     TWIN,
     TWINS,
     MissingTablesError,
+    at_margins,
     in_order,
     method_title,
     read_scoreboard,
@@ -294,3 +307,49 @@ def test_methods_are_counted_where_an_answer_is_wanted(tmp_path):
     assert tally(table, asked) == {"methods": 3, "open": 2, "wanted": 0, "unwanted": 1}
     neutral = [check for check in CHECKS if not check.wanted]
     assert tally(table, neutral) == {"methods": 0, "open": 0, "wanted": 0, "unwanted": 0}
+
+
+def test_another_margin_moves_what_it_decides_and_nothing_else(tmp_path):
+    """What another reason keeps open stays open; a check with a line of its own never asks."""
+    checks = [check for check in CHECKS if check.key in ("labels_cnn", "upper_cnn", "units_cnn")]
+    results = moving(tmp_path, checks)
+    own, boards = read_scoreboard(results, checks), at_margins(results, checks)
+    assert list(boards) == [0.05, 0.1, 0.2]
+    kept = own["check"] != "labels_cnn"
+    for place, other in enumerate(boards.values()):
+        found = other.set_index(["method", "check"])["standing"]
+        for method, (_, _, *standings) in MOVING.items():
+            assert found[method, "labels_cnn"] == standings[place], method
+        pd.testing.assert_frame_equal(other[kept], own[kept])
+    assert all("a line of its own" in text for text in own.loc[kept, "held"])
+    pd.testing.assert_frame_equal(boards[0.1], own)
+
+
+def test_with_another_margin_another_block_may_be_noticed_least(tmp_path):
+    """One that is open comes before one that is decided, and both hang on the margin."""
+    check = replace(CASCADE, stage=ONE_BLOCK)
+    blocks = {"fc": (0.02, 0.22), "conv": (0.13, 0.19)}
+    put(tmp_path, check.source.file, staged("gradient", "spearman_abs", **blocks))
+    found = {
+        margin: tuple(board.loc[0, ["stage", "verdict"]])
+        for margin, board in at_margins(tmp_path, [check]).items()
+    }
+    assert found == {
+        0.05: ("conv", "above"), 0.1: ("conv", "above"), 0.2: ("fc", "inconclusive")
+    }  # fmt: skip
+
+
+def test_shares_of_the_edges_kappa_are_held_against_their_own_line(tmp_path):
+    check = next(check for check in CHECKS if check.key == "edges")
+    row = reading("gradient", check.metric, (0.4, 0.5)) | {
+        "verdict": "above", "share": 0.7, "share_low": 0.6, "share_high": 0.8, "share_line": 0.5,
+        "ceiling": 0.6, "ceiling_low": 0.15, "ceiling_high": 0.7, "ceiling_kind": "detector",
+    }  # fmt: skip
+    put(tmp_path, check.source.file, [row])
+    boards = at_margins(tmp_path, [check])
+    assert [board.loc[0, "verdict"] for board in boards.values()] == [
+        "above", "above", "cannot tell"
+    ]  # fmt: skip
+    assert boards[0.1].loc[0, "held"] == (
+        "its share of the kappa of Canny's edges, 0.70 (0.60 to 0.80), held against 0.5"
+    )
