@@ -21,7 +21,7 @@ SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
 ALONE := $(if $(shell flock --version 2>/dev/null),flock --nonblock --conflict-exit-code 75 build/.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book quick paper smoke grid test differences lint format bench coverage lab serve clean distclean
+.PHONY: help install book quick paper smoke shots grid test differences lint format bench coverage lab serve clean distclean
 
 help: ## this list
 	@echo "make TARGET [PROFILE=quick|paper|smoke] [JOBS=$(JOBS)] [GRID=$(GRID)] [PYTHON=$(PYTHON)]"
@@ -59,6 +59,9 @@ site:
 		echo "An earlier run was cut off: going on from what it had finished."; \
 		$(SNAKEMAKE) --quiet all --unlock; fi
 	@$(SNAKEMAKE) --quiet host rules reason progress
+
+shots: $(READY) ## screenshots of the built site: wide and narrow, light and dark
+	@$(BIN)/python workflow/shots.py
 
 grid: $(READY) ## run the cells of GRID that are missing or outdated, and join their tables
 	@$(BIN)/saliency-sanity grid $(GRID) --cores $(JOBS)

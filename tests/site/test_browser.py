@@ -1,5 +1,6 @@
 """The site as a reader meets it: every page in a headless Chromium, from disk and over http."""
 
+import contextlib
 import functools
 import http.server
 import re
@@ -13,6 +14,7 @@ import yaml
 from bs4 import BeautifulSoup
 from made.places import ROOT
 from made.site import PROFILE, smoke_site
+from saliency_sanity.book.chapters.claims_index import WORDS
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.site import build as book
 from saliency_sanity.book.site.weight import heavy_pages
@@ -305,6 +307,29 @@ def test_the_phone_menu_opens(browser, served):
         page.locator("button.primary-toggle:visible, label.sidebar-toggle:visible").first.click()
         page.get_by_role("link", name="Methods", exact=True).first.click()
         page.wait_for_url("**/book/methods.html")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_first_picture_is_moved_by_keys_or_shows_every_stage(browser, site, scripts):
+    settings = {"viewport": {"width": PHONE, "height": 844}, "java_script_enabled": scripts}
+    with contextlib.closing(browser.new_context(**settings)) as context:
+        page = context.new_page()
+        page.goto(f"{site.as_uri()}/book/index.html")
+        hero = page.locator("figure.hero")
+        said = hero.locator(".all li" if not scripts else ".now b")
+        assert all(text.is_visible() for text in said.all())
+        assert hero.get_by_role("slider").is_visible() == scripts
+        if scripts:
+            assert said.all_inner_texts() == ["1"] * 4
+            hero.get_by_role("slider").press("End")
+            *_, sobel = found = [float(text) for text in said.all_inner_texts()]
+            assert sobel == 1
+            assert min(found) < 1
+            assert_fits(page)
+        badges = page.locator(".figure-cards .badge-word").all_inner_texts()
+        assert len(badges) == 5
+        assert set(badges) <= set(WORDS)
 
 
 # Pages as files

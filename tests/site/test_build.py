@@ -72,13 +72,18 @@ def put(notebook: nbformat.NotebookNode, path: Path) -> None:
     nbformat.write(notebook, path)
 
 
+def shown(figure: Path) -> bytes:
+    """A stand-in for what the landing page shows."""
+    return b"<p>stand-in</p>" if figure.suffix == ".html" else PIXEL
+
+
 def plant(root: Path) -> Path:
     """The repository's book with stand-ins for its executed notebooks."""
     copied(root, "book", "_config.yml", "_toc.yml", "notebooks/cases.yaml")
     for figure in book.LANDING:
         path = root / "results" / figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(PIXEL)
+        path.write_bytes(shown(figure))
     toc, cases = book.profile_pages(root, "quick")
     for page in book.toc_files(toc):
         if page.startswith("notebooks/"):
@@ -137,7 +142,7 @@ def test_staging_mirrors_the_repository(tree):
     for page in staged:
         assert any((tree / "build/stage" / f"{page}{end}").is_file() for end in (".md", ".ipynb"))
     for figure in book.LANDING:
-        assert (tree / "build/stage/book" / figure).read_bytes() == PIXEL
+        assert (tree / "build/stage/book" / figure).read_bytes() == shown(figure)
 
 
 def test_staging_again_drops_what_is_gone(tree):
@@ -249,21 +254,28 @@ def test_refuses_a_case_of_other_code(cased):
         stage(cased)
 
 
-@pytest.mark.parametrize(("figure", "notebook"), book.LANDING.items())
-def test_refuses_without_a_picture_of_the_landing_page(tree, figure, notebook):
+@pytest.mark.parametrize(("figure", "copy"), book.LANDING.items())
+def test_refuses_without_something_that_the_landing_page_shows(tree, figure, copy):
     (tree / "results" / figure).unlink()
-    with pytest.raises(book.BookError, match=rf"{figure.name} is missing: .*{notebook}\.ipynb"):
+    notebook, _, case = copy.partition("-")
+    run = rf"run notebooks/{notebook}\.ipynb {f'--case {case} ' if case else ''}--profile quick"
+    with pytest.raises(book.BookError, match=rf"{figure.name} is missing: notebooks/.*{run}"):
         stage(tree)
 
 
 def test_the_landing_page_shows_its_pictures_and_no_others(monkeypatch):
     """And the notebook, or what it imports, writes each of them."""
     monkeypatch.chdir(ROOT)
-    shown = re.findall(r"\{(?:figure|image)\} (\S+)", (ROOT / "book/index.md").read_text("utf8"))
-    assert shown == [figure.as_posix() for figure in book.LANDING]
-    for figure, notebook in book.LANDING.items():
-        sources = notebook_files(f"notebooks/{notebook}.ipynb")
-        assert any(figure.name in Path(file).read_text("utf8") for file in sources), figure
+    text = (ROOT / "book/index.md").read_text("utf8")
+    found = re.findall(r"(?:\{(?:figure|image)\}|:file:) (\S+)", text)
+    assert found == [figure.as_posix() for figure in book.LANDING]
+    for figure, copy in book.LANDING.items():
+        sources = notebook_files(f"notebooks/{copy.partition('-')[0]}.ipynb")
+        end = figure.stem.rpartition("-")[2] if copy in figure.stem else figure.stem
+        texts = [Path(file).read_text("utf8") for file in sources]
+        # Named after its copy, or after one of the five figures.
+        names = (f"-{end}{figure.suffix}", f"{end}{figure.suffix}", "badge-{figure}.html")
+        assert any(name in text for text in texts for name in names), figure
 
 
 def test_refuses_a_page_that_does_not_exist(tree):

@@ -20,7 +20,7 @@ from saliency_sanity.plots.style import SIGNED, UNSIGNED
 _BLOCK = 16  # pixels, WebP's
 _SIZES = (112, 96, 80, 64, 48)  # pixels, the stored height of a map
 _QUALITIES = (80, 55, 30)
-_LONGEST = 16383  # pixels, WebP's limit
+LONGEST = 16383  # pixels, WebP's limit
 _COLOURS = 33  # of a colour map's table; odd, so that zero of a signed map has an entry
 
 
@@ -97,7 +97,7 @@ def stage_slider(
             )
     words = [f"{ORIGINAL}: the trained network", *(says.format(stage=stage) for stage in stages)]
     for size in _SIZES:
-        if _tile(modes[next(iter(modes))][names[0]], size)[0] * len(words) > _LONGEST:
+        if tile_size(modes[next(iter(modes))][names[0]], size)[0] * len(words) > LONGEST:
             continue
         for quality in _QUALITIES:
             markup = _markup(picture, modes, words, caption, notes or {}, size, quality)
@@ -123,7 +123,7 @@ def _markup(
     names = list(next(iter(modes.values())))
     tiles = []
     for name in names:
-        films = {mode: _film(shown[name], mode, size, quality) for mode, shown in modes.items()}
+        films = {mode: grey_film(shown[name], mode, size, quality) for mode, shown in modes.items()}
         states = {mode: [state(one) for one in shown[name]] for mode, shown in modes.items()}
         said = notes.get(name)
         tiles.append(
@@ -138,7 +138,7 @@ def _markup(
     pixels = np.uint8(np.round(np.asarray(picture) * 255))
     whole = max(1, size // len(pixels))  # a digit's pixels stay squares
     content = {
-        "picture": _webp(pixels.repeat(whole, 0).repeat(whole, 1), 80, most=2 * size),
+        "picture": webp(pixels.repeat(whole, 0).repeat(whole, 1), 80, most=2 * size),
         "tiles": tiles,
         "caption": caption,
         "words": json.dumps(words),
@@ -148,29 +148,30 @@ def _markup(
     }
     # Named by its content: the same page twice is the same text twice.
     key = "stages-" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
-    width, height = _tile(next(iter(modes.values()))[names[0]], size)
-    filters = [(mode, _filter(mode)) for mode in modes]
+    width, height = tile_size(next(iter(modes.values()))[names[0]], size)
+    filters = [(mode, colour_filter(mode)) for mode in modes]
     ratio = f"{width} / {height}"
     return render("plots/slider.html.j2", **content, key=key, ratio=ratio, filters=filters)
 
 
-def _tile(film: np.ndarray, size: int) -> tuple[int, int]:
+def tile_size(film: np.ndarray, size: int) -> tuple[int, int]:
     """Width and height of a stored map: whole blocks of WebP, so that none mixes two maps."""
     return max(1, round(size * film.shape[2] / film.shape[1] / _BLOCK)) * _BLOCK, size
 
 
-def _film(film: np.ndarray, mode: str, size: int, quality: int) -> str:
+def grey_film(film: np.ndarray, mode: str, size: int, quality: int) -> str:
     """All pictures ``[S + 1, h, w]`` of a method side by side, in grey, as an address."""
-    width, height = _tile(film, size)
+    width, height = tile_size(film, size)
     strip = np.concatenate(
         [resized(np.where(np.isfinite(one), one, 0), height, width) for one in film], axis=1
     )
     if mode == "signed":
         strip = (strip + 1) / 2
-    return _webp(np.uint8(np.round(255 * strip.clip(0, 1))), quality)
+    return webp(np.uint8(np.round(255 * strip.clip(0, 1))), quality)
 
 
-def _webp(pixels: np.ndarray, quality: int, most: int = _LONGEST) -> str:
+def webp(pixels: np.ndarray, quality: int, most: int = LONGEST) -> str:
+    """A picture of 8 bits as an address that holds it, of at most so many pixels a side."""
     image = Image.fromarray(pixels)
     image.thumbnail((most, most))
     file = io.BytesIO()
@@ -178,7 +179,7 @@ def _webp(pixels: np.ndarray, quality: int, most: int = _LONGEST) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _filter(mode: str) -> list[tuple[str, str]]:
+def colour_filter(mode: str) -> list[tuple[str, str]]:
     """The colour map by channel: maps are stored in grey, where nothing blurs their sign."""
     table = mpl.colormaps[SIGNED if mode == "signed" else UNSIGNED](np.linspace(0, 1, _COLOURS))
     return [

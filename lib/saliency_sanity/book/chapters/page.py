@@ -150,6 +150,11 @@ class Page:
         """Where a figure of this copy goes."""
         return self.folder / "figures" / ("-".join(filter(None, (self.name, what))) + ".png")
 
+    @property
+    def card(self) -> Path:
+        """Where the small picture goes by which the landing page shows this copy."""
+        return self.folder / "figures" / f"{self.name}-card.webp"
+
     def provenance(
         self, parameters: Mapping[str, Any], seeds: Iterable[int], device: Any
     ) -> ProvenanceBox:

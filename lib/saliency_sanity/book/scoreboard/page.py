@@ -25,6 +25,7 @@ from saliency_sanity.book.scoreboard.columns import (
     Check,
     checks_in,
 )
+from saliency_sanity.book.scoreboard.five_figures import write_badges
 from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import at_margins, read_scoreboard, reasons, tally
 from saliency_sanity.plots.style import save
@@ -159,7 +160,8 @@ class Scoreboard(Page):
         )
 
     def write_all(self) -> None:
-        """Write the table of verdicts."""
+        """Write the tables of verdicts, and what the landing page says of each figure."""
+        write_badges(self.ledger, self.folder / "figures")
         self.write(self.table)
         self.write(self.answers, "critics")
 

@@ -19,11 +19,25 @@ from saliency_sanity.book.site.coverage import write_coverage
 from saliency_sanity.book.site.pages import write_pages
 from saliency_sanity.book.site.weight import heavy_pages
 
-# The landing page's pictures, the second for phones, and the notebooks that write them.
+# What the landing page shows of other pages, in its order, and the executed copies that write it.
+_CARDS = {
+    "edges": "01_edge_detectors",
+    "weights": "02_cascading_randomization-photographs",
+    "labels": "03_label_randomization-cnn",
+    "competition": "04_cgi_sanity-cnn",
+    "bias": "05_input_bias-photographs",
+}
 LANDING = {
-    Path("figures/scoreboard.png"): "06_scoreboard",
+    Path("figures/02_cascading_randomization-photographs-hero.html"): _CARDS["weights"],
+    **{
+        path: writer
+        for figure, copy in _CARDS.items()
+        for path, writer in (
+            (Path(f"figures/{copy}-card.webp"), copy),
+            (Path(f"figures/badge-{figure}.html"), "06_scoreboard"),
+        )
+    },
     Path("figures/scoreboard-narrow.png"): "06_scoreboard",
-    Path("figures/edge_detectors.png"): "01_edge_detectors",
 }
 
 # MathJax 3.2.2 with SVG output: one file, its fonts inside, so that formulae show on pages opened
@@ -188,8 +202,8 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
 
     ``stage`` mirrors the repository, so that a page's Colab and Binder links name the committed
     source. Executed notebooks are there already, put by the runner; everything else is written
-    anew. Raises BookError for a notebook that ``check_executed`` refuses, for a missing figure of
-    the landing page and for a page of the table of contents that does not exist.
+    anew. Raises BookError for a notebook that ``check_executed`` refuses, for something missing
+    that the landing page shows and for a page of the table of contents that does not exist.
     """
     toc, cases = profile_pages(root, profile)
     pages = toc_files(toc)
@@ -199,11 +213,14 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
             check_executed(stage / f"{page}.ipynb", source, profile, cases[page].name)
         elif page.startswith("notebooks/"):
             check_executed(stage / f"{page}.ipynb", root / f"{page}.ipynb", profile)
-    for figure, notebook in LANDING.items():
+    for figure, copy in LANDING.items():
         if not (results / figure).is_file():
+            case = cases.get(f"notebooks/{copy}")
+            source = f"notebooks/{case.notebook if case else copy}.ipynb"
+            words = f"{source} {f'--case {case.name} ' if case and case.name else ''}"
             raise BookError(
-                f"{results / figure} is missing: notebooks/{notebook}.ipynb writes it. Run: "
-                f"python -m saliency_sanity run notebooks/{notebook}.ipynb --profile {profile}"
+                f"{results / figure} is missing: {source} writes it. Run: "
+                f"python -m saliency_sanity run {words}--profile {profile}"
             )
     book = stage / "book"
     shutil.rmtree(book, ignore_errors=True)

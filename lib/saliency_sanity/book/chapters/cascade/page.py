@@ -14,6 +14,7 @@ from pandas.io.formats.style import Styler
 
 from saliency_sanity import load_model, weights_hash
 from saliency_sanity._errors import known
+from saliency_sanity._files import replacing
 from saliency_sanity.attribution.base import Gradient
 from saliency_sanity.attribution.catalogue import FIGURES, is_control, title
 from saliency_sanity.attribution.compose import PathAverage
@@ -43,6 +44,7 @@ from saliency_sanity.book.chapters.cascade.wording import (
     ceiling_text,
     network_facts,
     random_networks,
+    random_words,
     stage_words,
     weights_text,
 )
@@ -64,7 +66,9 @@ from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import norm_policies, variants
+from saliency_sanity.plots.hero import Film, spread, stage_hero
 from saliency_sanity.plots.maps import stage_grid
+from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.slider import StageSlider, stage_slider
 from saliency_sanity.plots.stages import independent_boxes, kappa_curves, similarity_curves
 from saliency_sanity.plots.style import save
@@ -86,6 +90,10 @@ _KINDS = {
     "spearman_signed_not_zero": "signed, where the input is not zero",
 }
 _SLIDER_BYTES = 400_000
+# The book's first picture, the most stages that it goes through, and what its card shows.
+_HERO = ("gradient", "guided_backprop", "gradient_x_input", "sobel")
+_HERO_STAGES = 5
+_CARD = ("guided_backprop", "gradient")
 
 
 @dataclass(kw_only=True)
@@ -467,6 +475,48 @@ class Cascade(MethodsPage):
         )
         self.write(self.table.drop(columns="words"), "readings")
         self.write_refused(self.refused)
+        self._keep_hero()
+        self._keep_card()
+
+    def _keep_hero(self) -> None:
+        """Keep the first picture's maps to move through, for the landing page."""
+        films = self.outcome.pictures
+        if self.order != "top_down" or not set(_HERO) <= set(films):
+            return
+        stages = [self.outcome.stages[i] for i in spread(len(self.outcome.stages), _HERO_STAGES)]
+        places = [0, *(self.outcome.stages.index(stage) + 1 for stage in stages)]
+        key = self.metrics[0]
+        shown = []
+        for method in _HERO:
+            found = [self.found[method, key, stage] for stage in stages]
+            kappas = [(reading.kappa, reading.low, reading.high) for reading in found]
+            shown.append(Film(self.titles[method], films[method][0][places, 0], kappas))
+        count = len(self.photographs)
+        of = f"{count} pictures and {self.seeds} random network{'s' * (self.seeds > 1)}"
+        markup = stage_hero(
+            self.scene[0],
+            shown,
+            random_words([self.outcome.random[stage] for stage in stages]),
+            caption=(
+                f"One picture, one network ({self.classifier.name}), four ways to make a map. "
+                f"Kappa says how much of a method's map is left over {of}: 1 is the same map, 0 is "
+                f"what any other picture's map gives ({METRIC_TITLES[key]}). "
+                "The stroke on each bar is its 95 % interval. Sobel edges never see the network."
+            ),
+            about=f"over {of}, {METRIC_TITLES[key]}",
+        )
+        path = self.folder / "figures" / f"{self.name}-hero.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(markup, encoding="utf8")
+
+    def _keep_card(self) -> None:
+        """Keep a small picture of two methods, trained, half random and random."""
+        films = self.outcome.pictures
+        if not set(_CARD) <= set(films):
+            return
+        places = (0, (len(self.outcome.stages) + 1) // 2, -1)
+        mosaic([[tinted(films[key][0][i, 0]) for i in places] for key in _CARD], self.card)
 
     def beside_published(self) -> list[Markdown | Styler]:
         """The authors' numbers beside ours, under a line that says what they are; maybe none."""

@@ -18,6 +18,23 @@ def stage_words(stages: Sequence[str], order: str) -> list[str]:
     return ["everything randomized" if s == WHOLE else says.format(s) for s in stages]
 
 
+def random_words(shares: Sequence[float]) -> list[tuple[str, str]]:
+    """The trained network, and by stage how much is random, from the logits down.
+
+    Each in short and as a sentence.
+    """
+    words = [("trained", "The network as it was trained.")]
+    for share in shares:
+        if share >= 1:
+            words.append(("all random", "All of the network is random. It has learned nothing."))
+        else:
+            part = f"{share:.0%}"
+            words.append(
+                (f"{part} random", f"The upper {part} of the network's blocks are random.")
+            )
+    return words
+
+
 def weights_text(classifier: Classifier) -> str:
     """Which weights a network has, with their hash."""
     return f"{classifier.weights} ({weights_hash(classifier)})"

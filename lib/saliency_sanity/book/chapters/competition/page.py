@@ -6,6 +6,7 @@ from functools import cached_property
 from textwrap import wrap
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
@@ -43,6 +44,7 @@ from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.competition import removal_chart, sums_chart, survival_chart
 from saliency_sanity.plots.labels import agreement_bars
 from saliency_sanity.plots.maps import map_grid, stage_grid
+from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.style import save
 from saliency_sanity.probes.deletion import check_shares
 from saliency_sanity.probes.survival import (
@@ -61,6 +63,8 @@ from saliency_sanity.verdict.robustness import held_against
 from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
 
 _NOISE, _CONTROL = "noise", "input_x_noise"
+# Shown on the landing page beside its competitive twin.
+_CARD = "gradient_x_input"
 
 
 def twin_of(key: str) -> str:
@@ -257,8 +261,12 @@ class Competition(Page):
             for key in reversed(pair)
             if key in self.outcome.pictures
         }
-        scene = self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
-        return stage_grid(scene, films, self.outcome.stages, signed=True)
+        return stage_grid(self._scene, films, self.outcome.stages, signed=True)
+
+    @property
+    def _scene(self) -> np.ndarray:
+        """The first picture as it is shown, ``[h, w]`` or ``[h, w, 3]``."""
+        return self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
 
     @cached_property
     def survival(self) -> pd.DataFrame:
@@ -465,11 +473,22 @@ class Competition(Page):
         self.write_refused(self.refused)
         self.write(self.quantities, "survival")
         self.write(self.removed, "removal")
+        self._keep_card()
+
+    def _keep_card(self) -> None:
+        """Keep a small picture: a method above its twin, with the network trained and random."""
+        films = self.outcome.pictures
+        pair = (_CARD, twin_of(_CARD))
+        if not set(pair) <= set(films):
+            return
+        rows = [[tinted(films[key][1][i, 0], signed=True) for i in (0, -1)] for key in pair]
+        mosaic([[self._scene, *row] for row in rows], self.card)
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""
         found = {
             "pictures": len(self.photographs),
+            "networks": self.seeds,
             "labels": self.labels,
             "competitors": self.rivals,
             "chance": self.chance,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -32,18 +31,20 @@ from saliency_sanity.book.chapters.page import (
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.comparison import Explained, compare, explain
 from saliency_sanity.plots.maps import map_grid
+from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.ranking import kappa_ranking, similarity_beside_chance
 from saliency_sanity.plots.style import save
 from saliency_sanity.probes.unrelated import noise
 from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.similarity.prepare import absolute_picture
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.robustness import held_against
 from saliency_sanity.verdict.wording import EDGE_WORDS, summary
 
 _PICTURE_WORDS = {"below": "within the margin", "above": "the picture shows through"}
 _PRODUCT_WORDS = {"below": "unlike x⊙edges", "above": "like x⊙edges"}
-# Shown on the landing page, and beside the product of input and edges.
-_LANDING = ("gradient", "integrated_gradients", "smoothgrad", "guided_backprop", "grad_cam")
+# Shown on the landing page beside a photograph and its edges, and beside their product.
+_CARD = ("guided_backprop", "gradient", "integrated_gradients", "grad_cam")
 _MULTIPLIED = ("gradient_x_input", "integrated_gradients", "guided_backprop", "guided_grad_cam")
 _MARGINALS = ("gaussian", "uniform")
 # Of several random networks only methods are asked that need no more passes.
@@ -152,8 +153,7 @@ class EdgeDetectors(MethodsPage):
         return map_grid(pixels, names[: self.shown], columns, signed=signed, width=width)
 
     def maps(self) -> Figure:
-        """Maps by method beside the edges; another figure, for the landing page, is kept."""
-        self._keep_landing()
+        """Maps by method beside the edges."""
         columns = {
             title(name, short=True): batch
             for name, batch in self._maps.items()
@@ -161,15 +161,14 @@ class EdgeDetectors(MethodsPage):
         }
         return self._grid(self._captions, {"Sobel": self.edges} | columns)
 
-    def _keep_landing(self) -> None:
-        maps = {
-            title(name).replace(" ", "\n"): self._maps[name]
-            for name in _LANDING
-            if name in self._maps
-        }
-        figure = self._grid(self.photographs.names, {"Sobel edges": self.edges} | maps, width=9)
-        save(figure, self.folder / "figures" / "edge_detectors.png")
-        plt.close(figure)
+    def _keep_card(self) -> None:
+        """Keep a small picture of the first photograph, its edges and its maps."""
+        if not set(_CARD) <= set(self._maps):
+            return
+        maps = [self.edges, *(self._maps[name] for name in _CARD)]
+        shown = [tinted(absolute_picture(batch[:1].cpu())[0].numpy()) for batch in maps]
+        tiles = [self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy(), *shown]
+        mosaic([tiles[:3], tiles[3:]], self.card)
 
     @cached_property
     def _to_edges(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -363,7 +362,8 @@ class EdgeDetectors(MethodsPage):
         return weights_hash(self.classifier)
 
     def write_all(self) -> None:
-        """Write the claims and both tables of the page."""
+        """Write the claims, both tables of the page, and its small picture."""
+        self._keep_card()
         self.claims.write(self.folder)
         measured = {"edges": self._to_edges[1], "input_x_edges": self._to_product[1]}
         everything = pd.concat(measured, names=["reference"]).reset_index("reference")

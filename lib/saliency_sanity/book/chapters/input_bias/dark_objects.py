@@ -20,6 +20,7 @@ from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.input_bias import percentile_chart, share_chart
 from saliency_sanity.plots.maps import map_grid
+from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.probes.regions import (
     dark_object,
     density,
@@ -30,6 +31,7 @@ from saliency_sanity.probes.regions import (
     read_masks,
 )
 from saliency_sanity.probes.units import region_table, rescaled
+from saliency_sanity.similarity.prepare import absolute_picture
 from saliency_sanity.subjects.outlines import outlines
 
 _COMPARED = (
@@ -44,6 +46,8 @@ _PICTURED = (
     ("gradient ⊙ input,\ninput in [−1, 1]", "mid-grey", "gradient_x_input"),
     ("gradient", "black", "gradient"),
 )
+
+_CARD_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -258,10 +262,26 @@ class DarkObjects:
         )
 
     def write(self) -> None:
-        """Write the shares inside, and densities by percentile, if there are dark objects."""
+        """Write shares, densities by percentile and a small picture, if there are dark objects."""
         if len(self):
+            self._keep_card()
             self.page.write(self.shares, "inside")
             self.page.write(self.curve, "percentiles")
+
+    def _keep_card(self) -> None:
+        """Keep a small picture: dark objects, and RectGrad's maps as black or mid-grey is zero."""
+        scenes = outlined(self.scenes, self.masks)[:_CARD_ROWS].permute(0, 2, 3, 1)
+        shown = [
+            absolute_picture(self.explained[RECT, zero][:_CARD_ROWS].cpu()).numpy()
+            for zero in ("black", "mid-grey")
+        ]
+        mosaic(
+            [
+                [scene.squeeze(-1).cpu().numpy(), *map(tinted, maps)]
+                for scene, *maps in zip(scenes, *shown, strict=True)
+            ],
+            self.page.card,
+        )
 
     def numbers(self) -> dict[str, float]:
         """How many dark objects there are, how many claims on them are decided, and densities.

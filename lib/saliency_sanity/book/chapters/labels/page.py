@@ -37,6 +37,7 @@ from saliency_sanity.experiments.label_permutation import Agreed, Agreement
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.labels import agreement_bars
 from saliency_sanity.plots.maps import network_grid
+from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.style import save
 from saliency_sanity.randomization.schemes import EXPLAINED
 from saliency_sanity.similarity.hog import Hog
@@ -56,6 +57,8 @@ _FORMATS = {
     "test accuracy": "{:.1%}",
     "from guessing": "{:+.1f} s.e.",
 }
+
+_CARD = ("gradient_x_input", "guided_backprop")
 
 
 @dataclass(kw_only=True)
@@ -304,6 +307,18 @@ class Labels(MethodsPage):
         )
         self.write(self.found, "readings")
         self.write_refused(self.refused)
+        self._keep_card()
+
+    def _keep_card(self) -> None:
+        """Keep a small picture: by method a picture, its map of true and of permuted labels."""
+        films = self.agreed.pictures
+        if not set(_CARD) <= set(films):
+            return
+        networks = (0, self.pairs)  # the first of each kind
+        mosaic(
+            [[self.scene[0], *(tinted(films[key][0][n, 0]) for n in networks)] for key in _CARD],
+            self.card,
+        )
 
     def beside_published(self) -> list[Markdown | Styler]:
         """The authors' numbers beside ours, under a line that says what they are; maybe none."""

@@ -1,8 +1,10 @@
 """The page on randomization: its parameters are the notebook's, and wrong ones are refused."""
 
+import json
 from dataclasses import fields
 
 import pytest
+from bs4 import BeautifulSoup
 from made.pages import parameters
 from saliency_sanity._errors import InputError
 from saliency_sanity.book.chapters.cascade.layers import ONE_LAYER
@@ -124,3 +126,34 @@ def test_grad_cam_is_tried_at_each_resolution_of_a_network_that_has_no_batch_nor
 def test_without_a_claim_on_grad_cam_no_layer_is_tried(tmp_path, given):
     made = page(tmp_path, **{"methods": ["gradient", "grad_cam"], "seeds": 1, "shown": 1} | given)
     assert made.layers().data == ONE_LAYER
+
+
+def test_the_first_picture_says_kappa_of_its_methods_stage_by_stage(tmp_path):
+    methods = ["sobel", "gradient", "gradient_x_input", "guided_backprop", "noise"]
+    settings = {"methods": methods, "seeds": 1, "shown": 1, "choices": []}
+    made = page(tmp_path, **settings)
+    made.write_all()
+    kept = tmp_path / "results/figures" / f"{made.name}-hero.html"
+    assert kept.stat().st_size <= 300_000
+    hero = BeautifulSoup(kept.read_text("utf8"), "html.parser")
+    names = [node.text for node in hero.select(".name")]
+    assert names == ["Gradient", "Guided backpropagation", "Gradient ⊙ input", "Sobel edges"]
+    keys = ["gradient", "guided_backprop", "gradient_x_input", "sobel"]
+    for node, key in zip(hero.select(".map"), keys, strict=True):
+        same = (made.table["method"] == key) & (made.table["metric"] == "spearman_abs")
+        rows = made.table[same].sort_values("position")
+        first, *rest = json.loads(node["data-stages"])
+        assert first["kappa"] == "1"
+        assert [float(one["kappa"]) for one in rest] == pytest.approx(
+            rows["kappa"].round(2).tolist(), abs=1e-6
+        )
+        assert all("3 pictures and 1 random network" in one["title"] for one in rest)
+    assert made.card.stat().st_size <= 300_000
+
+
+def test_a_run_without_those_methods_or_from_below_has_no_first_picture(tmp_path):
+    for given in ({}, {"methods": ["gradient"], "order": "bottom_up"}):
+        made = page(tmp_path, seeds=1, shown=1, choices=[], stage_limit=2, **given)
+        made.write_all()
+    assert not list(tmp_path.rglob("*-hero.html"))
+    assert not list(tmp_path.rglob("*-card.webp"))

@@ -6,6 +6,7 @@ from saliency_sanity import load_model
 from saliency_sanity.book.chapters.cascade.wording import (
     network_facts,
     random_networks,
+    random_words,
     stage_words,
 )
 
@@ -21,6 +22,14 @@ from saliency_sanity.book.chapters.cascade.wording import (
 )
 def test_a_stage_says_what_is_random(order, words):
     assert stage_words(["fc1", "all"], order) == [words, "everything randomized"]
+
+
+def test_how_much_is_random_is_said_in_short_and_as_a_sentence():
+    assert random_words([1 / 3, 1.0]) == [
+        ("trained", "The network as it was trained."),
+        ("33% random", "The upper 33% of the network's blocks are random."),
+        ("all random", "All of the network is random. It has learned nothing."),
+    ]
 
 
 def test_one_random_network_makes_no_prior():
