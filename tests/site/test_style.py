@@ -21,7 +21,9 @@ const Search = {{ asked: null, htmlToText: (html, anchor) => (Search.asked = anc
 <script>{script}</script></body></html>"""
 
 # Of the theme: without these the style sheet's colours are none.
-THEME = "html { --pst-color-background: #fff; --pst-color-text-muted: #555; --pst-color-border: #999; }"
+THEME = (
+    "html { --pst-color-background: #fff; --pst-color-text-muted: #555; --pst-color-border: #999; }"
+)
 
 pytestmark = pytest.mark.browser
 
