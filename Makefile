@@ -79,7 +79,9 @@ lint: $(READY) ## check style, formatting, and that no notebook holds outputs
 	$(BIN)/lint-imports
 	@set -- notebooks/*.ipynb; [ ! -e "$$1" ] || $(STRIP) --verify "$$@"
 
-format: $(READY) ## fix style and formatting, strip notebook outputs
+format: $(READY) ## fix style and formatting, strip notebook outputs, write notebooks to launch
+	$(BIN)/saliency-sanity launch
+	$(BIN)/ruff format --quiet launch
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@set -- notebooks/*.ipynb; [ ! -e "$$1" ] || $(STRIP) "$$@"

@@ -16,6 +16,7 @@ from made.places import ROOT
 from made.site import PROFILE, smoke_site
 from saliency_sanity.book.chapters.claims_index import WORDS
 from saliency_sanity.book.runs.cases import all_copies
+from saliency_sanity.book.runs.launch import FOLDER
 from saliency_sanity.book.site import build as book
 from saliency_sanity.book.site.weight import heavy_pages
 
@@ -32,14 +33,10 @@ FLAGS = [
 PHONE, DESK = 390, 1280
 PAGES = [*book.toc_files(book.profile_pages(ROOT, PROFILE)[0]), "genindex", "search"]
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
-# One of each kind: with formulae, with claims and figures, by autodoc, and by Sphinx alone.
-KINDS = ["book/index", "book/methods", "notebooks/01_edge_detectors", "book/api", "search"]
-
-NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
 WITH_FORMULAE, WITH_CLAIMS = "book/methods", "notebooks/01_edge_detectors"
 WITH_WIDE_TABLES = (WITH_FORMULAE, WITH_CLAIMS)
 # One of each kind; the last two by autodoc and by Sphinx alone.
-KINDS = ["book/index", WITH_FORMULAE, WITH_CLAIMS, "book/api", "search"]
+KINDS = ["book/index", WITH_FORMULAE, WITH_CLAIMS, "book/api-attribution", "search"]
 
 pytestmark = pytest.mark.slow
 
@@ -355,7 +352,8 @@ def test_a_page_ends_in_its_verdict_and_leads_to_the_next(site, name):
 def test_launch_buttons_name_the_committed_source(site, name):
     repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["repository"]
     copies = all_copies(ROOT / "notebooks")
-    source = f"notebooks/{copies[Path(name).name].notebook}.ipynb"
+    folder = FOLDER if copies[Path(name).name].name else "notebooks"
+    source = f"{folder}/{Path(name).name}.ipynb"
     path = f"{urlsplit(repository['url']).path}/blob/{repository['branch']}/{source}"
     links = [link.get("href", "") for link in article(site, name).select("header a, a.btn")]
     assert any(

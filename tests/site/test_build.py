@@ -12,9 +12,13 @@ import nbformat
 import pytest
 import torch
 import yaml
+from bs4 import BeautifulSoup
+from docutils import nodes
+from docutils.utils import new_document
 from made.checkouts import copied
 from made.networks import apt
 from made.places import ROOT
+from PIL import Image
 from saliency_sanity.attribution.catalogue import CATALOGUE
 from saliency_sanity.book.runs.cases import Case
 from saliency_sanity.book.runs.copy_labels import marked
@@ -325,10 +329,16 @@ def test_the_site_replaces_the_previous_one(built):
     for card in CATALOGUE.values():
         assert card.title in methods
     assert str(root) not in "".join(path.read_text("utf8") for path in site.rglob("*.html"))
+    head = BeautifulSoup(methods, "html.parser").head
+    assert head.select_one("[property='og:title']")["content"] == "Methods"
+    assert "attribution method" in head.select_one("[name=description]")["content"]
+    card = head.select_one("[property='og:image']")["content"]
+    assert (site / "book" / card).resolve() == (site / pages.CARD).resolve()
+    assert (site / pages.CARD).is_file()
 
 
 @pytest.mark.slow
-def test_the_pages_of_cases_lead_to_the_one_source(built):
+def test_the_pages_of_cases_lead_to_their_own_notebooks(built):
     """And define no label twice, else the build would fail."""
     site = built[0] / "build/html"
     assert not (site / "notebooks/99_fruit-plums.html").exists()
@@ -340,7 +350,7 @@ def test_the_pages_of_cases_lead_to_the_one_source(built):
             "colab.research.google.com",
             "mybinder.org",
         }
-        assert all(link.endswith("/notebooks/99_fruit.ipynb") for link in away)
+        assert all(link.endswith(f"/launch/99_fruit-{name}.ipynb") for link in away)
         assert f"../_sources/notebooks/99_fruit-{name}.ipynb" in links
         assert f"99_fruit: {name.title()}" in page
         assert f'id="bowl-{name}"' in page
@@ -454,12 +464,68 @@ def test_every_source_is_in_the_bibliography():
         assert set(card.sources) <= keys, card.name
 
 
-def test_api_page_has_every_module():
-    page = pages.api_page()
+def test_every_module_is_on_one_page_of_the_api():
     library = ROOT / "lib/saliency_sanity"
     modules = {path.relative_to(library).with_suffix("") for path in library.rglob("*.py")}
     names = {".".join(module.parts) for module in modules if "__" not in module.name}
-    assert names == set(re.findall(r"automodule:: saliency_sanity\.([\w.]+)", page))
+    written = pages.api_pages()
+    on = re.findall(r"automodule:: saliency_sanity\.([\w.]+)", "".join(written.values()))
+    assert sorted(on) == sorted(names)
+    contents = book.toc_files(book.read_toc(ROOT / "_toc.yml"))
+    assert {page for page in contents if page.startswith("book/api")} == {
+        f"book/{name}" for name in written
+    }
+    start, *parts = written
+    assert start == "api"
+    assert re.findall(r"\]\(([\w-]+)\.md\)", written[start]) == parts
+    assert "automodule:: saliency_sanity.subjects.training.loop" in written["api-subjects"]
+    assert "automodule:: saliency_sanity.book.cli" in written["api-book"]
+    assert "chapters" not in "".join(re.findall("automodule.*", written["api-book"]))
+
+
+def doctree(*paragraphs):
+    section = nodes.section(
+        "", nodes.title("", "A title"), nodes.note("", nodes.paragraph("", "no"))
+    )
+    section += [nodes.paragraph("", text) for text in paragraphs]
+    tree = new_document("page")
+    tree += section
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "says"),
+    [
+        ("One sentence.", "One sentence."),
+        ("Over\n  two   lines.", "Over two lines."),
+        ("A sentence of some length it is, which ends before 200. " + "word " * 60, None),
+        ("The claim. " + "word " * 60, "The claim. " + "word " * 36 + "word…"),
+    ],
+)
+def test_a_description_is_the_first_sentences(paragraph, says):
+    found = pages.description(doctree(paragraph, "Another."))
+    assert len(found) <= 200
+    assert found == (says or "A sentence of some length it is, which ends before 200.")
+    assert pages.description(doctree()) == ""
+
+
+def test_a_link_to_a_page_has_a_title_a_description_and_a_picture():
+    head = BeautifulSoup(
+        pages.link_tags('Kappa > 0 & "signs"', "What is it?", "../card.png", "A book"),
+        "html.parser",
+    )
+    assert {tag["property"]: tag["content"] for tag in head.select("[property]")} == {
+        "og:type": "website",
+        "og:site_name": "A book",
+        "og:title": 'Kappa > 0 & "signs"',
+        "og:description": "What is it?",
+        "og:image": "../card.png",
+    }
+    assert head.select_one("[name=description]")["content"] == "What is it?"
+    bare = pages.link_tags("Index", "", "card.png", "A book")
+    assert "description" not in bare
+    with Image.open(ROOT / "book" / pages.CARD) as card:
+        assert card.size == (1200, 630)
 
 
 @pytest.mark.parametrize(
@@ -503,8 +569,8 @@ def test_the_address_of_the_source_stands_in_one_place():
         assert host not in page.read_text("utf8"), page.name
     # A notebook that Colab opens comes without the repository, so it must name it.
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        for installed in re.findall(r"git\+(https://[^\s\"\\]+)", notebook.read_text("utf8")):
-            assert installed == address, notebook.name
+        named = re.findall(r"git clone .*?(https://[^\s\"\\]+)", notebook.read_text("utf8"))
+        assert set(named) == {address}, notebook.name
 
 
 def test_messages_of_the_troubleshooting_table_exist():

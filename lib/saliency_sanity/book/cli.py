@@ -121,6 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--profile", default="quick", help="profile that the notebooks ran in")
     book.set_defaults(command=_book)
 
+    launch = commands.add_parser(
+        "launch", help="write the notebooks that a page's buttons open, one a case"
+    )
+    launch.set_defaults(command=_launch)
+
     own = commands.add_parser("new-method", help="write a file for a method of your own")
     own.add_argument("name", help="of the method, and of the file: my_map gives my_map.py")
     own.set_defaults(command=_new_method)
@@ -314,6 +319,13 @@ def _book(options: argparse.Namespace) -> int:
     except BookError as error:
         return _said(error, FAILED)
     return 0
+
+
+def _launch(_options: argparse.Namespace) -> None:
+    from saliency_sanity.book.runs.launch import write_launchable
+
+    written = write_launchable(checkout())
+    print(f"{len(written)} notebooks are in {os.path.relpath(written[0].parent)}")
 
 
 def _new_method(options: argparse.Namespace) -> None:

@@ -6,10 +6,14 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from docutils import nodes
+
 import saliency_sanity
+from saliency_sanity.book.runs.launch import FOLDER
 from saliency_sanity.book.runs.stamp import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -194,24 +198,62 @@ def modules_by_package() -> dict[str, list[str]]:
     return found
 
 
-def api_page() -> str:
-    """Write the API reference, MyST Markdown: every public module from its docstrings."""
-    parts = [
-        "# API reference",
-        "Every public name of the library, from its docstrings. Shapes are written "
-        "`[N, C, H, W]`: images, channels, height, width.",
-    ]
-    for package, modules in modules_by_package().items():
-        about = inspect.getdoc(importlib.import_module(package))
-        parts.append(f"## {package.removeprefix('saliency_sanity.')}\n\n{about}")
-        for name in modules:
-            if not inspect.getdoc(importlib.import_module(name)):
-                raise ValueError(f"module {name} has no docstring")
+def _api_name(package: str) -> str:
+    """Name of a package's page, as ``api-book-chapters``; that of the top is ``api-top``."""
+    return "-".join(["api", *(package.split(".")[1:] or ["top"])])
+
+
+def _api_packages() -> dict[str, list[str]]:
+    """Packages by that whose page they are on: their own, or below the book its part's."""
+    pages: dict[str, list[str]] = {}
+    # Sorted, so that a package comes before what is in it.
+    for package in sorted(modules_by_package()):
+        head, *inner = package.split(".")
+        depth = 2 if inner[:1] == ["book"] else 1
+        pages.setdefault(".".join([head, *inner[:depth]]), []).append(package)
+    return pages
+
+
+def _about(name: str) -> str:
+    about = inspect.getdoc(importlib.import_module(name))
+    if not about:
+        raise ValueError(f"{name} has no docstring")
+    return about
+
+
+def _api_part(package: str, inner: Iterable[str]) -> str:
+    modules = modules_by_package()
+    parts = [f"# {package}\n\n{_about(package)}"]
+    for below in inner:
+        if below != package:
+            parts.append(f"## {below.removeprefix(f'{package}.')}\n\n{_about(below)}")
+        level = "##" if below == package else "###"
+        for name in modules[below]:
+            _about(name)
             title = name.rpartition(".")[2]
             parts.append(
-                f"### {title}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```"
+                f"{level} {title}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```"
             )
     return "\n\n".join(parts)
+
+
+def api_pages() -> dict[str, str]:
+    """Write the API reference, MyST Markdown, by the pages' names without an ending.
+
+    ``api`` leads to a page for each package, and for each part of the book; these have every public
+    module from its docstrings. Raises ValueError for a package or module without one.
+    """
+    packages = _api_packages()
+    lines = [
+        f"* [`{package}`]({_api_name(package)}.md): {_about(package).partition(chr(10))[0]}"
+        for package in packages
+    ]
+    about = (
+        "Every public name of the library, from its docstrings, a page a package. Shapes are "
+        "written `[N, C, H, W]`: images, channels, height, width."
+    )
+    pages = {"api": "\n\n".join(["# API reference", about, "\n".join(lines)])}
+    return pages | {_api_name(name): _api_part(name, inner) for name, inner in packages.items()}
 
 
 def write_pages(folder: Path) -> list[Path]:
@@ -224,7 +266,7 @@ def write_pages(folder: Path) -> list[Path]:
         "methods.md": methods_page(CATALOGUE),
         "metrics.md": metrics_page(METRICS),
         "differences.md": differences_page(differences()),
-        "api.md": api_page(),
+        **{f"{name}.md": text for name, text in api_pages().items()},
     }
     for name, text in pages.items():
         (folder / name).write_text(text + "\n", encoding="utf8")
@@ -268,18 +310,16 @@ def _without_thebe(
     ]
 
 
-def _to_the_source(
-    app: Any, page: str, _template: str, context: dict[str, Any], doctree: Any
-) -> None:
-    # The theme derives the addresses on Colab, Binder and the source's host from the page's name.
-    # A case's page is no file there: its notebook is.
+def _to_launch(app: Any, page: str, _template: str, context: dict[str, Any], doctree: Any) -> None:
+    # The theme derives the addresses on Colab and Binder from the page's name. A case's page is no
+    # file there: its notebook to launch is.
     copy = Path(app.srcdir) / f"{page}.ipynb"
     if doctree is None or not copy.is_file():
         return
     stamp = json.loads(copy.read_text(encoding="utf8"))["metadata"].get(METADATA_KEY, {})
     if not stamp.get("case"):
         return
-    source = str(Path(page).with_name(stamp["notebook"]).as_posix())
+    source = f"{FOLDER}/{Path(page).name}.ipynb"
 
     def lead(button: dict[str, Any]) -> None:
         # What lies on the site itself, the executed copy for one, has a relative address.
@@ -292,9 +332,56 @@ def _to_the_source(
         lead(button)
 
 
+# What search engines and messengers show of a text.
+_LONGEST = 200
+# Of a page's head: what a link to it looks like elsewhere. The picture is 1200 x 630.
+CARD = "_static/card.png"
+
+
+def description(doctree: nodes.document) -> str:
+    """The first sentences of a page in plain text, at most 200 characters; empty without any.
+
+    A first paragraph that is longer ends with the last whole sentence, or else word, in it.
+    """
+    for paragraph in doctree.findall(nodes.paragraph):
+        if not isinstance(paragraph.parent, nodes.section):
+            continue
+        text = " ".join(paragraph.astext().split())
+        if len(text) <= _LONGEST:
+            return text
+        whole = [found.end() for found in re.finditer(r"[.?!](?= )", text[: _LONGEST + 1])]
+        # A first sentence such as "The claim." says nothing by itself.
+        if whole and whole[-1] > _LONGEST // 4:
+            return text[: whole[-1]]
+        return text[: _LONGEST - 1].rpartition(" ")[0] + "…"
+    return ""
+
+
+def link_tags(title: str, about: str, card: str, site: str) -> str:
+    """Tags of a page's head that say how a link to it looks: title, description, picture."""
+    said = {"og:type": "website", "og:site_name": site, "og:title": title, "og:image": card}
+    said |= {"og:description": about} if about else {}
+    tags = [f'<meta name="description" content="{escape(about)}" />'] if about else []
+    tags += [f'<meta property="{key}" content="{escape(text)}" />' for key, text in said.items()]
+    tags.append('<meta name="twitter:card" content="summary_large_image" />')
+    return "\n".join(tags)
+
+
+def _as_a_link(app: Any, page: str, _template: str, context: dict[str, Any], doctree: Any) -> None:
+    if doctree is None:
+        return
+    # Without an address of the site the picture's is relative, as all others of the site are.
+    base = app.config.html_baseurl
+    card = f"{base.rstrip('/')}/{CARD}" if base else context["pathto"](CARD, resource=True)
+    title = app.env.titles[page].astext()
+    tags = link_tags(title, description(doctree), card, app.config.html_title or app.config.project)
+    context["metatags"] = f"{context.get('metatags') or ''}\n{tags}"
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx extension: citations in docstrings, cases' links, no scripts without use."""
+    """Sphinx extension: citations in docstrings, cases' links, previews, no idle scripts."""
     app.connect("autodoc-process-docstring", _cite_docstring)
     app.connect("html-page-context", _without_thebe, priority=900)
-    app.connect("html-page-context", _to_the_source, priority=900)
+    app.connect("html-page-context", _to_launch, priority=900)
+    app.connect("html-page-context", _as_a_link, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,13 @@ from saliency_sanity.verdict.wording import (
     rounded,
 )
 
-NO_NORMS = "No method compared here meets a batch norm: there is no such choice."
+ABOUT = (
+    "**Batch norms.** A batch norm scales by means and variances that it learned. The reference "
+    "code keeps them while weights are drawn anew. Set to 0 and 1, or measured again on the "
+    "pictures, they scale otherwise. Where a verdict differs with that, it depends on the choice "
+    "and not on the method alone. Every other verdict of this page is for the choice that the box "
+    "at its end names."
+)
 
 
 def norm_table(

@@ -35,13 +35,14 @@ from saliency_sanity.book.chapters.cascade.layers import (
     layer_table,
 )
 from saliency_sanity.book.chapters.cascade.norms import (
-    NO_NORMS,
+    ABOUT,
     norm_sentence,
     norm_styled,
     norm_table,
 )
 from saliency_sanity.book.chapters.cascade.wording import (
     ceiling_text,
+    network_differences,
     network_facts,
     random_networks,
     random_words,
@@ -362,12 +363,20 @@ class Cascade(MethodsPage):
         return norm_table(outcomes, margin, confidence) if outcomes else None
 
     def norms(self) -> list[Markdown | Styler]:
-        """Which verdicts hang on what becomes of batch norms, in a sentence and a table."""
+        """Which verdicts hang on what becomes of batch norms, in words and a table.
+
+        Nothing where no method meets one.
+        """
         rows = self._norms(self.margin)
         if rows is None:
-            return [Markdown(NO_NORMS)]
+            return []
         key = self.metrics[0]
-        return [Markdown(norm_sentence(rows, key)), norm_styled(rows, key)]
+        return [Markdown(ABOUT), Markdown(norm_sentence(rows, key)), norm_styled(rows, key)]
+
+    def differences(self) -> Markdown | None:
+        """Where a network of this kind is treated otherwise than the paper's; None if nowhere."""
+        said = network_differences(self.classifier)
+        return Markdown(said) if said else None
 
     @cached_property
     def cam_layers(self) -> dict[str, tuple[int, int]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from saliency_sanity._hashing import weights_hash
 from saliency_sanity.experiments.cascade import Experiment
@@ -57,6 +58,36 @@ def network_facts(
     if labels is not None:
         facts["of these pictures right"] = f"{int((predicted == labels).sum())} of {len(labels)}"
     return facts
+
+
+_NORMS = (
+    "A batch norm in torchvision's networks also scales; the reference code's has no scale. It is "
+    "randomized with the weights. Running statistics are kept, as there."
+)
+_INCEPTION = (
+    "Weights of Inception v3 are drawn as the reference code draws them, with variance 2 / fan-in. "
+    "torchvision's own initialiser overflows when the running statistics are those of a trained "
+    "network.",
+    "At 75 px Inception v3 has a single place left where Grad-CAM looks at 299 px (Mixed_7c). So "
+    "with such pictures Grad-CAM looks at Mixed_5d, with 7 × 7 places, and other layers are tried. "
+    "The lower layers of a network trained for minutes on garments need not behave as those of one "
+    "trained for days on photographs.",
+    "Guided backpropagation is right here on functional rectifiers. Hooks on modules would have "
+    "missed all of Inception v3's.",
+)
+
+
+def network_differences(classifier: Classifier) -> str:
+    """Where a network is treated otherwise than the paper's, a list in Markdown or nothing.
+
+    Batch norms are spoken of where it has some, Inception v3 where it is that.
+    """
+    lines = []
+    if any(isinstance(module, _BatchNorm) for module in classifier.modules()):
+        lines.append(_NORMS)
+    if classifier.name.startswith("inception_v3"):
+        lines += _INCEPTION
+    return "\n".join(f"* {line}" for line in lines)
 
 
 def _training(trained: Mapping) -> dict[str, str]:

@@ -4,11 +4,13 @@ import pytest
 import torch
 from saliency_sanity import load_model
 from saliency_sanity.book.chapters.cascade.wording import (
+    network_differences,
     network_facts,
     random_networks,
     random_words,
     stage_words,
 )
+from saliency_sanity.networks.classifier import Classifier, Scaling
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,17 @@ def test_accuracy_is_told_where_it_is_known():
     facts = network_facts(classifier, "3 of mnist", predicted, None)
     assert facts["trained on"] == "60,000 pictures, 7 epochs"
     assert facts["test accuracy"] == "91.2% of 10,000"
+
+
+@pytest.mark.parametrize(
+    ("name", "norms", "inception"),
+    [("mlp", False, False), ("resnet18", True, False), ("inception_v3", True, True)],
+)
+def test_a_page_speaks_of_what_its_network_has(name, norms, inception):
+    layers = [torch.nn.Linear(2, 2), *[torch.nn.BatchNorm1d(2)] * norms]
+    half = Scaling((0.5,) * 3, (0.5,) * 3)
+    network = torch.nn.Sequential(*layers)
+    said = network_differences(Classifier(network, name=name, weights="none", scaling=half, size=9))
+    assert ("batch norm" in said) == norms
+    assert ("Inception v3" in said) == inception
+    assert said.count("* ") == norms + 3 * inception
