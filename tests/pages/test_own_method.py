@@ -23,6 +23,7 @@ SOURCE = ROOT / "notebooks" / "07_your_own_method.ipynb"
 KEYS = [
     *("edges", "cascade_photographs", "upper_photographs", "independent_cnn"),
     *("input_photographs", "units_photographs"),
+    *("complexity_photographs", "label_photographs"),
 ]
 
 MINE = """
@@ -152,7 +153,7 @@ def test_a_product_with_the_input_is_found_out_by_the_units(page):
     )
     said = str(nbformat.read(executed, as_version=4).cells)
     wrong = (board[board["method"] == "mine:product"]["standing"] == "unwanted").sum()
-    assert f"**product fails {wrong} of 5 checks" in said
+    assert f"**product fails {wrong} of 6 checks" in said
     assert "def product(model, x, target):" in said, "the method's own file is not shown"
     assert "HOG" not in outputs(executed)
 

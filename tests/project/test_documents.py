@@ -92,3 +92,31 @@ def test_each_package_is_in_the_readme():
     rows = text.split("## What is where")[1].split("Around it:")[0]
     packages = {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
     assert set(re.findall(r"^\| `(\w+)/` \|", rows, re.MULTILINE)) == packages
+
+
+def properties() -> list[tuple[str, str]]:
+    """Public properties of the library, with the first line of what they say."""
+    found = []
+    for path in sorted(LIBRARY.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            if any("property" in ast.unparse(wrapper) for wrapper in node.decorator_list):
+                first = (ast.get_docstring(node) or "").partition("\n")[0]
+                found.append((f"{path.relative_to(LIBRARY)}, {node.name}", first))
+    return found
+
+
+def test_no_property_says_what_is_read_as_its_type():
+    """Sphinx takes what stands before a colon in a property's first line for its type."""
+    found = properties()
+    assert len(found) > 100
+    assert not [name for name, first in found if ": " in first.partition("`")[0]]
+
+
+def test_no_key_of_the_bibliography_stands_twice():
+    """Behind a repeated key no other is read."""
+    text = (ROOT / "book/references.bib").read_text(encoding="utf-8")
+    keys = re.findall(r"^@\w+\{\s*([^,\s]+)", text, re.M)
+    assert len(keys) > 40
+    assert sorted(set(keys)) == sorted(keys)

@@ -13,6 +13,7 @@ from made.checkouts import copied, library, small_checkout
 from made.notebooks import cases, notebook, outputs, profile, text
 from made.places import ROOT
 from saliency_sanity._errors import InputError
+from saliency_sanity.attribution.catalogue import CATALOGUE
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.parameters import check_parameters, read_parameters
 from saliency_sanity.book.runs.profiles import (
@@ -317,8 +318,13 @@ def test_full_scale_is_the_notebooks_own():
         assert given == {name: declared[name].default for name in given}, source.stem
 
 
+def copies_of(entry):
+    """The notebook that an entry of a profile is about."""
+    return entry.partition("-")[0]
+
+
 def test_profiles_change_the_scale_only():
-    """Every profile has every notebook, and sets nothing but how many of something."""
+    """Every profile has every notebook, and sets how many of something, or fewer of a list."""
     profiles = [read_profile(name, CONFIG).notebooks for name in profile_names(CONFIG)]
     copies = all_copies(ROOT / "notebooks")
     for one in profiles:
@@ -326,8 +332,13 @@ def test_profiles_change_the_scale_only():
         for entry, values in one.items():
             what = copies[entry].parameters if entry in copies else {}
             assert not what.keys() & values.keys(), "what is run is the case's to say"
-            counts = [n for v in values.values() for n in (v if isinstance(v, list) else [v])]
+            counts = [value for value in values.values() if not isinstance(value, list)]
             assert all(type(count) is int and count >= 0 for count in counts)
+            declared = read_parameters(ROOT / "notebooks" / f"{copies_of(entry)}.ipynb")
+            for name, value in values.items():
+                if isinstance(value, list) and isinstance(value[0], str):
+                    assert name in ("methods", "bases", "compared"), f"{entry} sets {name}"
+                    assert set(value) <= {*declared[name].default, *CATALOGUE}
     assert any(values for one in profiles for values in one.values())
     for copy, case in copies.items():
         for name, one in zip(profile_names(CONFIG), profiles, strict=True):

@@ -160,7 +160,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Its name among the networks to train: ``cnn``, ``cnn-permuted``, ``cnn-pairs_shape``."""
+        """Its name among the networks to train, such as ``cnn-permuted`` or ``cnn-pairs_shape``."""
         task = f"-{self.dataset}" if self.dataset in TASKS else ""
         return self.network + task + _suffix(self.labels, self.negatives)
 

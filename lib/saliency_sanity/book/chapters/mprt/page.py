@@ -178,7 +178,7 @@ class MprtRevisited(MethodsPage):
 
     @property
     def outcome(self) -> Outcome:
-        """That of the first order: its last stage is the wholly random network."""
+        """That of the first order, whose last stage is the wholly random network."""
         return self.outcomes[self.orders[0]]
 
     @property
@@ -188,7 +188,7 @@ class MprtRevisited(MethodsPage):
 
     @cached_property
     def smooth(self) -> Outcome:
-        """What was measured of denoised maps, the whole network random: the long part."""
+        """What was measured of denoised maps, the whole network random; the long part."""
         rows = slice(0, self.smoothed)
         experiment = replace(
             self._experiment("full"),
@@ -370,7 +370,7 @@ class MprtRevisited(MethodsPage):
 
     @cached_property
     def by_order(self) -> dict[str, dict[str, np.ndarray]]:
-        """MPRT by order and method: means over the stages before the last, ``[R, N]``."""
+        """MPRT by order and method, means over the stages before the last, ``[R, N]``."""
         return {
             order: {
                 method: mean(

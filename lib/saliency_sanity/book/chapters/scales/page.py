@@ -185,7 +185,7 @@ class Scales(MethodsPage):
 
     @cached_property
     def ranking(self) -> pd.DataFrame:
-        """Every ranking of the page by similarity: order, metric, and what ``ahead_of`` gives."""
+        """Every ranking of the page, by order and metric, with what ``ahead_of`` gives."""
         return pd.concat(
             [
                 self.ranking_of(order, key).assign(order=order, metric=key)

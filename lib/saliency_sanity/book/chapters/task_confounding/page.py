@@ -151,7 +151,7 @@ class TaskConfounding(MethodsPage):
 
     @cached_property
     def trained(self) -> pd.DataFrame:
-        """What the networks of each data set can do: the mean and the worst of them."""
+        """What the networks of each data set can do, the mean and the worst of them."""
         rows = []
         for data, networks in self.networks.items():
             found = trainings([network.provenance for network in networks])
@@ -272,7 +272,7 @@ class TaskConfounding(MethodsPage):
 
     @cached_property
     def moves(self) -> pd.DataFrame:
-        """How far maps move to the object of their own task: a row a method.
+        """How far maps move to the object of their own task, a row a method.
 
         ``value`` is the share on the object that the label hangs on under the networks of this task
         less that under those of the other, the mean of both tasks, ``low`` to ``high`` its 95 %
