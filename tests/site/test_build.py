@@ -458,6 +458,14 @@ def test_metrics_page_has_every_card():
             assert all(words in section for words in settings.values())
 
 
+def test_no_work_stands_in_the_bibliography_twice():
+    """A second entry of a key ends the reading of the file, so that all after it are missing."""
+    text = (ROOT / "book/references.bib").read_text("utf8")
+    found = re.findall(r"^@\w+\{\s*([^,\s]+)\s*,", text, flags=re.MULTILINE)
+    assert len(found) > 50
+    assert sorted(set(found)) == sorted(found)
+
+
 def test_every_source_is_in_the_bibliography():
     keys = pages.bibliography_keys((ROOT / "book/references.bib").read_text("utf8"))
     for card in [*CATALOGUE.values(), *METRICS.values()]:

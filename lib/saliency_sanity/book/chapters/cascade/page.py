@@ -507,10 +507,9 @@ class Cascade(MethodsPage):
             shown,
             random_words([self.outcome.random[stage] for stage in stages]),
             caption=(
-                f"One picture, one network ({self.classifier.name}), four ways to make a map. "
-                f"Kappa says how much of a method's map is left over {of}: 1 is the same map, 0 is "
-                f"what any other picture's map gives ({METRIC_TITLES[key]}). "
-                "The stroke on each bar is its 95 % interval. Sobel edges never see the network."
+                f"Kappa is how much of a method's map is left, over {of}, by {METRIC_TITLES[key]}: "
+                "1 is the same map, 0 is what another picture's map gives. The stroke on a bar is "
+                f"its 95 % interval. The network: {self.classifier.name}."
             ),
             about=f"over {of}, {METRIC_TITLES[key]}",
         )
