@@ -15,7 +15,7 @@ from made.places import ROOT
 from made.site import PROFILE, smoke_site
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.site import build as book
-from saliency_sanity.book.site.weight import heavy_pages
+from saliency_sanity.book.site.weight import heavy_pages, heavy_pictures
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -340,8 +340,9 @@ def test_launch_buttons_name_the_committed_source(site, name):
     assert (ROOT / source).is_file()
 
 
-def test_no_page_is_too_heavy(site):
+def test_no_page_and_no_picture_is_too_heavy(site):
     assert heavy_pages(site, PAGES) == []
+    assert heavy_pictures(site, PAGES) == []
 
 
 def test_no_machine_path_in_the_site(site):

@@ -17,8 +17,6 @@ from saliency_sanity.verdict.wording import (
     rounded,
 )
 
-NO_NORMS = "No method compared here meets a batch norm: there is no such choice."
-
 
 def norm_table(
     outcomes: Mapping[str, Outcome], margin: float, confidence: float = 0.95

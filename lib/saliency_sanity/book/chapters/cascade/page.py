@@ -34,7 +34,6 @@ from saliency_sanity.book.chapters.cascade.layers import (
     layer_table,
 )
 from saliency_sanity.book.chapters.cascade.norms import (
-    NO_NORMS,
     norm_sentence,
     norm_styled,
     norm_table,
@@ -354,10 +353,13 @@ class Cascade(MethodsPage):
         return norm_table(outcomes, margin, confidence) if outcomes else None
 
     def norms(self) -> list[Markdown | Styler]:
-        """Which verdicts hang on what becomes of batch norms, in a sentence and a table."""
+        """Which verdicts hang on what becomes of batch norms, in a sentence and a table.
+
+        Nothing where no method that is compared meets one.
+        """
         rows = self._norms(self.margin)
         if rows is None:
-            return [Markdown(NO_NORMS)]
+            return []
         key = self.metrics[0]
         return [Markdown(norm_sentence(rows, key)), norm_styled(rows, key)]
 
