@@ -39,6 +39,7 @@ def pages(tmp_path_factory):
         code("norms()", "hide-input", "section-if-shown"),
         text("## Ceiling\n\nA text on the ceiling."),
         code("ceiling()", "hide-input", "section-if-shown", shows="a ceiling"),
+        code("long()", "hide-input", "hide-output", shows="a long table"),
         text("```{container} next-page\nThe next page.\n```"),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
@@ -71,18 +72,18 @@ def sources(fold) -> list[str]:
     return [block.text.strip() for block in fold.select("div.highlight")]
 
 
-def test_each_section_has_one_fold_with_all_its_sources(pages):
+def test_each_section_that_shows_something_has_one_fold_with_all_its_sources(pages):
     body = pages["one"].select_one("div.body")
     folds = body.select("details.fold")
     assert [(fold.summary.text, sources(fold)) for fold in folds] == [
         (PARAMETERS, ["count = 1", "count = 2"]),
-        (CODE, ["import this_page"]),
-        (CODE, ["first()", "second()"]),
+        (CODE, ["import this_page", "first()", "second()"]),
         (CODE, ["third()"]),
-        (CODE, ["ceiling()"]),
+        (CODE, ["ceiling()", "long()"]),
     ]
     assert not any(fold.has_attr("open") for fold in folds)
-    assert not body.select("details.hide")
+    (hidden,) = body.select("details.hide")
+    assert hidden.select_one("div.cell_output").text.strip() == "a long table"
     said = body.get_text()
     for cell in ("first()", "second()", "third()", "in_the_open()", "ceiling()"):
         assert said.count(cell) == 1

@@ -45,13 +45,14 @@ def _cells(section: nodes.Element) -> Iterator[nodes.container]:
 
 
 def _taken(cell: nodes.container) -> list[nodes.Node]:
-    """The source of a cell that hides nothing else, taken out of it; empty for other cells."""
-    if cell.get("hide_mode") != "input":
+    """The hidden source of a cell, taken out of it; empty for cells that show theirs."""
+    hidden = cell.get("hide_mode")
+    if hidden not in ("input", "input+output"):
         return []
     sources = [child for child in cell.children if child.get("nb_element") == "cell_code_source"]
     for source in sources:
         cell.remove(source)
-    del cell["hide_mode"]
+    cell["hide_mode"] = "output" if hidden == "input+output" else None
     if not cell.children:
         cell.parent.remove(cell)
     return sources
@@ -75,18 +76,23 @@ def _end(section: nodes.Element) -> int:
 def fold_code(doctree: nodes.Element) -> Fold | None:
     """Fold the hidden sources of each section into one at its end, in place.
 
+    A section that shows nothing before its first subsection, as one that only imports, adds its
+    sources to those of that subsection.
     Sources of cells tagged ``parameters``, and of what papermill adds to them, come back as a
     fold of their own, which has no place yet; None where there are none. Outputs stay where they
     are, and so does whatever a cell shows openly.
     """
     parameters: list[nodes.Node] = []
+    code: list[nodes.Node] = []
     for section in [doctree, *doctree.findall(nodes.section)]:
-        code: list[nodes.Node] = []
         for cell in list(_cells(section)):
             mine = _PARAMETER_CELLS & set(cell["classes"])
             (parameters if mine else code).extend(_taken(cell))
-        if code:
+        # Cells that are left show something.
+        below = any(isinstance(child, nodes.section) for child in section.children)
+        if code and (any(_cells(section)) or not below):
             section.insert(_end(section), _fold(CODE, code, "code-of-section"))
+            code = []
     return _fold(PARAMETERS, parameters, "parameters-of-page") if parameters else None
 
 
