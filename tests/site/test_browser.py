@@ -28,6 +28,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PHONE, DESK = 390, 1280
+FIRST_FIGURE = 700  # pixels from the top of a page, on a desk
 PAGES = [*book.toc_files(book.profile_pages(ROOT, PROFILE)[0]), "genindex", "search"]
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
 # One of each kind: with formulae, with claims and figures, by autodoc, and by Sphinx alone.
@@ -338,6 +339,28 @@ def test_launch_buttons_name_the_committed_source(site, name):
     )
     assert any(link.startswith("https://mybinder.org") and link.endswith(source) for link in links)
     assert (ROOT / source).is_file()
+
+
+# The scoreboard's tables come first on its page, and a method's contract on its own.
+BEFORE_FIGURES = ("notebooks/06_", "notebooks/07_")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "name", [page for page in NOTEBOOKS if not page.startswith(BEFORE_FIGURES)]
+)
+def test_the_first_figure_is_near_the_top(browser, site, name):
+    with Visit(browser, (site / f"{name}.html").as_uri()) as page:
+        tops = page.locator(".bd-article figure").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect()).filter(one => one.height)"
+            ".map(one => one.top + scrollY)"
+        )
+    assert 0 < min(tops) <= FIRST_FIGURE
+
+
+def test_no_bar_of_a_single_cells_source_is_left(site):
+    for name in NOTEBOOKS:
+        assert "Show code cell source" not in (site / f"{name}.html").read_text("utf8"), name
 
 
 def test_no_page_and_no_picture_is_too_heavy(site):
