@@ -101,7 +101,8 @@ def test_outputs_and_open_sources_stay_before_the_fold(pages):
 
 
 def test_the_top_says_what_the_copy_took_and_its_parameters(pages):
-    line, fold, claim = pages["one"].select_one("h1").find_next_siblings(limit=3)
+    head, claim = pages["one"].select_one("h1").find_next_siblings(limit=2)
+    line, fold = head.find_all(recursive=False)
     assert line.text == "This copy: 4 min on 2 cores, 10 pictures, profile quick."
     assert fold.summary.text == PARAMETERS
     assert claim.text == "The claim."

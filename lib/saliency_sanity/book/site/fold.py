@@ -156,9 +156,7 @@ def _fold_page(app: Any, doctree: nodes.document) -> None:
     title = next(doctree.findall(nodes.title), None)
     if title is not None and head:
         place = title.parent.index(title) + 1
-        title.parent.children[place:place] = head
-        for node in head:
-            title.parent.setup_child(node)
+        title.parent.insert(place, nodes.container("", *head, classes=["page-head"]))
 
 
 def setup(app: Any) -> dict[str, bool]:
