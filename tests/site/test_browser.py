@@ -18,7 +18,7 @@ from saliency_sanity.book.chapters.claims_index import WORDS
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.launch import FOLDER
 from saliency_sanity.book.site import build as book
-from saliency_sanity.book.site.weight import heavy_pages
+from saliency_sanity.book.site.weight import heavy_pages, heavy_pictures
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -31,6 +31,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PHONE, DESK = 390, 1280
+FIRST_FIGURE = 700  # pixels from the top of a page, on a desk
 PAGES = [*book.toc_files(book.profile_pages(ROOT, PROFILE)[0]), "genindex", "search"]
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
 WITH_FORMULAE, WITH_CLAIMS = "book/methods", "notebooks/01_edge_detectors"
@@ -363,8 +364,31 @@ def test_launch_buttons_name_the_committed_source(site, name):
     assert (ROOT / source).is_file()
 
 
-def test_no_page_is_too_heavy(site):
+# The scoreboard's tables come first on its page, and a method's contract on its own.
+BEFORE_FIGURES = ("notebooks/06_", "notebooks/07_")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "name", [page for page in NOTEBOOKS if not page.startswith(BEFORE_FIGURES)]
+)
+def test_the_first_figure_is_near_the_top(browser, site, name):
+    with Visit(browser, (site / f"{name}.html").as_uri()) as page:
+        tops = page.locator(".bd-article figure").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect()).filter(one => one.height)"
+            ".map(one => one.top + scrollY)"
+        )
+    assert 0 < min(tops) <= FIRST_FIGURE
+
+
+def test_no_bar_of_a_single_cells_source_is_left(site):
+    for name in NOTEBOOKS:
+        assert "Show code cell source" not in (site / f"{name}.html").read_text("utf8"), name
+
+
+def test_no_page_and_no_picture_is_too_heavy(site):
     assert heavy_pages(site, PAGES) == []
+    assert heavy_pictures(site, PAGES) == []
 
 
 def test_no_machine_path_in_the_site(site):

@@ -1,7 +1,7 @@
 """What a page weighs: its HTML and each picture once, whatever it shares with the other pages."""
 
 import pytest
-from saliency_sanity.book.site.weight import LIMIT, heavy_pages, page_weight
+from saliency_sanity.book.site.weight import LIMIT, heavy_pages, heavy_pictures, page_weight
 
 PAGE = (
     "<script src='theme.js'></script><img src='../_images/a%20b.png?v=1#top'>"
@@ -49,3 +49,11 @@ def test_a_picture_that_is_not_there_is_no_light_one(site):
     (site / "notebooks/c.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"c\.png"):
         page_weight(site / "notebooks/one.html")
+
+
+def test_a_heavy_picture_is_named_with_its_page_and_no_page_is_one(site):
+    (site / "notebooks/one.html").write_text(PAGE + " " * 400_000)
+    assert heavy_pictures(site, ["notebooks/one"]) == []
+    (site / "_images/a b.png").write_bytes(bytes(300_001))
+    (line,) = heavy_pictures(site, ["notebooks/one", "notebooks/two"])
+    assert line.startswith("picture a b.png of page notebooks/one weighs 300 kB")

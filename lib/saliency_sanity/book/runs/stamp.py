@@ -1,4 +1,4 @@
-"""Executed notebooks: how far one got, what made it, and no trace of the machine in it."""
+"""Executed notebooks: how far one got, what made it, light pictures, no trace of the machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from saliency_sanity.book.runs.pictures import lighten
 
 METADATA_KEY = "saliency_sanity"
 
@@ -61,7 +63,9 @@ def _unfinished(notebook: nbformat.NotebookNode) -> bool:
 
 
 def finish(notebook: nbformat.NotebookNode, source: Path, stamp: Mapping[str, Any]) -> None:
-    """Stamp an executed notebook and take the machine's folders out of it, in place.
+    """Stamp an executed notebook, take the machine's folders out of it, lighten its pictures.
+
+    All in place.
 
     Parameters
     ----------
@@ -82,6 +86,7 @@ def finish(notebook: nbformat.NotebookNode, source: Path, stamp: Mapping[str, An
         raise RuntimeError(f"{source.name}: the executed copy is not finished, yet no error came")
     record = notebook.metadata["papermill"]
     record["input_path"] = record["output_path"] = source.name
+    lighten(notebook)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags and "hide-input" not in tags:

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saliency_sanity.book.runs.cases import Case, read_cases
+from saliency_sanity.book.runs.pictures import light
 from saliency_sanity.book.runs.stamp import METADATA_KEY
 from saliency_sanity.book.runs.yaml_file import read_yaml, write_yaml
 from saliency_sanity.book.site.coverage import write_coverage
 from saliency_sanity.book.site.pages import write_pages
-from saliency_sanity.book.site.weight import heavy_pages
+from saliency_sanity.book.site.weight import heavy_pages, heavy_pictures
 
 # What the landing page shows of other pages, in its order, and the executed copies that write it.
 _CARDS = {
@@ -227,7 +228,8 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
     shutil.copytree(root / "book", book, ignore=shutil.ignore_patterns(".*"))
     (book / "figures").mkdir(exist_ok=True)
     for figure in LANDING:
-        shutil.copyfile(results / figure, book / figure)
+        _, data = light((results / figure).read_bytes(), photographs=False)
+        (book / figure).write_bytes(data)
     script = book / "_static" / "mathjax" / MATHJAX
     script.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(mathjax(), script)
@@ -302,8 +304,8 @@ def build(
     ``stage``, ``site`` and ``results`` are relative to ``root``, the repository. ``profile`` is
     the one the notebooks ran in; the landing page states it. The build goes to a temporary folder
     beside ``site`` and replaces it only when whole: after an error the previous site is as it was.
-    Every Sphinx warning is an error, a page that is too heavy a warning. Raises BookError;
-    InputError for YAML that cannot be read.
+    Every Sphinx warning is an error, a page or picture that is too heavy a warning. Raises
+    BookError; InputError for YAML that cannot be read.
     """
     root = Path(root).resolve()
     stage, site, results = root / stage, root / site, root / results
@@ -313,7 +315,7 @@ def build(
         _run_jupyter_book(stage, Path(folder), site.parent / "book.log")
         html = Path(folder) / "_build" / "html"
         check_site(html, pages)
-        for line in heavy_pages(html, pages):
+        for line in [*heavy_pages(html, pages), *heavy_pictures(html, pages)]:
             print(f"WARNING: {line}", file=sys.stderr)
         swap(html, site)
     index = site / "index.html"

@@ -58,7 +58,7 @@ def _as_drawn(app: Any, doctree: nodes.document, _page: str) -> None:
     for picture in doctree.findall(nodes.image):
         file = Path(app.srcdir) / picture["uri"]
         # A figure with a picture for each kind of screen has its own way.
-        if "by-width" in picture.parent["classes"] or file.suffix != ".png":
+        if "by-width" in picture.parent["classes"] or file.suffix not in (".png", ".jpg", ".jpeg"):
             continue
         with Image.open(file) as drawn:
             inches = drawn.width / drawn.info.get("dpi", (96, 96))[0]

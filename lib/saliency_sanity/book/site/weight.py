@@ -6,7 +6,10 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, SoupStrainer
 
-LIMIT = 3_000_000  # bytes
+from saliency_sanity.book.runs.pictures import LIMIT as PICTURE_LIMIT
+
+# Bytes of a page, and of one picture, which `book.runs.pictures` sees to.
+LIMIT = 3_000_000
 
 
 def page_weight(page: Path) -> dict[Path, int]:
@@ -38,3 +41,14 @@ def heavy_pages(site: Path, pages: Iterable[str], limit: int = LIMIT) -> list[st
                 "(parameter 'shown'), or draw them with fewer dots an inch"
             )
     return lines
+
+
+def heavy_pictures(site: Path, pages: Iterable[str], limit: int = PICTURE_LIMIT) -> list[str]:
+    """A line for each picture of the ``pages`` of ``site`` above ``limit`` bytes."""
+    return [
+        f"picture {file.name} of page {name} weighs {size / 1e3:.0f} kB, more than "
+        f"{limit / 1e3:g} kB"
+        for name in pages
+        for file, size in page_weight(site / f"{name}.html").items()
+        if size > limit and file.suffix != ".html"
+    ]

@@ -17,14 +17,6 @@ from saliency_sanity.verdict.wording import (
     rounded,
 )
 
-ABOUT = (
-    "**Batch norms.** A batch norm scales by means and variances that it learned. The reference "
-    "code keeps them while weights are drawn anew. Set to 0 and 1, or measured again on the "
-    "pictures, they scale otherwise. Where a verdict differs with that, it depends on the choice "
-    "and not on the method alone. Every other verdict of this page is for the choice that the box "
-    "at its end names."
-)
-
 
 def norm_table(
     outcomes: Mapping[str, Outcome], margin: float, confidence: float = 0.95

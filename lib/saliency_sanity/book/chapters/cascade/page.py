@@ -35,7 +35,6 @@ from saliency_sanity.book.chapters.cascade.layers import (
     layer_table,
 )
 from saliency_sanity.book.chapters.cascade.norms import (
-    ABOUT,
     norm_sentence,
     norm_styled,
     norm_table,
@@ -363,15 +362,15 @@ class Cascade(MethodsPage):
         return norm_table(outcomes, margin, confidence) if outcomes else None
 
     def norms(self) -> list[Markdown | Styler]:
-        """Which verdicts hang on what becomes of batch norms, in words and a table.
+        """Which verdicts hang on what becomes of batch norms, in a sentence and a table.
 
-        Nothing where no method meets one.
+        Nothing where no method that is compared meets one.
         """
         rows = self._norms(self.margin)
         if rows is None:
             return []
         key = self.metrics[0]
-        return [Markdown(ABOUT), Markdown(norm_sentence(rows, key)), norm_styled(rows, key)]
+        return [Markdown(norm_sentence(rows, key)), norm_styled(rows, key)]
 
     def differences(self) -> Markdown | None:
         """Where a network of this kind is treated otherwise than the paper's; None if nowhere."""
