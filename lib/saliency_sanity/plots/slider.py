@@ -138,7 +138,7 @@ def _markup(
     pixels = np.uint8(np.round(np.asarray(picture) * 255))
     whole = max(1, size // len(pixels))  # a digit's pixels stay squares
     content = {
-        "picture": _webp(pixels.repeat(whole, 0).repeat(whole, 1), 80, most=2 * size),
+        "picture": webp(pixels.repeat(whole, 0).repeat(whole, 1), 80, most=2 * size),
         "tiles": tiles,
         "caption": caption,
         "words": json.dumps(words),
@@ -149,7 +149,7 @@ def _markup(
     # Named by its content: the same page twice is the same text twice.
     key = "stages-" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
     width, height = _tile(next(iter(modes.values()))[names[0]], size)
-    filters = [(mode, _filter(mode)) for mode in modes]
+    filters = [(mode, channels(mode)) for mode in modes]
     ratio = f"{width} / {height}"
     return render("plots/slider.html.j2", **content, key=key, ratio=ratio, filters=filters)
 
@@ -167,10 +167,11 @@ def _film(film: np.ndarray, mode: str, size: int, quality: int) -> str:
     )
     if mode == "signed":
         strip = (strip + 1) / 2
-    return _webp(np.uint8(np.round(255 * strip.clip(0, 1))), quality)
+    return webp(np.uint8(np.round(255 * strip.clip(0, 1))), quality)
 
 
-def _webp(pixels: np.ndarray, quality: int, most: int = _LONGEST) -> str:
+def webp(pixels: np.ndarray, quality: int, most: int = _LONGEST) -> str:
+    """Bytes ``[h, w]`` or ``[h, w, 3]`` as an address, no side longer than ``most`` pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((most, most))
     file = io.BytesIO()
@@ -178,8 +179,8 @@ def _webp(pixels: np.ndarray, quality: int, most: int = _LONGEST) -> str:
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _filter(mode: str) -> list[tuple[str, str]]:
-    """The colour map by channel: maps are stored in grey, where nothing blurs their sign."""
+def channels(mode: str) -> list[tuple[str, str]]:
+    """The colour map of a mode by channel: maps are stored in grey, where nothing blurs signs."""
     table = mpl.colormaps[SIGNED if mode == "signed" else UNSIGNED](np.linspace(0, 1, _COLOURS))
     return [
         (channel, " ".join(f"{value:.3f}" for value in table[:, i]))

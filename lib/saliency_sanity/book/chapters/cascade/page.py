@@ -41,6 +41,8 @@ from saliency_sanity.book.chapters.cascade.norms import (
 )
 from saliency_sanity.book.chapters.cascade.wording import (
     ceiling_text,
+    grid_caption,
+    kept_sentence,
     network_facts,
     random_networks,
     stage_words,
@@ -64,10 +66,10 @@ from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import norm_policies, variants
-from saliency_sanity.plots.maps import stage_grid
 from saliency_sanity.plots.slider import StageSlider, stage_slider
 from saliency_sanity.plots.stages import independent_boxes, kappa_curves, similarity_curves
 from saliency_sanity.plots.style import save
+from saliency_sanity.plots.tiles import VIEWS, Tiles, View, stage_tiles
 from saliency_sanity.randomization.blocks import ORDERS
 from saliency_sanity.randomization.schemes import EXPLAINED, Randomization
 from saliency_sanity.similarity.metrics import PRESETS, metric
@@ -85,7 +87,7 @@ _KINDS = {
     "spearman_signed": "signed, all pixels",
     "spearman_signed_not_zero": "signed, where the input is not zero",
 }
-_SLIDER_BYTES = 400_000
+_SLIDER_BYTES = 280_000
 
 
 @dataclass(kw_only=True)
@@ -242,18 +244,32 @@ class Cascade(MethodsPage):
             if not is_control(key)
         }
 
-    def maps(self, signed: bool = False) -> Figure:
-        """Maps of the first picture by method and stage."""
-        films = self._films(signed, 0)
-        return stage_grid(self.scene[0], films, self.outcome.stages, signed=signed)
+    def _kappas(self, says: str) -> dict[str, list[str]]:
+        """Kappa by the first similarity, in words, by method for the original and each stage."""
+        rows = self.readings[self.readings["metric"] == self.metrics[0]]
+        return {
+            method: ["", *(says.format(kappa) for kappa in by_stage)]
+            for method, by_stage in rows.groupby("method")["kappa"]
+        }
+
+    def maps(self) -> Tiles:
+        """Maps of up to three pictures by method and stage."""
+        views = [
+            View(name, self.scene[i], self._films(False, i), self._films(True, i))
+            for i, name in enumerate(self.photographs.names[: min(self.shown, VIEWS)])
+        ]
+        kappas = self._kappas("κ {:.2f}")
+        return stage_tiles(
+            views,
+            self.outcome.stages,
+            finding=kept_sentence(self._methods_last, self.metrics[0]),
+            caption=grid_caption(METRIC_TITLES[self.metrics[0]], len(self.photographs)),
+            notes={key: kappas[key] for key in views[0].absolute},
+        )
 
     def sliders(self) -> list[StageSlider]:
         """Maps of each shown picture, to move through; kappa by the first similarity below."""
-        rows = self.readings[self.readings["metric"] == self.metrics[0]]
-        kappas = {
-            method: ["", *(f"kappa {kappa:.2f}" for kappa in by_stage)]
-            for method, by_stage in rows.groupby("method")["kappa"]
-        }
+        kappas = self._kappas("kappa {:.2f}")
         words = stage_words(self.outcome.stages, self.order)
         return [self._slider(i, words, kappas) for i in range(self.shown)]
 
