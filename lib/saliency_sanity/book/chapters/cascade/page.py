@@ -41,8 +41,6 @@ from saliency_sanity.book.chapters.cascade.norms import (
 )
 from saliency_sanity.book.chapters.cascade.wording import (
     ceiling_text,
-    grid_caption,
-    kept_sentence,
     network_facts,
     random_networks,
     stage_words,
@@ -61,6 +59,11 @@ from saliency_sanity.book.chapters.page import (
     verdict_lists,
 )
 from saliency_sanity.book.chapters.published import Published, published
+from saliency_sanity.book.chapters.stage_maps import (
+    grid_caption,
+    kappas_by_stage,
+    kept_sentence,
+)
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
@@ -87,7 +90,7 @@ _KINDS = {
     "spearman_signed": "signed, all pixels",
     "spearman_signed_not_zero": "signed, where the input is not zero",
 }
-_SLIDER_BYTES = 280_000
+_SLIDER_BYTES = 290_000
 
 
 @dataclass(kw_only=True)
@@ -244,43 +247,31 @@ class Cascade(MethodsPage):
             if not is_control(key)
         }
 
-    def _kappas(self, says: str) -> dict[str, list[str]]:
-        """Kappa by the first similarity, in words, by method for the original and each stage."""
-        rows = self.readings[self.readings["metric"] == self.metrics[0]]
-        return {
-            method: ["", *(says.format(kappa) for kappa in by_stage)]
-            for method, by_stage in rows.groupby("method")["kappa"]
-        }
-
     def maps(self) -> Tiles:
         """Maps of up to three pictures by method and stage."""
         views = [
             View(name, self.scene[i], self._films(False, i), self._films(True, i))
             for i, name in enumerate(self.photographs.names[: min(self.shown, VIEWS)])
         ]
-        kappas = self._kappas("κ {:.2f}")
+        kappas = kappas_by_stage(self.readings, self.metrics[0])
         return stage_tiles(
             views,
             self.outcome.stages,
             finding=kept_sentence(self._methods_last, self.metrics[0]),
-            caption=grid_caption(METRIC_TITLES[self.metrics[0]], len(self.photographs)),
+            caption=grid_caption(self.metrics[0], len(self.photographs)),
             notes={key: kappas[key] for key in views[0].absolute},
         )
 
-    def sliders(self) -> list[StageSlider]:
-        """Maps of each shown picture, to move through; kappa by the first similarity below."""
-        kappas = self._kappas("kappa {:.2f}")
-        words = stage_words(self.outcome.stages, self.order)
-        return [self._slider(i, words, kappas) for i in range(self.shown)]
-
-    def _slider(self, i: int, words: list[str], kappas: dict[str, list[str]]) -> StageSlider:
-        films = self._films(False, i)
+    def slider(self) -> StageSlider:
+        """Maps of the first picture, to move through; kappa by the first similarity below."""
+        films = self._films(False, 0)
+        kappas = kappas_by_stage(self.readings, self.metrics[0], "kappa {}")
         return stage_slider(
-            self.scene[i],
+            self.scene[0],
             films,
-            words,
-            signed=self._films(True, i),
-            caption=f"{self.photographs.names[i]}: maps of every method, stage by stage.",
+            stage_words(self.outcome.stages, self.order),
+            signed=self._films(True, 0),
+            caption=f"{self.photographs.names[0]}: maps of every method, stage by stage.",
             says="{stage}",
             notes={key: kappas[key] for key in films},
             limit=_SLIDER_BYTES,

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from torch import Tensor
 
 from saliency_sanity._hashing import weights_hash
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.randomization.blocks import WHOLE
-from saliency_sanity.verdict.wording import foremost
 
 _SAYS = {"top_down": "randomized down to {}", "bottom_up": "randomized up to {}"}
 
@@ -18,35 +16,6 @@ def stage_words(stages: Sequence[str], order: str) -> list[str]:
     """What was randomized at each stage of this order."""
     says = _SAYS.get(order, "only {} randomized")
     return ["everything randomized" if s == WHOLE else says.format(s) for s in stages]
-
-
-def kept_sentence(last: pd.DataFrame, metric: str) -> str:
-    """How many methods' maps stay what they were when the whole network is random, and whose.
-
-    ``last`` are readings of the last stage with titles of methods.
-    """
-    rows = last[last["metric"] == metric]
-    kept = rows[rows["verdict"] == "above"]
-    if kept.empty:
-        return f"With the whole network random, no map of {len(rows)} methods surely stays."
-    whose = "all" if len(kept) == len(rows) else f"{len(kept)} of {len(rows)}"
-    return (
-        f"With the whole network random, the maps of {whose} methods still show the same picture: "
-        f"{foremost(kept)}."
-    )
-
-
-def grid_caption(metric: str, count: int) -> str:
-    """What a grid of maps by method and stage shows; kappa is over ``count`` pictures."""
-    return (
-        "Its maps by method (rows): first the trained network's, then after randomization of the "
-        "block that the column names, and in a cascade of all above it. κ: how much more than "
-        "another picture's map the method's map stays what it was, 0 as chance, 1 unchanged; by "
-        f"{metric}, mean over {count} pictures. Absolute values are summed over channels: black is "
-        "zero, bright is large. Signed: red is positive, blue negative, white zero. Each map is "
-        "cut at its 99th percentile. What looks the same from left to right does not need what was "
-        "randomized."
-    )
 
 
 def weights_text(classifier: Classifier) -> str:

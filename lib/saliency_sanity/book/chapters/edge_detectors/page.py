@@ -40,7 +40,7 @@ from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.similarity.prepare import absolute_picture, signed_picture
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.robustness import held_against
-from saliency_sanity.verdict.wording import EDGE_WORDS, METRIC_TITLES, foremost, summary
+from saliency_sanity.verdict.wording import EDGE_WORDS, METRIC_TITLES, foremost, rounded, summary
 
 _PICTURE_WORDS = {"below": "within the margin", "above": "the picture shows through"}
 _PRODUCT_WORDS = {"below": "unlike x⊙edges", "above": "like x⊙edges"}
@@ -69,7 +69,7 @@ def edge_sentence(rows: pd.DataFrame) -> str:
     """How many methods draw edges, and which; readings of one similarity, titles of methods."""
     drawn = rows[rows["verdict"] == "above"]
     if drawn.empty:
-        return f"No map of {len(rows)} methods is surely as edge-like as half an edge detector."
+        return f"None of {len(rows)} methods is surely edge-like on these photographs."
     return (
         f"An edge detector has never seen a network, and {len(drawn)} of {len(rows)} methods draw "
         f"much of what it draws: {foremost(drawn)}."
@@ -183,7 +183,7 @@ class EdgeDetectors(MethodsPage):
             [self._view(i, shown) for i in range(min(self.shown, VIEWS, len(self.x)))],
             finding=edge_sentence(rows[~rows["method"].isin(self.controls)]),
             caption=_GRID.format(metric=METRIC_TITLES[self.main], count=len(self.x)),
-            notes={row.method: f"κ {row.kappa:.2f}" for row in rows.itertuples()},
+            notes={row.method: f"κ {rounded(row.kappa)}" for row in rows.itertuples()},
         )
 
     def _view(self, i: int, shown: Mapping[str, Tensor]) -> View:
