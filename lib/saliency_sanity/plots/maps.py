@@ -1,4 +1,4 @@
-"""Maps as pictures: grids beside their photographs, and films over the stages of a cascade."""
+"""Maps as pictures: grids beside their photographs, and what films over stages have to be."""
 
 from collections.abc import Mapping, Sequence
 
@@ -125,35 +125,6 @@ def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture ``[h, w]`` at another size: each new pixel is the mean of what it covers."""
     image = Image.fromarray(np.ascontiguousarray(picture, dtype=np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))
-
-
-def stage_grid(
-    picture: np.ndarray,
-    pictures: Mapping[str, np.ndarray],
-    stages: Sequence[str],
-    *,
-    signed: bool = False,
-) -> Figure:
-    """One row a method, one column a stage after the original, of one picture's maps.
-
-    ``picture`` is ``[h, w]`` or ``[h, w, 3]`` in [0, 1], ``pictures`` and errors are as for
-    :func:`films`. An undefined map and a map of zeros say so. Maps are averaged down to the size
-    they have on the page. Source: adebayo2018sanity, figures 2 and 3.
-    """
-    shown = films(pictures, stages, signed=signed)
-    cell = _cell(len(stages) + 1)
-    # The picture stands beside upright names.
-    figure, grid = _sheet([max(cell, _length(stages))], len(shown), [len(stages) + 1])
-    above = [figure.add_subplot(grid[0, column]) for column in range(len(stages) + 1)]
-    above[0].imshow(picture, cmap="gray", vmin=0, vmax=1)
-    above[0].set_anchor("S")
-    above[0].set_title(ORIGINAL, fontsize=7, pad=2)
-    for axes, stage in zip(above[1:], stages, strict=True):
-        _upright(axes, stage)
-    _lines(figure, grid, 1, shown, signed=signed, group=len(stages) + 1)
-    for axes in figure.axes:
-        axes.set_axis_off()
-    return figure
 
 
 def network_grid(

@@ -18,7 +18,7 @@ from saliency_sanity.plots.maps import films, resized, state
 from saliency_sanity.plots.style import SIGNED, UNSIGNED
 
 _BLOCK = 16  # pixels, WebP's
-_SIZES = (112, 96, 80, 64, 48)  # pixels, the stored height of a map
+_SIZES = (112, 96, 80, 64, 48, 32)  # pixels, the stored height of a map
 _QUALITIES = (80, 55, 30)
 LONGEST = 16383  # pixels, WebP's limit
 _COLOURS = 33  # of a colour map's table; odd, so that zero of a signed map has an entry

@@ -232,6 +232,14 @@ def _cell(row: Mapping) -> str:
     return text
 
 
+def foremost(readings: pd.DataFrame, most: int = 3) -> str:
+    """Methods of these readings by kappa, highest first: at most so many names, then a count."""
+    names = [*readings.sort_values("kappa", ascending=False)["method"]]
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} others"]
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
 METRIC_TITLES = {
     "spearman_abs": "rank correlation, absolute",
     "spearman_signed": "rank correlation, signed",

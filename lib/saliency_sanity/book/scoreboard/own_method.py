@@ -19,6 +19,11 @@ from saliency_sanity._errors import InputError, NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
+from saliency_sanity.book.chapters.stage_maps import (
+    grid_caption,
+    kappas_by_stage,
+    kept_sentence,
+)
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
 from saliency_sanity.book.scoreboard.columns import Check
@@ -28,9 +33,10 @@ from saliency_sanity.contract.clauses import Report
 from saliency_sanity.contract.trial import require_method
 from saliency_sanity.experiments.outcome import Outcome
 from saliency_sanity.plots.input_bias import response_chart
-from saliency_sanity.plots.maps import map_grid, stage_grid
+from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.ranking import kappa_ranking
 from saliency_sanity.plots.stages import kappa_curves
+from saliency_sanity.plots.tiles import Tiles, View, stage_tiles
 from saliency_sanity.probes.input_size import (
     INPUT_WORDS,
     KEPT,
@@ -224,13 +230,23 @@ class OwnMethod(MethodsPage):
         """What the cascade gave; the long part of the page."""
         return self.examination.outcome
 
-    def stages(self) -> Figure:
+    def stages(self) -> Tiles:
         """Maps of the first picture by method and stage."""
         scene = self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
-        films = {
-            self.titles[key]: pictures[0][:, 0] for key, pictures in self.outcome.pictures.items()
-        }
-        return stage_grid(scene, films, self.outcome.stages)
+        absolute, signed = (
+            {self.titles[key]: kept[kind][:, 0] for key, kept in self.outcome.pictures.items()}
+            for kind in (0, 1)
+        )
+        rows = self._titled(self.examination.cascade)
+        last = rows[rows["stage"] == self.outcome.stages[-1]]
+        kappas = kappas_by_stage(rows, self._main)
+        return stage_tiles(
+            [View(self.photographs.names[0], scene, absolute, signed)],
+            self.outcome.stages,
+            finding=kept_sentence(last[~last["method"].isin(self.controls)], self._main),
+            caption=grid_caption(self._main, len(self.x)),
+            notes={key: kappas[key] for key in absolute},
+        )
 
     def curves(self) -> Figure:
         """Kappa by stage, the page's own method thick."""

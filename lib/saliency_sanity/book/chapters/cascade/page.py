@@ -61,17 +61,22 @@ from saliency_sanity.book.chapters.page import (
     verdict_lists,
 )
 from saliency_sanity.book.chapters.published import Published, published
+from saliency_sanity.book.chapters.stage_maps import (
+    grid_caption,
+    kappas_by_stage,
+    kept_sentence,
+)
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import norm_policies, variants
 from saliency_sanity.plots.hero import Film, spread, stage_hero
-from saliency_sanity.plots.maps import stage_grid
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.slider import StageSlider, stage_slider
 from saliency_sanity.plots.stages import independent_boxes, kappa_curves, similarity_curves
 from saliency_sanity.plots.style import save
+from saliency_sanity.plots.tiles import VIEWS, Tiles, View, stage_tiles
 from saliency_sanity.randomization.blocks import ORDERS
 from saliency_sanity.randomization.schemes import EXPLAINED, Randomization
 from saliency_sanity.similarity.metrics import PRESETS, metric
@@ -89,7 +94,7 @@ _KINDS = {
     "spearman_signed": "signed, all pixels",
     "spearman_signed_not_zero": "signed, where the input is not zero",
 }
-_SLIDER_BYTES = 400_000
+_SLIDER_BYTES = 290_000
 # The book's first picture, the most stages that it goes through, and what its card shows.
 _HERO = ("gradient", "guided_backprop", "gradient_x_input", "sobel")
 _HERO_STAGES = 5
@@ -250,29 +255,31 @@ class Cascade(MethodsPage):
             if not is_control(key)
         }
 
-    def maps(self, signed: bool = False) -> Figure:
-        """Maps of the first picture by method and stage."""
-        films = self._films(signed, 0)
-        return stage_grid(self.scene[0], films, self.outcome.stages, signed=signed)
+    def maps(self) -> Tiles:
+        """Maps of up to three pictures by method and stage."""
+        views = [
+            View(name, self.scene[i], self._films(False, i), self._films(True, i))
+            for i, name in enumerate(self.photographs.names[: min(self.shown, VIEWS)])
+        ]
+        kappas = kappas_by_stage(self.readings, self.metrics[0])
+        return stage_tiles(
+            views,
+            self.outcome.stages,
+            finding=kept_sentence(self._methods_last, self.metrics[0]),
+            caption=grid_caption(self.metrics[0], len(self.photographs)),
+            notes={key: kappas[key] for key in views[0].absolute},
+        )
 
-    def sliders(self) -> list[StageSlider]:
-        """Maps of each shown picture, to move through; kappa by the first similarity below."""
-        rows = self.readings[self.readings["metric"] == self.metrics[0]]
-        kappas = {
-            method: ["", *(f"kappa {kappa:.2f}" for kappa in by_stage)]
-            for method, by_stage in rows.groupby("method")["kappa"]
-        }
-        words = stage_words(self.outcome.stages, self.order)
-        return [self._slider(i, words, kappas) for i in range(self.shown)]
-
-    def _slider(self, i: int, words: list[str], kappas: dict[str, list[str]]) -> StageSlider:
-        films = self._films(False, i)
+    def slider(self) -> StageSlider:
+        """Maps of the first picture, to move through; kappa by the first similarity below."""
+        films = self._films(False, 0)
+        kappas = kappas_by_stage(self.readings, self.metrics[0], "kappa {}")
         return stage_slider(
-            self.scene[i],
+            self.scene[0],
             films,
-            words,
-            signed=self._films(True, i),
-            caption=f"{self.photographs.names[i]}: maps of every method, stage by stage.",
+            stage_words(self.outcome.stages, self.order),
+            signed=self._films(True, 0),
+            caption=f"{self.photographs.names[0]}: maps of every method, stage by stage.",
             says="{stage}",
             notes={key: kappas[key] for key in films},
             limit=_SLIDER_BYTES,

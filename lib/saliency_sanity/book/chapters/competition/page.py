@@ -36,6 +36,11 @@ from saliency_sanity.book.chapters.page import (
     pictures_used,
     plain_table,
 )
+from saliency_sanity.book.chapters.stage_maps import (
+    grid_caption,
+    kappas_by_stage,
+    kept_sentence,
+)
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.label_permutation import Agreement
@@ -43,9 +48,10 @@ from saliency_sanity.experiments.outcome import Outcome, stage_table
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.competition import removal_chart, sums_chart, survival_chart
 from saliency_sanity.plots.labels import agreement_bars
-from saliency_sanity.plots.maps import map_grid, stage_grid
+from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.style import save
+from saliency_sanity.plots.tiles import Tiles, View, stage_tiles
 from saliency_sanity.probes.deletion import check_shares
 from saliency_sanity.probes.survival import (
     STATISTICS,
@@ -253,7 +259,7 @@ class Competition(Page):
         """The readings of the last stage, where everything is random."""
         return self.readings[self.readings["stage"] == self.outcome.stages[-1]]
 
-    def stages(self) -> Figure:
+    def stages(self) -> Tiles:
         """Maps of the first picture by method and stage, each method before its twin."""
         films = {
             self.titles[key]: self.outcome.pictures[key][1][:, 0]
@@ -261,7 +267,16 @@ class Competition(Page):
             for key in reversed(pair)
             if key in self.outcome.pictures
         }
-        return stage_grid(self._scene, films, self.outcome.stages, signed=True)
+        rows = self._titled(self.readings)
+        rows = rows[rows["method"].isin(films)]
+        main = next(iter(self.measures))
+        return stage_tiles(
+            [View(self.photographs.names[0], self._scene, None, films)],
+            self.outcome.stages,
+            finding=kept_sentence(rows[rows["stage"] == self.outcome.stages[-1]], main),
+            caption=grid_caption(main, len(self.x), ("signed",)),
+            notes=kappas_by_stage(rows, main),
+        )
 
     @property
     def _scene(self) -> np.ndarray:

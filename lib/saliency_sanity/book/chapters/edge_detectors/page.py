@@ -34,18 +34,26 @@ from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.ranking import kappa_ranking, similarity_beside_chance
 from saliency_sanity.plots.style import save
+from saliency_sanity.plots.tiles import VIEWS, Tiles, View, map_tiles
 from saliency_sanity.probes.unrelated import noise
 from saliency_sanity.similarity.metrics import metric
-from saliency_sanity.similarity.prepare import absolute_picture
+from saliency_sanity.similarity.prepare import absolute_picture, signed_picture
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.robustness import held_against
-from saliency_sanity.verdict.wording import EDGE_WORDS, summary
+from saliency_sanity.verdict.wording import EDGE_WORDS, METRIC_TITLES, foremost, rounded, summary
 
 _PICTURE_WORDS = {"below": "within the margin", "above": "the picture shows through"}
 _PRODUCT_WORDS = {"below": "unlike x⊙edges", "above": "like x⊙edges"}
 # Shown on the landing page beside a photograph and its edges, and beside their product.
 _CARD = ("guided_backprop", "gradient", "integrated_gradients", "grad_cam")
 _MULTIPLIED = ("gradient_x_input", "integrated_gradients", "guided_backprop", "guided_grad_cam")
+_GRID = (
+    "Its maps by every method, beside its edges (Sobel gradient magnitude of the luminance). "
+    "κ: how much more the method's map is like the edges of its own photograph than like those "
+    "of others, 0 as chance, 1 the edges themselves; by {metric}, mean over {count} photographs. "
+    "Absolute values are summed over channels: black is zero, bright is large. Signed: red is "
+    "positive, blue negative, white zero. Each map is cut at its 99th percentile."
+)
 _MARGINALS = ("gaussian", "uniform")
 # Of several random networks only methods are asked that need no more passes.
 _PASSES = 2
@@ -55,6 +63,17 @@ _COUNTED = {
     "below": "not_edge_like",
     "cannot tell": "cannot_tell",
 }
+
+
+def edge_sentence(rows: pd.DataFrame) -> str:
+    """How many methods draw edges, and which; readings of one similarity, titles of methods."""
+    drawn = rows[rows["verdict"] == "above"]
+    if drawn.empty:
+        return f"None of {len(rows)} methods is surely edge-like on these photographs."
+    return (
+        f"An edge detector has never seen a network, and {len(drawn)} of {len(rows)} methods draw "
+        f"much of what it draws: {foremost(drawn)}."
+    )
 
 
 @dataclass(kw_only=True)
@@ -152,14 +171,28 @@ class EdgeDetectors(MethodsPage):
         pixels = self.photographs.pixels[: self.shown]
         return map_grid(pixels, names[: self.shown], columns, signed=signed, width=width)
 
-    def maps(self) -> Figure:
+    def maps(self) -> Tiles:
         """Maps by method beside the edges."""
-        columns = {
-            title(name, short=True): batch
-            for name, batch in self._maps.items()
-            if not is_control(name)
+        shown = {"Sobel edges": self.edges} | {
+            title(name): batch for name, batch in self._maps.items() if not is_control(name)
         }
-        return self._grid(self._captions, {"Sobel": self.edges} | columns)
+        rows = self._titled(self.readings)
+        rows = rows[(rows["metric"] == self.main) & rows["method"].isin(shown)]
+        return map_tiles(
+            [self._view(i, shown) for i in range(min(self.shown, VIEWS, len(self.x)))],
+            finding=edge_sentence(rows[~rows["method"].isin(self.controls)]),
+            caption=_GRID.format(metric=METRIC_TITLES[self.main], count=len(self.x)),
+            notes={row.method: f"κ {rounded(row.kappa)}" for row in rows.itertuples()},
+        )
+
+    def _view(self, i: int, shown: Mapping[str, Tensor]) -> View:
+        one = {name: batch[i : i + 1].float().cpu() for name, batch in shown.items()}
+        return View(
+            f"{self.photographs.names[i]}: {self.classifier.class_name(int(self.target[i]))}",
+            self.photographs.pixels[i].permute(1, 2, 0).squeeze(-1).cpu().numpy(),
+            {name: absolute_picture(batch).numpy() for name, batch in one.items()},
+            {name: signed_picture(batch).numpy() for name, batch in one.items()},
+        )
 
     def _keep_card(self) -> None:
         """Keep a small picture of the first photograph, its edges and its maps."""

@@ -1,0 +1,51 @@
+"""What pages say of a grid of maps by method and stage: its finding, caption, kappa in tiles."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, rounded
+
+_COLOURS = {
+    "absolute": "Absolute values are summed over channels: black is zero, bright is large.",
+    "signed": "With signs: red is positive, blue negative, white zero.",
+}
+
+
+def kept_sentence(last: pd.DataFrame, metric: str) -> str:
+    """How many methods' maps stay what they were when the whole network is random, and whose.
+
+    ``last`` are readings of the last stage with titles of methods.
+    """
+    rows = last[last["metric"] == metric]
+    kept = rows[rows["verdict"] == "above"]
+    if kept.empty:
+        return f"With the whole network random, no map of {len(rows)} methods surely stays."
+    whose = "all" if len(kept) == len(rows) else f"{len(kept)} of"
+    return (
+        f"With the whole network random, the maps of {whose} {len(rows)} methods are still like "
+        f"the trained network's: {foremost(kept)}."
+    )
+
+
+def grid_caption(metric: str, count: int, modes: tuple[str, ...] = ("absolute", "signed")) -> str:
+    """What such a grid shows, by the name of the similarity; kappa is over ``count`` pictures."""
+    colours = " ".join(_COLOURS[mode] for mode in modes)
+    return (
+        "Its maps by method (rows): first the trained network's, then after randomization of the "
+        "block that the column names, and in a cascade of all above it. κ: how much more than "
+        "another picture's map the method's map stays what it was, 0 as chance, 1 unchanged; by "
+        f"{METRIC_TITLES[metric]}, mean over {count} pictures. {colours} Each map is cut at its "
+        "99th percentile. What looks the same from left to right does not need what was randomized."
+    )
+
+
+def kappas_by_stage(
+    readings: pd.DataFrame, metric: str, says: str = "κ {}"
+) -> Mapping[str, list[str]]:
+    """Kappa in words by method, for the original, which has none, and each stage in order."""
+    rows = readings[readings["metric"] == metric]
+    return {
+        method: ["", *(says.format(rounded(kappa)) for kappa in by_stage)]
+        for method, by_stage in rows.groupby("method")["kappa"]
+    }
