@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator
 
 from saliency_sanity.experiments.outcome import ORIGINAL
 from saliency_sanity.plots.layout import chosen_names, legend, rows_of, stages_of
-from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
+from saliency_sanity.plots.style import CEILING, CHANCE, INTERVAL, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -24,6 +24,7 @@ _COLUMNS = 4
 _ROW = 1.28  # inches
 _LINE = 24  # letters of a title beside each other
 _MARGIN = "#9a9a9a"
+_OURS = "ours: interval of the mean"
 _THEIRS = "#000000"
 # In the order of the similarities.
 _SHAPES = "osD^v"
@@ -292,7 +293,7 @@ def _references(axes: Axes, at: np.ndarray, rows: pd.DataFrame, margin: float) -
 def _curve(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
     colour, marker = VERDICTS[rows["verdict"].iloc[-1]]
     low, high = rows["similarity_low"], rows["similarity_high"]
-    axes.fill_between(at, low, high, color=colour, alpha=0.3, lw=0, zorder=3)
+    axes.fill_between(at, low, high, color=INTERVAL, alpha=0.55, lw=0, zorder=3, label=_OURS)
     axes.plot([0, *at], [1, *rows["similarity"]], color=colour, lw=1.8, zorder=5)
     known = rows["similarity"].last_valid_index()
     if known is None:
@@ -312,7 +313,7 @@ def _points(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
         if there.any():
             own = rows[there]
             low, high = own["similarity_low"], own["similarity_high"]
-            axes.vlines(at[there], low, high, color=colour, lw=2, zorder=5)
+            axes.vlines(at[there], low, high, color=INTERVAL, lw=3.5, zorder=3, label=_OURS)
             size = 7 if verdict == CANNOT_TELL else 5
             word = RANDOMIZATION_WORDS.get(verdict, verdict)
             axes.plot(

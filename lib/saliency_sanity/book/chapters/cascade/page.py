@@ -41,7 +41,6 @@ from saliency_sanity.book.chapters.cascade.norms import (
 )
 from saliency_sanity.book.chapters.cascade.wording import (
     ceiling_text,
-    curves_title,
     network_facts,
     published_title,
     random_networks,
@@ -52,6 +51,7 @@ from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
     check_shown,
+    counted,
     described,
     nonzero_metrics,
     nonzero_pixels,
@@ -291,7 +291,8 @@ class Cascade(MethodsPage):
             margin=self.margin,
             controls=self.controls,
             joined=self.order != "independent",
-            title=curves_title(self._methods_last, key),
+            title=f"With the whole network random, {counted(self._methods_last, key)} "
+            f"({METRIC_TITLES.get(key, key)})",
         )
 
     def similarity(self) -> Figure:

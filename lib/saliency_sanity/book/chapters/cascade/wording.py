@@ -9,7 +9,6 @@ from saliency_sanity._hashing import weights_hash
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.randomization.blocks import WHOLE
-from saliency_sanity.verdict.wording import METRIC_TITLES
 
 _SAYS = {"top_down": "randomized down to {}", "bottom_up": "randomized up to {}"}
 
@@ -66,16 +65,6 @@ def ceiling_text(experiment: Experiment) -> str:
     count = len(experiment.trainings)
     again += [f"maps of {count} other training{'s' * (count > 1)}"] if count else []
     return " and ".join(again)
-
-
-def curves_title(last: pd.DataFrame, metric: str) -> str:
-    """What the curves of one similarity come to; ``last`` has a row a method at the last stage."""
-    verdicts = last["verdict"][last["metric"] == metric]
-    above, below = ((verdicts == verdict).sum() for verdict in ("above", "below"))
-    other = len(verdicts) - above - below
-    said = f"{above} of {len(verdicts)} methods stay picture-driven, {below} respond"
-    said += f", {other} cannot be judged" if other else ""
-    return f"With the whole network random, {said} ({METRIC_TITLES[metric]})"
 
 
 def published_title(beside: pd.DataFrame, near: float) -> str:

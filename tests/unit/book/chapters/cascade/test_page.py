@@ -2,12 +2,15 @@
 
 from dataclasses import fields
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from made.pages import parameters
 from saliency_sanity._errors import InputError
 from saliency_sanity.book.chapters.cascade.layers import ONE_LAYER
 from saliency_sanity.book.chapters.cascade.norms import NO_NORMS
 from saliency_sanity.book.chapters.cascade.page import Cascade
+from saliency_sanity.book.chapters.published import published
 from saliency_sanity.verdict.wording import kappa_text
 
 
@@ -80,7 +83,8 @@ def test_what_cannot_be_compared_or_was_not_published_leaves_its_section_empty(t
     settings = {"order": "bottom_up", "stage_limit": 2, "seeds": 1, "shown": 1, "choices": []}
     made = page(tmp_path, **settings)
     assert made.hidden_choices() == []
-    assert made.beside_published() == []
+    assert made.their_numbers() == made.beside_published() == []
+    assert made.against_published() is None
     made.write_all()
     assert not (tmp_path / "results" / "claims").exists(), "nobody claimed anything of this order"
     assert {path.name for path in (tmp_path / "results" / "tables").iterdir()} == {
@@ -124,3 +128,22 @@ def test_grad_cam_is_tried_at_each_resolution_of_a_network_that_has_no_batch_nor
 def test_without_a_claim_on_grad_cam_no_layer_is_tried(tmp_path, given):
     made = page(tmp_path, **{"methods": ["gradient", "grad_cam"], "seeds": 1, "shown": 1} | given)
     assert made.layers().data == ONE_LAYER
+
+
+def test_published_numbers_are_drawn_beside_ours_written_and_folded(tmp_path):
+    made = page(tmp_path, image_count=4, seeds=1, shown=1, stage_limit=2, choices=[])
+    known = made.beside.dropna(subset="published")
+    theirs = published("cnn", "top_down")
+    assert dict(zip(known["stage"], known["published"], strict=True)) == {
+        stage: theirs.value("gradient", "spearman_abs", stage) for stage in made.outcome.stages
+    }
+    assert "first 10 test digits" in made.their_numbers()[0].data
+    for figure in (made.curves(), made.against_published()):
+        texts = [axes.get_title(loc="left") for axes in figure.axes]
+        assert "Gradient" in texts
+        plt.close(figure)
+    made.write_all()
+    path = tmp_path / "results/tables/02_cascading_randomization-beside-published.parquet"
+    assert pd.read_parquet(path)["published"].tolist() == known["published"].tolist()
+    (shown,) = made.beside_published()
+    assert shown.data.index.names == ["method", "stage"]

@@ -1,10 +1,12 @@
 """Words of the page on randomization."""
 
+import pandas as pd
 import pytest
 import torch
 from saliency_sanity import load_model
 from saliency_sanity.book.chapters.cascade.wording import (
     network_facts,
+    published_title,
     random_networks,
     stage_words,
 )
@@ -46,3 +48,13 @@ def test_accuracy_is_told_where_it_is_known():
     facts = network_facts(classifier, "3 of mnist", predicted, None)
     assert facts["trained on"] == "60,000 pictures, 7 epochs"
     assert facts["test accuracy"] == "91.2% of 10,000"
+
+
+def test_what_is_near_the_published_is_counted_and_where_the_rest_lies():
+    beside = pd.DataFrame(
+        {"similarity": [0.5, 0.55, 0.2, 0.9, 0.1], "published": [0.5, 0.5, 0.5, 0.5, float("nan")]}
+    )
+    said = "4 similarities lie within 0.1 of the authors'"
+    assert published_title(beside, 0.1) == f"2 of {said}; 1 lower and 1 higher"
+    assert published_title(beside.drop(index=2), 0.1).endswith("; 1 higher")
+    assert published_title(beside[:2], 0.1) == f"2 of {said.replace('4', '2')}"
