@@ -19,10 +19,10 @@ from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 PAGE = 736 / 96  # inches: the page's column
-TEXT = 8  # points, 10.7 pixels there
+TEXT = 8.5  # points, 11.3 pixels there
 _COLUMNS = 4
 _ROW = 1.28  # inches
-_LINE = 24  # letters of a title beside each other
+_LINE = 22  # letters of a title beside each other
 _MARGIN = "#9a9a9a"
 _OURS = "ours: interval of the mean"
 _THEIRS = "#000000"
