@@ -175,7 +175,14 @@ FIGURES = """() => [...document.querySelectorAll('.bd-article figure a.image-ref
                  file: node.parentElement.href, shown: node.src}))"""
 
 
+def unfold(page):
+    """Open what is folded: what nobody sees has no size."""
+    page.evaluate("""() => document.querySelectorAll('.bd-article details.hide')
+        .forEach(node => { node.open = true; })""")
+
+
 def assert_letters_of_figures_can_be_read(page):
+    unfold(page)
     figures = page.evaluate(FIGURES)
     assert len(figures) == page.locator(".bd-article img:not([src^=data])").count()
     for figure in figures:
@@ -232,6 +239,7 @@ CONTRAST = """(selector) => {
 
 
 def assert_figures_and_captions(page):
+    unfold(page)
     for picture in page.locator(".bd-article img").all():
         words = (picture.get_attribute("alt") or "").strip()
         source = Path(urlsplit(picture.get_attribute("src")).path)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saliency_sanity.plots.layout import SMALL, chosen_names, legend
+from saliency_sanity.plots.layout import PAGE, SMALL, chosen_names, legend
 from saliency_sanity.plots.ranking import label_rows, metric_panels, ranked
 from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, kappa_text
@@ -32,6 +32,7 @@ def agreement_bars(
     margin: float,
     methods: Sequence[str] | None = None,
     controls: Sequence[str] = (),
+    title: str = "",
 ) -> Figure:
     """Similarity of true-label and permuted-label networks' maps, a panel a metric, a row a method.
 
@@ -39,7 +40,8 @@ def agreement_bars(
     ``true_similarity``, ``permuted_similarity`` and ``noise_excess_high``; those that are NaN are
     left out. ``methods`` chooses the rows; kappa by the first metric orders them, the highest on
     top. The coloured bar is the mean with its interval, its marker the verdict; the slim bars are
-    two networks that both saw true labels (hollow) or both permuted ones (dark), grey is chance.
+    two networks that both saw true labels (hollow) or both permuted ones (dark), grey is chance. A
+    diamond is ``published``, a similarity that others had, where the table has it.
     Beside the row stand kappa and, for methods that do not respond, whether input times noise
     gives as much up to ``margin``; not for ``controls``, which are set in italics. Raises
     ValueError for a method or metric that the table does not have, or has not exactly once.
@@ -51,6 +53,10 @@ def agreement_bars(
     _check_once(chosen, methods, metrics)
     order = ranked(chosen, metrics[0])
     figure, grid = metric_panels(metrics, len(order), _ROW)
+    if len(metrics) == 1:
+        figure.set_figwidth(PAGE)
+    if title:
+        figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold", x=0.01, ha="left")
     for axes, metric in zip(grid.flat, metrics, strict=False):
         rows = chosen[chosen["metric"] == metric].set_index("method").loc[order]
         axes.title.set_fontsize(SMALL + 1)
@@ -135,6 +141,18 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
         zorder=5,
         label="mean of chance",
     )
+    if "published" in rows and rows["published"].notna().any():
+        axes.plot(
+            rows["published"],
+            at,
+            "D",
+            mfc="none",
+            mec="#000000",
+            mew=1.3,
+            ms=8,
+            zorder=8,
+            label="the authors, read from bars",
+        )
     axes.axvline(0, color="#555555", lw=0.8, zorder=4)
     drawn = ["similarity", "similarity_low", "chance", "chance_low"]
     lowest = rows[[*drawn, *(f"{name}_similarity" for name in _REFERENCES)]].min().min()

@@ -13,6 +13,7 @@ from saliency_sanity.plots.style import VERDICTS
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
 WIDTH = 11.0  # inches, as the book's other figures
+PAGE = 736 / 96  # inches: the page's column
 SMALL = 9  # points; 700 pixels of page leave 8 pixels of it
 
 

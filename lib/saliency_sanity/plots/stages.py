@@ -20,12 +20,11 @@ from saliency_sanity.plots.layout import (
     rows_of,
     stages_of,
 )
-from saliency_sanity.plots.style import CEILING, CHANCE, SIGNED, VERDICTS
+from saliency_sanity.plots.style import CEILING, CHANCE, INTERVAL, SIGNED, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
 PRIOR = "#009e73"
-INTERVAL = "#56b4e9"
 
 # A stage in the middle is above the margin; only the last one makes a method picture-driven.
 _STAGE_WORDS = {"above": "kappa above the margin", "below": "kappa below the margin"}

@@ -19,6 +19,7 @@ VERDICTS = {
 }
 CEILING = "#882255"
 CHANCE = "#c9c9c9"
+INTERVAL = "#56b4e9"
 
 
 def use_style() -> None:

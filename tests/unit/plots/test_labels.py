@@ -256,3 +256,21 @@ def test_wrong_names_and_tables_are_named(readings):
         agreement_bars(pd.concat([readings, readings]), METRICS, margin=MARGIN)
     with pytest.raises(ValueError, match="0 readings of 'Gradient' by 'spearman_abs'"):
         agreement_bars(readings.iloc[1:], METRICS, margin=MARGIN)
+
+
+def test_a_diamond_stands_where_others_had_it_and_the_title_says_what_was_found(readings):
+    title = "Labels permuted: 2 of 4 methods stay picture-driven"
+    own = readings["method"].isin(["Gradient", "Grad-CAM"])
+    theirs = readings.assign(published=(readings["similarity"] - 0.3).where(own))
+    figure = agreement_bars(theirs, METRICS[:1], margin=MARGIN, title=title)
+    assert figure.get_suptitle() == title
+    (axes,) = (axes for axes in figure.axes if axes.get_visible())
+    (marks,) = (line for line in axes.lines if line.get_label().startswith("the authors"))
+    rows = theirs[theirs["metric"] == METRICS[0]].set_index("method")["published"]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    at = dict(zip(marks.get_ydata(), marks.get_xdata(), strict=True))
+    for place, name in enumerate(names):
+        assert at[place] == pytest.approx(rows[name], nan_ok=True)
+    bare = agreement_bars(readings, METRICS[:1], margin=MARGIN)
+    words = {text.get_text() for text in bare.legends[0].get_texts()}
+    assert not any("authors" in word for word in words)

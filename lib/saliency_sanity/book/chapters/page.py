@@ -300,6 +300,18 @@ def verdict_lists(readings: pd.DataFrame, metric: str) -> Markdown:
     return Markdown(f"By {METRIC_TITLES[metric]}: **{'; '.join(parts)}**.")
 
 
+def counted(readings: pd.DataFrame, metric: str) -> str:
+    """How many methods have each verdict by one metric, in words for the title of a figure.
+
+    ``readings`` has a row a method and metric.
+    """
+    verdicts = readings["verdict"][readings["metric"] == metric]
+    above, below = (int((verdicts == verdict).sum()) for verdict in ("above", "below"))
+    other = len(verdicts) - above - below
+    said = f"{above} of {len(verdicts)} methods stay picture-driven, {below} respond"
+    return said + (f", {other} cannot be judged" if other else "")
+
+
 def verdict_counts(readings: pd.DataFrame, metric: str) -> dict[str, int]:
     """How many of the readings by one metric have each verdict: ``above_ssim`` and the like."""
     verdicts = readings["verdict"][readings["metric"] == metric]

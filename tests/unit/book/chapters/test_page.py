@@ -9,6 +9,7 @@ from saliency_sanity.book.chapters import page
 from saliency_sanity.book.chapters.page import (
     Page,
     at_least,
+    counted,
     pictures_used,
     verdict_counts,
     verdict_lists,
@@ -29,6 +30,13 @@ def test_methods_are_listed_by_their_verdict():
     assert verdict_lists(READINGS, "ssim").data == (
         "By SSIM: **picture-driven: Guided backpropagation; responds: Gradient · Grad-CAM; "
         "open: none**."
+    )
+
+
+def test_titles_of_figures_count_the_same_verdicts():
+    assert counted(READINGS, "ssim") == "1 of 3 methods stay picture-driven, 2 respond"
+    assert counted(READINGS, "hog") == (
+        "0 of 1 methods stay picture-driven, 0 respond, 1 cannot be judged"
     )
 
 

@@ -43,6 +43,7 @@ from saliency_sanity.book.chapters.cascade.wording import (
     ceiling_text,
     network_differences,
     network_facts,
+    published_title,
     random_networks,
     random_words,
     stage_words,
@@ -52,6 +53,7 @@ from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
     check_shown,
+    counted,
     described,
     nonzero_metrics,
     nonzero_pixels,
@@ -71,6 +73,7 @@ from saliency_sanity.experiments.cascade import Experiment, Share, share
 from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import norm_policies, variants
+from saliency_sanity.plots.curves import against_published, method_curves
 from saliency_sanity.plots.hero import Film, spread, stage_hero
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.slider import StageSlider, stage_slider
@@ -285,8 +288,30 @@ class Cascade(MethodsPage):
             limit=_SLIDER_BYTES,
         )
 
+    @cached_property
+    def beside(self) -> pd.DataFrame:
+        """Readings with titles of methods, and what was published at the same places."""
+        values = [
+            self.theirs and self.theirs.value(row["method"], row["metric"], row["stage"])
+            for row in self.table[["method", "metric", "stage"]].to_dict("records")
+        ]
+        return self.readings.assign(published=np.array(values, dtype=float))
+
+    def curves(self) -> Figure:
+        """The first similarity by stage, a small panel a method, beside the authors'."""
+        key = self.metrics[0]
+        return method_curves(
+            self.beside,
+            key,
+            margin=self.margin,
+            controls=self.controls,
+            joined=self.order != "independent",
+            title=f"With the whole network random, {counted(self._methods_last, key)} "
+            f"({METRIC_TITLES.get(key, key)})",
+        )
+
     def similarity(self) -> Figure:
-        """Similarity by stage: curves of a cascade, boxes of blocks randomized one at a time."""
+        """All similarities by stage: curves of a cascade, boxes of blocks randomized alone."""
         if self.order == "independent":
             boxes = self._titled(self.measurements)
             return independent_boxes(boxes, self.readings, self.metrics, controls=self.controls)
@@ -489,6 +514,10 @@ class Cascade(MethodsPage):
             )
         )
         self.write(self.table.drop(columns="words"), "readings")
+        if len(self._compared()):
+            keys = ["method", "metric", "stage", "published", "similarity"]
+            rows = self._compared()[[*keys, "similarity_low", "similarity_high"]]
+            self.write(rows, "beside-published")
         self.write_refused(self.refused)
         self._keep_hero()
         self._keep_card()
@@ -532,12 +561,30 @@ class Cascade(MethodsPage):
         places = (0, (len(self.outcome.stages) + 1) // 2, -1)
         mosaic([[tinted(films[key][0][i, 0]) for i in places] for key in _CARD], self.card)
 
-    def beside_published(self) -> list[Markdown | Styler]:
-        """The authors' numbers beside ours, under a line that says what they are; maybe none."""
-        if self.theirs is None:
+    def _compared(self) -> pd.DataFrame:
+        """Readings of the page's similarities for which a number was published."""
+        return self._asked(self.beside.dropna(subset="published"))
+
+    def their_numbers(self) -> list[Markdown]:
+        """What the authors' numbers are, if there are any."""
+        if self._compared().empty:
             return []
-        line = f"*{self.theirs.subject}; {self.theirs.precision}. {self.theirs.source}*"
-        return [Markdown(line), beside_published(self._asked(self.table), self.theirs)]
+        return [Markdown(f"*{self.theirs.subject}; {self.theirs.precision}. {self.theirs.source}*")]
+
+    def against_published(self) -> Figure | None:
+        """Our similarities by the authors'; None where no number of theirs is known."""
+        if self._compared().empty:
+            return None
+        title = published_title(self._compared(), self.margin)
+        rows = self._asked(self.beside)
+        return against_published(rows, self.metrics, words=METRIC_TITLES, title=title)
+
+    def beside_published(self) -> list[Styler]:
+        """The authors' numbers beside ours, a row a method and stage; maybe none."""
+        if self._compared().empty:
+            return []
+        rows = self._asked(self.table)
+        return [beside_published(rows, self.theirs, ["method", "stage"], "similarity")]
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -112,3 +113,13 @@ def ceiling_text(experiment: Experiment) -> str:
     count = len(experiment.trainings)
     again += [f"maps of {count} other training{'s' * (count > 1)}"] if count else []
     return " and ".join(again)
+
+
+def published_title(beside: pd.DataFrame, near: float) -> str:
+    """How many of our similarities are near those published; ``beside`` has both, row by row."""
+    apart = (beside["similarity"] - beside["published"]).dropna()
+    lower, higher = int((apart < -near).sum()), int((apart > near).sum())
+    close = len(apart) - lower - higher
+    said = f"{close} of {len(apart)} similarities lie within {near:g} of the authors'"
+    rest = [f"{n} {word}" for n, word in ((lower, "lower"), (higher, "higher")) if n]
+    return f"{said}; {' and '.join(rest)}" if rest else said

@@ -22,6 +22,7 @@ from saliency_sanity.book.chapters.page import (
     MethodsPage,
     at_least,
     check_shown,
+    counted,
     described,
     memorized_by_all,
     nonzero_metrics,
@@ -31,7 +32,7 @@ from saliency_sanity.book.chapters.page import (
     verdict_counts,
     verdict_lists,
 )
-from saliency_sanity.book.chapters.published import Published, published_labels
+from saliency_sanity.book.chapters.published import PERMUTED, Published, published_labels
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.label_permutation import Agreed, Agreement
 from saliency_sanity.networks.classifier import Classifier
@@ -227,7 +228,22 @@ class Labels(MethodsPage):
         return network_grid(self.scene, films, names, signed=signed)
 
     def bars(self) -> Figure:
-        """Similarity of maps under true and permuted labels; the figure is kept."""
+        """The first similarity of maps under true and permuted labels, beside the authors'."""
+        key = self.metrics[0]
+        values = [
+            self.theirs and self.theirs.value(method, metric, PERMUTED)
+            for method, metric in zip(self.found["method"], self.found["metric"], strict=True)
+        ]
+        return agreement_bars(
+            self.readings.assign(published=np.array(values, dtype=float)),
+            [key],
+            margin=self.margin,
+            controls=self.controls,
+            title=f"Labels permuted:\n{counted(self._methods_only, key)}",
+        )
+
+    def every_bar(self) -> Figure:
+        """The same by every similarity; the figure is kept."""
         metrics = list(self.agreement.metrics)
         figure = agreement_bars(self.readings, metrics, margin=self.margin, controls=self.controls)
         save(figure, self.figure())

@@ -3,12 +3,15 @@
 import json
 from dataclasses import fields
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from made.pages import parameters
 from saliency_sanity._errors import InputError
 from saliency_sanity.book.chapters.cascade.layers import ONE_LAYER
 from saliency_sanity.book.chapters.cascade.page import Cascade
+from saliency_sanity.book.chapters.published import published
 from saliency_sanity.verdict.wording import kappa_text
 
 
@@ -81,7 +84,8 @@ def test_what_cannot_be_compared_or_was_not_published_leaves_its_section_empty(t
     settings = {"order": "bottom_up", "stage_limit": 2, "seeds": 1, "shown": 1, "choices": []}
     made = page(tmp_path, **settings)
     assert made.hidden_choices() == []
-    assert made.beside_published() == []
+    assert made.their_numbers() == made.beside_published() == []
+    assert made.against_published() is None
     made.write_all()
     assert not (tmp_path / "results" / "claims").exists(), "nobody claimed anything of this order"
     assert {path.name for path in (tmp_path / "results" / "tables").iterdir()} == {
@@ -157,3 +161,22 @@ def test_a_run_without_those_methods_or_from_below_has_no_first_picture(tmp_path
         made.write_all()
     assert not list(tmp_path.rglob("*-hero.html"))
     assert not list(tmp_path.rglob("*-card.webp"))
+
+
+def test_published_numbers_are_drawn_beside_ours_written_and_folded(tmp_path):
+    made = page(tmp_path, image_count=4, seeds=1, shown=1, stage_limit=2, choices=[])
+    known = made.beside.dropna(subset="published")
+    theirs = published("cnn", "top_down")
+    assert dict(zip(known["stage"], known["published"], strict=True)) == {
+        stage: theirs.value("gradient", "spearman_abs", stage) for stage in made.outcome.stages
+    }
+    assert "first 10 test digits" in made.their_numbers()[0].data
+    for figure in (made.curves(), made.against_published()):
+        texts = [axes.get_title(loc="left") for axes in figure.axes]
+        assert "Gradient" in texts
+        plt.close(figure)
+    made.write_all()
+    path = tmp_path / "results/tables/02_cascading_randomization-beside-published.parquet"
+    assert pd.read_parquet(path)["published"].tolist() == known["published"].tolist()
+    (shown,) = made.beside_published()
+    assert shown.data.index.names == ["method", "stage"]

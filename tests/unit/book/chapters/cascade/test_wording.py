@@ -1,11 +1,13 @@
 """Words of the page on randomization."""
 
+import pandas as pd
 import pytest
 import torch
 from saliency_sanity import load_model
 from saliency_sanity.book.chapters.cascade.wording import (
     network_differences,
     network_facts,
+    published_title,
     random_networks,
     random_words,
     stage_words,
@@ -71,3 +73,13 @@ def test_a_page_speaks_of_what_its_network_has(name, norms, inception):
     assert ("batch norm" in said) == norms
     assert ("Inception v3" in said) == inception
     assert said.count("* ") == norms + 3 * inception
+
+
+def test_what_is_near_the_published_is_counted_and_where_the_rest_lies():
+    beside = pd.DataFrame(
+        {"similarity": [0.5, 0.55, 0.2, 0.9, 0.1], "published": [0.5, 0.5, 0.5, 0.5, float("nan")]}
+    )
+    said = "4 similarities lie within 0.1 of the authors'"
+    assert published_title(beside, 0.1) == f"2 of {said}; 1 lower and 1 higher"
+    assert published_title(beside.drop(index=2), 0.1).endswith("; 1 higher")
+    assert published_title(beside[:2], 0.1) == f"2 of {said.replace('4', '2')}"
