@@ -9,6 +9,7 @@ import pandas as pd
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.probes.random_logit import FLIPS
 from saliency_sanity.verdict.interval import interval
+from saliency_sanity.verdict.reading import LEAST_IMAGES
 
 _PAPER = "Sixt et al. 2020, abstract and introduction"
 
@@ -23,9 +24,6 @@ _OUTCOMES = (
     {"converges": "reproduced", "stays apart": "not reproduced"},
     {"converges": "not reproduced", "stays apart": "reproduced"},
 )
-
-# Fewer pictures leave an interval of a mean too little to stand on.
-LEAST_IMAGES = 5
 
 
 @dataclass(frozen=True)

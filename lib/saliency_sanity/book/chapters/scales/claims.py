@@ -9,6 +9,7 @@ from saliency_sanity.book.chapters.claims import ClaimTable, shown
 from saliency_sanity.probes.rankings import Concordance
 from saliency_sanity.probes.scales import KeptScales, summary
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
+from saliency_sanity.verdict.reading import LEAST_IMAGES
 from saliency_sanity.verdict.wording import METRIC_TITLES, rounded
 
 CONTROL = "noise"
@@ -17,8 +18,6 @@ SAME = 0.5
 # A probability above this is more likely than not.
 EVEN = 0.5
 _TOLERANCE = 1e-6  # dividing may round two values to one, and then they tie
-# With fewer pictures nothing tells whether the tails of their similarities are long.
-_LEAST_IMAGES = 5
 _PAPER = "Binder et al. 2023, abstract"
 
 
@@ -41,7 +40,7 @@ def scale_claims(
     most that dividing maps by the root of their mean square changed a rank correlation. With fewer
     than five pictures or two networks nothing is decided.
     """
-    many = pictures >= _LEAST_IMAGES and networks > 1
+    many = pictures >= LEAST_IMAGES and networks > 1
     of = f"{pictures} pictures, {networks} random networks"
     for metric, ranking in rankings.items():
         _noise(claims, metric, ranking, of, margin=margin, many=many)

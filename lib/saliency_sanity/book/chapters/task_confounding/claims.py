@@ -128,19 +128,17 @@ def _on_object(
 def _more_than_random(
     claims: ClaimTable, shares: Shares, key: str, place: str, title: str, confidence: float
 ) -> None:
-    own, random = (shares.of(key, place, kind) for kind in (TRAINED, RANDOM))
-    found = share_gap(own, random, confidence=confidence)
-    claims.add(
+    _larger(
+        claims,
         f"{title} differs from a random network's where the {place} decides",
         f"Where the label hangs on the {place}, it has more of the trained network's map than of a "
         "random one's.",
+        *(shares.of(key, place, kind) for kind in (TRAINED, RANDOM)),
+        beside="random",
+        counted=shares.counted,
+        confidence=confidence,
         source=_PAPER,
         paper_said="differs from a random network's map",
-        measured=f"share {_percent(own)}, random {_percent(random)}, difference {found}; "
-        f"{shares.counted}",
-        chance="difference 0",
-        verdict=found.verdict,
-        reason="reproduced if the interval of the difference lies above 0; not reproduced if below",
         of="task-random-differs",
         about=title,
     )
@@ -149,20 +147,18 @@ def _more_than_random(
 def _at_the_cut(
     claims: ClaimTable, shares: Shares, key: str, title: str, confidence: float
 ) -> None:
-    own, random = (shares.of(key, "cut", kind) for kind in (TRAINED, RANDOM))
-    found = share_gap(own, random, confidence=confidence)
-    claims.add(
+    _larger(
+        claims,
         f"{title} differs from a random network's where half of the garment is gone",
         "Asked whether the lower half is gone, the trained network has more of its map at the cut "
         "or below it than a random one.",
+        *(shares.of(key, "cut", kind) for kind in (TRAINED, RANDOM)),
+        beside="random",
+        counted=shares.counted,
+        confidence=confidence,
+        note="; which part of the picture counts is our choice",
         source=_PAPER,
         paper_said="differs from a random network's map",
-        measured=f"share {_percent(own)}, random {_percent(random)}, difference {found}; "
-        f"{shares.counted}",
-        chance="difference 0",
-        verdict=found.verdict,
-        reason="reproduced if the interval of the difference lies above 0; not reproduced if "
-        "below; which part of the picture counts is our choice",
         of="task-half-differs",
         about=title,
     )
@@ -175,21 +171,47 @@ def _move(shares: Shares, key: str, confidence: float) -> Gap:
 
 
 def _moves(claims: ClaimTable, shares: Shares, key: str, title: str, confidence: float) -> None:
-    own, other = (shares.both(key, kind) for kind in (TRAINED, OTHER))
-    found = _move(shares, key, confidence)
-    claims.add(
+    _larger(
+        claims,
         f"{title} moves with the task",
         "On the same pictures, the object that the label hangs on has more of the map of the "
         "networks of this task than of those of the other.",
+        *(shares.both(key, kind) for kind in (TRAINED, OTHER)),
+        beside="other task",
+        counted=f"{shares.counted}, mean of both tasks",
+        confidence=confidence,
         source=_OURS,
         paper_said="–",
-        measured=f"share {_percent(own)}, other task {_percent(other)}, difference {found}; "
-        f"{shares.counted}, mean of both tasks",
-        chance="difference 0",
-        verdict=found.verdict,
-        reason="reproduced if the interval of the difference lies above 0; not reproduced if below",
         of="task-moves",
         about=title,
+    )
+
+
+def _larger(
+    claims: ClaimTable,
+    name: str,
+    text: str,
+    own: np.ndarray,
+    other: np.ndarray,
+    *,
+    beside: str,
+    counted: str,
+    confidence: float,
+    note: str = "",
+    **about: str,
+) -> None:
+    """A claim that one share is larger than another, which is named ``beside`` it."""
+    found = share_gap(own, other, confidence=confidence)
+    claims.add(
+        name,
+        text,
+        measured=f"share {_percent(own)}, {beside} {_percent(other)}, difference {found}; "
+        f"{counted}",
+        chance="difference 0",
+        verdict=found.verdict,
+        reason="reproduced if the interval of the difference lies above 0; not reproduced if below"
+        + note,
+        **about,
     )
 
 

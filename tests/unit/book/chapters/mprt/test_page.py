@@ -24,7 +24,7 @@ GIVEN = {
         ({"compared": ["smoothgrad"]}, "unknown method to compare 'smoothgrad'"),
         ({"orders": []}, "orders is empty"),
         ({"orders": ["independent"]}, "unknown order 'independent'"),
-        ({"smooth_seeds": 6}, "smooth_seeds 6; valid are 1 to 5"),
+        ({"seeds": 5, "smooth_seeds": 6}, "smooth_seeds 6; valid are 1 to 5"),
         ({"smooth_count": 7}, "smooth_count 7; valid are 0, for all, to 6"),
         ({"copies": 0}, "samples 0 must be at least 1"),
         ({"noise": -1.0}, "noise -1.0 must be at least 0"),
