@@ -228,7 +228,9 @@ def stage_tree(root: Path, stage: Path, results: Path, profile: str) -> list[str
     shutil.copytree(root / "book", book, ignore=shutil.ignore_patterns(".*"))
     (book / "figures").mkdir(exist_ok=True)
     for figure in LANDING:
-        _, data = light((results / figure).read_bytes(), photographs=False)
+        data = (results / figure).read_bytes()
+        if figure.suffix == ".png":
+            _, data = light(data, photographs=False)
         (book / figure).write_bytes(data)
     script = book / "_static" / "mathjax" / MATHJAX
     script.parent.mkdir(parents=True, exist_ok=True)
