@@ -49,8 +49,16 @@ WHOLE = {
         "smooth_seeds": 5,
         "top": 0,
         "ceiling": 6,
+        "seeds": 10,
     },
-    "11_rank_one": {"image_count": 0},
+    "11_rank_one": {
+        "image_count": 0,
+        "layer_limit": 0,
+        "start_count": 5,
+        "pairs": 200,
+        "labels": 5,
+    },
+    "12_image_recovery": {"size": 96, "pooled": [16, 64, 256], "random_count": 0},
     "13_task_confounding": STEPS | {"image_count": 100},
 }
 

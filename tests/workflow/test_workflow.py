@@ -15,11 +15,12 @@ from made.places import ROOT
 from saliency_sanity._errors import InputError
 from saliency_sanity.attribution.catalogue import CATALOGUE
 from saliency_sanity.book.runs.cases import all_copies
-from saliency_sanity.book.runs.parameters import check_parameters, read_parameters
+from saliency_sanity.book.runs.parameters import read_parameters
 from saliency_sanity.book.runs.profiles import (
     profile_copies,
     profile_names,
     profile_networks,
+    profile_parameters,
     read_profile,
 )
 from saliency_sanity.subjects.training.checkpoints import read_record
@@ -309,13 +310,24 @@ def test_every_profile_fits_every_notebook_case_and_network(name):
     }
 
 
-def test_full_scale_is_the_notebooks_own():
-    """Entries for single cases apart: one default cannot be every case's."""
-    profile = read_profile("paper", CONFIG).notebooks
-    for source in NOTEBOOKS:
-        declared = read_parameters(source)
-        given = check_parameters(declared, profile[source.stem], "paper")
-        assert given == {name: declared[name].default for name in given}, source.stem
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda source: source.stem)
+def test_a_notebook_run_by_hand_has_the_scale_of_minutes_of_one_of_its_cases(source):
+    declared = read_parameters(source)
+    scales = [
+        profile_parameters("quick", CONFIG, source, case)
+        for case in all_copies(ROOT / "notebooks").values()
+        if case.notebook == source.stem
+    ]
+    own = [{name: declared[name].default for name in scale} for scale in scales]
+    assert any(mine == scale for mine, scale in zip(own, scales, strict=True))
+
+
+def test_full_scale_leaves_nothing_to_the_notebooks():
+    """What is set for minutes is a notebook's own as well, so full scale has to set it, too."""
+    for copy, case in all_copies(ROOT / "notebooks").items():
+        source = ROOT / "notebooks" / f"{case.notebook}.ipynb"
+        quick, full = (profile_parameters(one, CONFIG, source, case) for one in ("quick", "paper"))
+        assert quick.keys() <= full.keys() | case.values(source).keys(), copy
 
 
 def copies_of(entry):
@@ -336,7 +348,7 @@ def test_profiles_change_the_scale_only():
             assert all(type(count) is int and count >= 0 for count in counts)
             declared = read_parameters(ROOT / "notebooks" / f"{copies_of(entry)}.ipynb")
             for name, value in values.items():
-                if isinstance(value, list) and isinstance(value[0], str):
+                if isinstance(value, list) and all(isinstance(one, str) for one in value):
                     assert name in ("methods", "bases", "compared"), f"{entry} sets {name}"
                     assert set(value) <= {*declared[name].default, *CATALOGUE}
     assert any(values for one in profiles for values in one.values())

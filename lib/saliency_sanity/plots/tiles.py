@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from saliency_sanity._errors import unknown
@@ -156,7 +157,9 @@ def _tiles(
         "plots/tiles.html.j2",
         key=key,
         views=[
-            {"name": view.name, "markup": text} for view, text in zip(views, shown, strict=True)
+            # A template's own text, in which all values are escaped already.
+            {"name": view.name, "markup": Markup(text)}
+            for view, text in zip(views, shown, strict=True)
         ],
         modes=modes,
         filters=[(mode, colour_filter(mode)) for mode in modes],
