@@ -155,8 +155,8 @@ class Scoreboard(Page):
         if not found["checks"]:
             return ""
         return (
-            f"Noise that knows nothing but the weights responds in {found['wanted']} of the "
-            f"{found['checks']} that it was put to; in {found['cannot']} one cannot tell."
+            f"Noise that knows nothing but the weights responds in {found['wanted']} of its "
+            f"{found['checks']} checks; in {found['cannot']} one cannot tell."
         )
 
     def write_all(self) -> None:

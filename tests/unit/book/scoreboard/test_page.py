@@ -92,8 +92,8 @@ def test_how_noise_stands_is_counted_and_not_taken_for_granted(planted):
     count = made.numbers()["noise_checks"]
     assert count == made.numbers()["checks_randomized"]
     assert made.noise == (
-        f"Noise that knows nothing but the weights responds in {count - 1} of the {count} that it "
-        "was put to; in 1 one cannot tell."
+        f"Noise that knows nothing but the weights responds in {count - 1} of its {count} checks; "
+        "in 1 one cannot tell."
     )
 
 

@@ -187,7 +187,7 @@ def cascade_claims(
         for method in methods if last in stages else ():
             if (method, metric) in hung:
                 reason += (
-                    f"; at {last} the verdict on {title(method)} hangs on what becomes of batch "
+                    f"; at {last} the verdict on {title(method)} depends on what becomes of batch "
                     f"norms: {by_policy(hung[method, metric])}"
                 )
         if again is not None and methods[0] in LOOKING:
@@ -346,7 +346,7 @@ def _over_layers(
     }
     hangs, said = over_layers({layer: again(at) for layer, at in asked.items()}, rows)
     if hangs:
-        return CANNOT_TELL, f"; it hangs on the layer that Grad-CAM looks at: {said}"
+        return CANNOT_TELL, f"; it depends on the layer that Grad-CAM looks at: {said}"
     return verdict, f"; by the layer that Grad-CAM looks at: {said}"
 
 

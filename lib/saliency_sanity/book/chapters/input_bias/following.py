@@ -231,5 +231,5 @@ class FirstLayer:
         """What to remember of rules."""
         return remember(
             self.claim,
-            "How far LRP follows the size of the input hangs on the rule of its first layer.",
+            "How far LRP follows the size of the input depends on the rule of its first layer.",
         )

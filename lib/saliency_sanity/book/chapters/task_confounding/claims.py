@@ -110,8 +110,8 @@ def _on_object(
     verdicts = [found.verdict for found in gaps]
     claims.add(
         f"{title} highlights the {place} where it decides",
-        f"Where the label hangs on the {place}, it has more of the map than the {elsewhere} beside "
-        "it, and more than of the picture.",
+        f"Where the label depends on the {place}, it has more of the map than the {elsewhere} "
+        "beside it, and more than of the picture.",
         source=_PAPER,
         paper_said="highlights the right object",
         measured=f"share {_percent(own)}, {elsewhere} {_percent(beside)}, difference {gaps[1]}; to "
@@ -131,8 +131,8 @@ def _more_than_random(
     _larger(
         claims,
         f"{title} differs from a random network's where the {place} decides",
-        f"Where the label hangs on the {place}, it has more of the trained network's map than of a "
-        "random one's.",
+        f"Where the label depends on the {place}, it has more of the trained network's map than of "
+        "a random one's.",
         *(shares.of(key, place, kind) for kind in (TRAINED, RANDOM)),
         beside="random",
         counted=shares.counted,
@@ -174,7 +174,7 @@ def _moves(claims: ClaimTable, shares: Shares, key: str, title: str, confidence:
     _larger(
         claims,
         f"{title} moves with the task",
-        "On the same pictures, the object that the label hangs on has more of the map of the "
+        "On the same pictures, the object that the label depends on has more of the map of the "
         "networks of this task than of those of the other.",
         *(shares.both(key, kind) for kind in (TRAINED, OTHER)),
         beside="other task",

@@ -325,7 +325,7 @@ class TaskConfounding(MethodsPage):
             )
             rows.loc[rows["task"] == name, "panel"] = text
         telling, asked = self._telling
-        title = f"{telling} of {asked} methods move to the object that the label hangs on"
+        title = f"{telling} of {asked} methods move to the object that the label depends on"
         figure = self._share_chart(rows, title)
         save(figure, self.figure("shares"))
         return figure
@@ -426,7 +426,7 @@ class TaskConfounding(MethodsPage):
         telling, asked = self._telling
         tell = set(self.moves["method"][self.moves["verdict"] == "above"])
         lines = [
-            f"**{telling} of {asked} methods move to the object that the label hangs on.** Of "
+            f"**{telling} of {asked} methods move to the object that the label depends on.** Of "
             "these, the test of random weights calls picture-driven:",
             "",
         ]

@@ -98,9 +98,9 @@ def test_a_verdict_hangs_on_the_policy_only_where_it_is_another_and_intervals_ar
 def test_the_sentence_and_the_table_name_the_same_methods():
     table = rows(**GIVEN)
     said = norm_sentence(table, "spearman_abs")
-    assert "2 of 4 verdicts hang" in said
+    assert "2 of 4 verdicts depend" in said
     shown = norm_styled(table, "spearman_abs")
-    hung = shown.data["verdict hangs on it"]
+    hung = shown.data["verdict depends on it"]
     for name, word in hung.items():
         assert (f"{name}, keep " in said) == (word == "yes")
     assert hung.tolist().count("yes") == 2
@@ -110,7 +110,7 @@ def test_the_sentence_and_the_table_name_the_same_methods():
     )
     assert "do not meet" in shown.caption
     none = norm_sentence(rows(gradient=(0.0, 0.0, 0.0)), "spearman_abs")
-    assert "0 of 1 verdicts hang" in none
+    assert "0 of 1 verdicts depend" in none
     assert none.endswith("(keep, reset, recalibrate).")
 
 
@@ -132,7 +132,7 @@ def test_claims_cannot_tell_where_the_policy_decides_and_others_say_what_they_re
         kept.assign(stage=s, position=i, random=(i + 1) / 2) for i, s in enumerate(("a", "b"))
     ]
     cascade_claims(papers, pd.concat(stages), None, 0.1, norms=table)
-    hangs = {claim.of: "hangs on what becomes of batch norms" in claim.reason for claim in papers}
+    hangs = {claim.of: "depends on what becomes of batch norms" in claim.reason for claim in papers}
     assert hangs["products-stay"]
     assert hangs["lower-layers-change"]
     assert not hangs["upper-layers-leave"], "it rests on the first stage alone"
