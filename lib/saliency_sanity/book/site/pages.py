@@ -403,6 +403,14 @@ def _with_named_folds(
     context["generate_toctree_html"] = named
 
 
+def _with_listed_works(
+    _app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any
+) -> None:
+    # Docutils gives entries of a list of works a role that is withdrawn; of a list, they are items.
+    if context.get("body"):
+        context["body"] = context["body"].replace(' role="doc-biblioentry"', ' role="listitem"')
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Sphinx extension: citations, cases' links, previews, named folds, no idle scripts."""
     app.connect("autodoc-process-docstring", _cite_docstring)
@@ -410,4 +418,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("html-page-context", _to_launch, priority=900)
     app.connect("html-page-context", _as_a_link, priority=900)
     app.connect("html-page-context", _with_named_folds, priority=900)
+    app.connect("html-page-context", _with_listed_works, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
