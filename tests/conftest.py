@@ -25,8 +25,12 @@ LONGEST = (
     "pages/test_input_bias.py",
     "site/test_build.py",
 )
-# Files that read the site's results, too, and would wait for it.
-LAST = ("pages/test_cascade.py", "pages/test_label_randomization.py")
+# Files that read the site or its results, too, and would wait for it.
+LAST = (
+    "pages/test_cascade.py",
+    "pages/test_label_randomization.py",
+    "site/test_accessibility.py",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-// What the style sheet cannot know: which tables are wider than the page, and what a search finds.
+// What the style sheet cannot know: what is wider than the page, and what a search finds.
 "use strict";
 
 {
@@ -13,6 +13,22 @@
   const mark = (box) => {
     const end = box.scrollLeft + box.clientWidth >= box.scrollWidth - 2;
     box.classList.toggle("at-its-end", end);
+  };
+
+  // Keys reach code and formulae that are wider than the page: the theme sees to those that are not
+  // folded when the page is loaded.
+  const stops = () => {
+    for (const node of document.querySelectorAll("article :is(pre, div.math, .package-map)")) {
+      const scrolls =
+        /auto|scroll/.test(getComputedStyle(node).overflowX) && node.scrollWidth > node.clientWidth;
+      if (scrolls && node.tabIndex < 0) {
+        node.tabIndex = 0;
+        node.dataset.stop = "";
+      } else if (!scrolls && "stop" in node.dataset) {
+        node.removeAttribute("tabindex");
+        delete node.dataset.stop;
+      }
+    }
   };
 
   const look = () => {
@@ -36,6 +52,7 @@
       }
       mark(box);
     }
+    stops();
   };
 
   addEventListener("load", look);

@@ -1,11 +1,7 @@
 """The site as a reader meets it: every page in a headless Chromium, from disk and over http."""
 
 import contextlib
-import functools
-import http.server
 import re
-import shutil
-import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,99 +9,17 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from made.places import ROOT
-from made.site import PROFILE, smoke_site
+from made.visits import DESK, KINDS, PAGES, PHONE, WITH_CLAIMS, WITH_FORMULAE, Visit, unfold
 from saliency_sanity.book.chapters.claims_index import WORDS
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.launch import FOLDER
-from saliency_sanity.book.site import build as book
 from saliency_sanity.book.site.weight import heavy_pages, heavy_pictures
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE, DESK = 390, 1280
 FIRST_FIGURE = 700  # pixels from the top of a page, on a desk
-PAGES = [*book.toc_files(book.profile_pages(ROOT, PROFILE)[0]), "genindex", "search"]
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
-WITH_FORMULAE, WITH_CLAIMS = "book/methods", "notebooks/01_edge_detectors"
 WITH_WIDE_TABLES = (WITH_FORMULAE, WITH_CLAIMS)
-# One of each kind; the last two by autodoc and by Sphinx alone.
-KINDS = ["book/index", WITH_FORMULAE, WITH_CLAIMS, "book/api-attribution", "search"]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def site():
-    """The book built from its notebooks, which ran in profile smoke."""
-    return smoke_site()
-
-
-@pytest.fixture(scope="module")
-def served(site):
-    """Address of the site on a server of our own, on loopback."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (Debian, Ubuntu: apt-get install chromium)")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """One page that has finished loading, and what was said while it did."""
-
-    def __init__(self, browser, address, width=DESK, scheme="light"):
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 844}, color_scheme=scheme
-        )
-        self.requests, self.failures, self.console = [], [], []
-        self.page = self.context.new_page()
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("requestfailed", lambda request: self.failures.append(request.url))
-        self.page.on("response", self._response)
-        self.page.on("pageerror", lambda error: self.console.append(str(error)))
-        self.page.on("console", self._said)
-        self.page.goto(address, wait_until="load")
-        if self.page.locator(".math").count():
-            self.page.wait_for_function("document.querySelector('mjx-container') !== null")
-            self.page.evaluate("MathJax.startup.promise.then(() => true)")
-
-    def _response(self, response):
-        if response.status >= 400:
-            self.failures.append(f"{response.status} {response.url}")
-
-    def _said(self, message):
-        if message.type in ("error", "warning"):
-            self.console.append(f"{message.type}: {message.text}")
-
-    def __enter__(self):
-        return self.page
-
-    def __exit__(self, *_):
-        self.context.close()
 
 
 @pytest.mark.browser
@@ -173,12 +87,6 @@ FIGURES = """() => [...document.querySelectorAll('.bd-article figure a.image-ref
                  hint: getComputedStyle(node.closest('figure').querySelector('figcaption'),
                                         '::before').content,
                  file: node.parentElement.href, shown: node.src}))"""
-
-
-def unfold(page):
-    """Open what is folded: what nobody sees has no size."""
-    page.evaluate("""() => document.querySelectorAll('.bd-article details.hide')
-        .forEach(node => { node.open = true; })""")
 
 
 def assert_letters_of_figures_can_be_read(page):

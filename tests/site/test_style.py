@@ -11,6 +11,9 @@ PAGE = """<html data-theme="light"><head><style>{theme}{style}</style></head>
 <body><article class="bd-content" style="width: 600px">
 <div class="cell_output" id="wide"><table><caption>Wide.</caption>{wide}</table></div>
 <div class="cell_output" id="narrow"><table>{narrow}</table></div>
+<details id="fold"><summary>Code</summary>
+<pre id="long" style="overflow: auto">{long}</pre><pre id="short" style="overflow: auto">1</pre>
+</details>
 <div class="next-page">Next</div>
 <svg width="90" height="20"><title>kappa</title><text y="15">kappa</text></svg>
 </article>
@@ -39,6 +42,7 @@ def page():
         script=(STATIC / "book.js").read_text("utf8"),
         wide=f"<tr>{'<td>word</td>' * 60}</tr>",
         narrow="<tr><td>one</td></tr>",
+        long="word " * 200,
     )
     with sync.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
@@ -52,6 +56,15 @@ def page():
 
 def hint(page, box):
     return page.evaluate(f"getComputedStyle(document.querySelector('{box}'), '::before').content")
+
+
+def test_keys_scroll_wide_code_that_was_folded(page):
+    page.locator("#fold summary").click()
+    page.wait_for_function("document.querySelector('#long').tabIndex === 0")
+    page.locator("#long").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('#long').scrollLeft > 0")
+    assert page.locator("#short").get_attribute("tabindex") is None
 
 
 def test_a_table_that_scrolls_says_so_and_to_keys_too(page):

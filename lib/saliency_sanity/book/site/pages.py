@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bs4 import BeautifulSoup
 from docutils import nodes
 
 import saliency_sanity
@@ -378,10 +379,44 @@ def _as_a_link(app: Any, page: str, _template: str, context: dict[str, Any], doc
     context["metatags"] = f"{context.get('metatags') or ''}\n{tags}"
 
 
+def _name_folds(contents: BeautifulSoup) -> None:
+    """Say what each fold in a list of pages opens, in place; the theme gives it an arrow alone."""
+    for summary in contents.select("li > details > summary"):
+        link = summary.find_parent("li").find("a")
+        if link and not summary.get_text(strip=True):
+            summary["aria-label"] = f"Pages below {link.get_text(strip=True)}"
+
+
+def _with_named_folds(
+    _app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any
+) -> None:
+    # Of the theme of the book; what other themes list has no folds.
+    listed = context.get("generate_toctree_html")
+    if listed is None:
+        return
+
+    def named(*arguments: Any, **options: Any) -> BeautifulSoup:
+        contents = listed(*arguments, **options)
+        _name_folds(contents)
+        return contents
+
+    context["generate_toctree_html"] = named
+
+
+def _with_listed_works(
+    _app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any
+) -> None:
+    # Docutils gives entries of a list of works a role that is withdrawn; of a list, they are items.
+    if context.get("body"):
+        context["body"] = context["body"].replace(' role="doc-biblioentry"', ' role="listitem"')
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx extension: citations in docstrings, cases' links, previews, no idle scripts."""
+    """Sphinx extension: citations, cases' links, previews, named folds, no idle scripts."""
     app.connect("autodoc-process-docstring", _cite_docstring)
     app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("html-page-context", _to_launch, priority=900)
     app.connect("html-page-context", _as_a_link, priority=900)
+    app.connect("html-page-context", _with_named_folds, priority=900)
+    app.connect("html-page-context", _with_listed_works, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

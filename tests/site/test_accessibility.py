@@ -1,0 +1,88 @@
+"""What axe-core, the checker of web pages, finds on every page: nothing serious."""
+
+import importlib.resources
+import re
+
+import pytest
+from made.visits import DESK, PAGES, unfold
+
+SERIOUS = ("serious", "critical")
+# Levels A and AA of the WCAG, and what axe-core recommends beside them.
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+# All that is of colours. It takes many times what the others take together, so it is asked of a
+# small page of each kind; contrast of captions is measured on every page, in test_browser.py.
+COLOURS = ["color-contrast", "link-in-text-block"]
+COLOURED = [
+    "book/index",
+    "book/numbers",  # links in tables
+    "book/glossary",
+    "book/code",
+    "book/api-contract",
+    "notebooks/12_image_recovery",
+    "notebooks/06_scoreboard",
+    "search",
+]
+
+FAULTS = """([options, worst]) => axe
+  // Style sheets need no second look: no rule that is asked reads them.
+  .run(document, {...options, resultTypes: ["violations"], preload: false})
+  .then(found => found.violations.flatMap(rule => rule.nodes
+    .filter(node => worst.includes(node.impact))
+    .map(node => `${rule.id}: ${node.target.join(" ")}: ${node.failureSummary}`)))"""
+STRUCTURE = {
+    "runOnly": {"type": "tag", "values": TAGS},
+    "rules": {name: {"enabled": False} for name in COLOURS},
+}
+APPEARANCE = {"runOnly": {"type": "rule", "values": COLOURS}}
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+
+@pytest.fixture(scope="module")
+def axe():
+    """Source of axe-core."""
+    package = pytest.importorskip(
+        "axe_playwright_python", reason="axe-playwright-python is not installed"
+    )
+    return (importlib.resources.files(package) / "axe.min.js").read_text("utf8")
+
+
+@pytest.fixture(scope="module")
+def page(browser):
+    """One for all visits, which then share what they load; pictures and formulae are not loaded."""
+    context = browser.new_context(viewport={"width": DESK, "height": 844})
+    context.route(re.compile(r"\.(png|webp|jpe?g)$|/mathjax/"), lambda route: route.abort())
+    yield context.new_page()
+    context.close()
+
+
+def faults(page, axe, options):
+    unfold(page, "details")
+    page.evaluate(axe)
+    return page.evaluate(FAULTS, [options, SERIOUS])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_serious_fault(page, served, axe, name):
+    page.goto(f"{served}/{name}.html", wait_until="load")
+    assert faults(page, axe, STRUCTURE) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", COLOURED)
+def test_its_colours_can_be_read(page, served, axe, name, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{served}/{name}.html", wait_until="load")
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert faults(page, axe, APPEARANCE) == []
+
+
+def test_a_fault_is_found(page, axe):
+    """A page with faults of both kinds, and one that is not serious."""
+    page.set_content(
+        '<html lang="en"><title>One</title><main><h1>One</h1><h3>Three</h3>'
+        '<details><summary>More</summary><p style="color: #999; background: #fff">Pale</p>'
+        '</details><img src="data:,"></main></html>'
+    )
+    for options, name in ((STRUCTURE, "image-alt"), (APPEARANCE, "color-contrast")):
+        assert [line.partition(":")[0] for line in faults(page, axe, options)] == [name]
