@@ -108,7 +108,27 @@ def stage_tiles(
     """
     first = [0, *(place + 1 for place in spread(len(stages)))]
     heads = [ORIGINAL, *stages]
-    return _tiles("stages", views, heads, first, finding, caption, notes, limit)
+    every = f"all {len(stages)} stages"
+    return _tiles("stages", views, heads, first, finding, caption, notes, limit, every)
+
+
+def network_tiles(
+    views: Sequence[View],
+    networks: Sequence[str],
+    first: Sequence[int],
+    *,
+    finding: str,
+    caption: str,
+    notes: Mapping[str, Sequence[str]] | None = None,
+    limit: int = _LIMIT,
+) -> Tiles:
+    """One row a method, one column a network; those at ``first`` are shown, all for a click.
+
+    Maps are ``[K, h, w]`` for the K networks, else as ``stage_tiles``. Source: adebayo2018sanity,
+    figure 6.
+    """
+    every = f"all {len(networks)} networks"
+    return _tiles("stages", views, networks, first, finding, caption, notes, limit, every)
 
 
 def map_tiles(
@@ -121,7 +141,7 @@ def map_tiles(
 ) -> Tiles:
     """One tile a method beside the picture; maps are ``[1, h, w]``, else as ``stage_tiles``."""
     said = {name: [text] for name, text in (notes or {}).items()}
-    return _tiles("wall", views, [""], [0], finding, caption, said, limit)
+    return _tiles("wall", views, [""], [0], finding, caption, said, limit, "")
 
 
 def _tiles(
@@ -133,6 +153,7 @@ def _tiles(
     caption: str,
     notes: Mapping[str, Sequence[str]] | None,
     limit: int,
+    every: str,
 ) -> Tiles:
     if not 0 < len(views) <= VIEWS:
         raise ValueError(f"{len(views)} pictures; give one to {VIEWS}")
@@ -166,6 +187,7 @@ def _tiles(
         columns=columns,
         first=len(first),
         finding=finding,
+        every=every,
     )
     return Tiles(markup, f"{finding} (tiles of {len(methods)} methods, {len(views)} pictures)")
 

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
-from saliency_sanity.plots.tiles import COLUMNS, View, map_tiles, spread, stage_tiles
+from saliency_sanity.plots.tiles import (
+    COLUMNS,
+    View,
+    map_tiles,
+    network_tiles,
+    spread,
+    stage_tiles,
+)
 
 STAGES = [f"block_{n}" for n in range(10)]
 CAPTION = "Maps of one picture by two methods."
@@ -63,10 +70,21 @@ def test_stages_shown_at_first_are_spread_from_the_first_to_the_last():
 @pytest.mark.parametrize("size", [28, 64])
 def test_each_tile_is_the_map_of_its_method_and_stage(size):
     one = view(size=size)
-    figure = parsed(stage_tiles([one], STAGES, finding=FINDING, caption=CAPTION)).figure
+    tiles = stage_tiles([one], STAGES, finding=FINDING, caption=CAPTION)
+    first = [0, *(n + 1 for n in spread(len(STAGES)))]
+    assert_each_tile_is_its_map(tiles, one, ["original", *STAGES], first)
+    networks = [f"{labels}, {seed}" for labels in ("true", "permuted") for seed in range(6)][:11]
+    first = [0, 1, 6, 7]
+    tiles = network_tiles([one], networks, first, finding=FINDING, caption=CAPTION)
+    assert_each_tile_is_its_map(tiles, one, networks, first)
+    assert "all 11 networks" in tiles.markup
+
+
+def assert_each_tile_is_its_map(tiles, one, heads, first):
+    figure = parsed(tiles).figure
     more = np.array(["more" in th.get("class", []) for th in figure.select("thead th")[1:]])
-    assert [th.text for th in figure.select("thead th")[1:]] == ["original", *STAGES]
-    assert list(np.flatnonzero(~more)) == [0, *(n + 1 for n in spread(len(STAGES)))]
+    assert [th.text for th in figure.select("thead th")[1:]] == heads
+    assert list(np.flatnonzero(~more)) == first
     for row, name in zip(figure.select("tbody tr"), METHODS, strict=True):
         assert row.th.text == name
         kept = strips(row)

@@ -37,9 +37,9 @@ from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.label_permutation import Agreed, Agreement
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.labels import agreement_bars
-from saliency_sanity.plots.maps import network_grid
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.style import save
+from saliency_sanity.plots.tiles import COLUMNS, VIEWS, Tiles, View, network_tiles
 from saliency_sanity.randomization.schemes import EXPLAINED
 from saliency_sanity.similarity.hog import Hog
 from saliency_sanity.similarity.metrics import metric
@@ -47,7 +47,7 @@ from saliency_sanity.subjects.datasets import CLASS_NAMES
 from saliency_sanity.subjects.models import load_replicates
 from saliency_sanity.subjects.training.accuracy import trainings
 from saliency_sanity.verdict.robustness import at_margin
-from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, rounded
 
 # How accuracies are printed, by column.
 _FORMATS = {
@@ -60,6 +60,14 @@ _FORMATS = {
 }
 
 _CARD = ("gradient_x_input", "guided_backprop")
+_GRID = (
+    "Its maps by method (rows) under networks that learned true labels and under networks that "
+    "learned permuted ones. A number is a network's seed. κ says how alike maps are over all pairs "
+    "of networks: below true labels between two seeds, below permuted ones between true and "
+    "permuted; 0 as alike as maps of other pictures, 1 the same map; by {metric}, mean over "
+    "{count} pictures. Absolute values: black is zero, bright is large. With signs: red is "
+    "positive, blue negative, white zero. Each map is cut at its 99th percentile."
+)
 
 
 @dataclass(kw_only=True)
@@ -214,18 +222,37 @@ class Labels(MethodsPage):
         pixels = self.photographs.pixels[: self.shown]
         return pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
 
-    def maps(self, signed: bool = False) -> Figure:
-        """Maps by method of two networks of each kind at most."""
-        # What differs between seeds is the measure of what labels change.
-        seeds = range(min(self.pairs, 2))
-        columns = [kind * self.pairs + seed for kind in range(2) for seed in seeds]
-        names = [f"{labels}, seed {seed}" for labels in self.networks for seed in seeds]
+    def maps(self) -> Tiles:
+        """Maps by method of networks of both kinds: at first three of each, all for a click."""
+        names = [f"{labels}, {seed}" for labels in self.networks for seed in range(self.pairs)]
+        few = range(min(self.pairs, COLUMNS // 2))
         films = {
-            self.titles[key]: pictures[signed][columns]
+            self.titles[key]: pictures
             for key, pictures in self.agreed.pictures.items()
             if not is_control(key)
         }
-        return network_grid(self.scene, films, names, signed=signed)
+        main = self.metrics[0]
+        rows = self._methods_only[self._methods_only["metric"] == main].to_dict("records")
+        return network_tiles(
+            [
+                View(
+                    self.photographs.names[i],
+                    self.scene[i],
+                    *({key: one[mode][:, i] for key, one in films.items()} for mode in (0, 1)),
+                )
+                for i in range(min(self.shown, VIEWS))
+            ],
+            names,
+            [kind * self.pairs + seed for kind in range(2) for seed in few],
+            finding=f"When labels are random, {counted(self._methods_only, main)}.",
+            caption=_GRID.format(metric=METRIC_TITLES[main], count=len(self.photographs)),
+            notes={
+                row["method"]: [f"κ {rounded(row['true_kappa'])}"] * self.pairs
+                + [f"κ {rounded(row['kappa'])}"] * self.pairs
+                for row in rows
+                if row["method"] in films
+            },
+        )
 
     def bars(self) -> Figure:
         """The first similarity of maps under true and permuted labels, beside the authors'."""
