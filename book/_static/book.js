@@ -32,7 +32,10 @@
   };
 
   const look = () => {
-    const boxes = new Set([...document.querySelectorAll("article table")].map(scroller));
+    // What is a region already says of itself that it scrolls.
+    const tables = [...document.querySelectorAll("article table")].filter(
+      (table) => !table.closest("[role=region]:not(.scrolls-sideways)"));
+    const boxes = new Set(tables.map(scroller));
     boxes.delete(null);
     for (const box of document.querySelectorAll(".scrolls-sideways"))
       if (!boxes.has(box)) {
