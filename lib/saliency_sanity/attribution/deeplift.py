@@ -179,14 +179,14 @@ class Lifting(TorchFunctionMode):
         """What is linear in each of its inputs, but not in two at once."""
         if len(hanging) > 1:
             raise self._refusal(
-                f"it calls {_name(func)!r} with two inputs that hang on the picture"
+                f"it calls {_name(func)!r} with two inputs that depend on the picture"
             )
         return func(*args, **kwargs)
 
     def _quotient(self, func: Callable, args: tuple, kwargs: dict, hanging: list[Tensor]) -> Any:
         if len(hanging) > 1 or hanging[0] is not args[0] or "__r" in _name(func):
             raise self._refusal(
-                f"it calls {_name(func)!r} with a divisor that hangs on the picture"
+                f"it calls {_name(func)!r} with a divisor that depends on the picture"
             )
         return func(*args, **kwargs)
 
@@ -209,7 +209,7 @@ class Lifting(TorchFunctionMode):
 
         if others:
             raise self._refusal(
-                f"it calls {_name(func)!r} with two inputs that hang on the picture"
+                f"it calls {_name(func)!r} with two inputs that depend on the picture"
             )
         return self._unit(func, args, kwargs, x, run, overwrites(func, args, kwargs))
 
@@ -310,7 +310,7 @@ def _clipped(x: Tensor, ceiling: float) -> Tensor:
 
 
 def _constant(func: Callable) -> bool:
-    """Whether a call gives what does not hang on the values it is given."""
+    """Whether a call gives what does not depend on the values it is given."""
     return _name(func).startswith("new_") or _name(func).endswith("_like")
 
 

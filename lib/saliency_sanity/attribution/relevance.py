@@ -221,7 +221,7 @@ class Passing(TorchFunctionMode):
 
     def _quotient(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
         if sum(one.requires_grad for one in tensors(args[:1])) != _hanging((args, kwargs)):
-            raise self.refusal(f"it calls {_name(func)!r} with a divisor that hangs on the input")
+            raise self.refusal(f"it calls {_name(func)!r} with a divisor that depends on the input")
         return func(*args, **kwargs)
 
     def _bilinear(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
@@ -280,7 +280,7 @@ class Passing(TorchFunctionMode):
     def _layer(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
         x, weight, bias, options = _layered(*args, **kwargs)
         if any(one is not None and one.requires_grad for one in (weight, bias)):
-            raise self.refusal(f"it calls {_name(func)!r} with weights that hang on the input")
+            raise self.refusal(f"it calls {_name(func)!r} with weights that depend on the input")
         dense = func is F.linear
         if bias is not None and not dense:
             bias = bias.view(-1, *[1] * (weight.ndim - 2))
@@ -354,12 +354,12 @@ def _layer_of(x: Tensor) -> Affine | None:
 
 
 def _hanging(values: object) -> int:
-    """How many tensors hang on the input."""
+    """How many tensors depend on the input."""
     return sum(one.requires_grad for one in tensors(values))
 
 
 def _shared(output: Tensor, factors: object) -> Tensor:
-    """A product that shares relevance equally among the factors that hang on the input."""
+    """A product that shares relevance equally among the factors that depend on the input."""
     if (number := _hanging(factors)) > 1:
         output.register_hook(lambda gradient: gradient / number)
     return output

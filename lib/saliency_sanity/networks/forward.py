@@ -311,7 +311,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
             return Manner(plain)
         refusal = (
             f"{name_of(model)} takes no picture by itself ({error}), so what it makes of a picture "
-            "hangs on the others; give its batch norms running statistics, for example"
+            "depends on the others; give its batch norms running statistics, for example"
         )
         return Manner(plain, refusal=refusal)
 
@@ -333,7 +333,7 @@ def _tried(model: nn.Module, x: Tensor) -> Manner:
 
 
 def _branches(model: nn.Module, x: Tensor) -> bool:
-    """Whether the way through the network hangs on the picture: in company it may be another."""
+    """Whether the way through the network depends on the picture: in company it may be another."""
     try:
         # Values of weights are no matter: they are the same for all pictures.
         with torch.no_grad(), Branching(nn.Identity()) as followed:

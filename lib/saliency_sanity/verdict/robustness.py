@@ -95,7 +95,7 @@ def robustness(readings: pd.DataFrame) -> str:
     count = int(decided.sum())
     stay = int((holm(readings["p"].where(~_silenced(readings))) & decided).sum())
     text = (
-        f"{stay} of {count} verdicts stay when all of this table are given at once"
+        f"{stay} of {count} verdicts stay when all verdicts of this table are tested together"
         if count
         else "No verdict of this table is decided"
     )
@@ -111,7 +111,7 @@ def robustness(readings: pd.DataFrame) -> str:
         if not np.isclose(value, readings[own]).all()
     }
     others = " and ".join(f"{count} with {value:g}" for value, count in changes.items())
-    return f"{text}. Other verdicts if the {what} were another: {others}."
+    return f"{text}. Verdicts that another {what} would change: {others}."
 
 
 def _silenced(readings: pd.DataFrame) -> pd.Series:

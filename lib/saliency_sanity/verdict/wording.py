@@ -29,12 +29,12 @@ _OBSTACLES = {
     ),
     Obstacle.NO_ROOM: "chance is {chance:.3f}: the metric cannot tell maps apart",
     Obstacle.UNDEFINED_SIMILARITIES: "too many undefined similarities for an interval",
-    Obstacle.MARGIN_INSIDE: "the interval holds the margin {margin:g}",
-    Obstacle.LINE_INSIDE: "the interval holds {line:g}",
+    Obstacle.MARGIN_INSIDE: "the interval includes the margin {margin:g}",
+    Obstacle.LINE_INSIDE: "the interval includes {line:g}",
     Obstacle.NOT_MEMORIZED: "the permuted labels were not memorized",
     Obstacle.LOW_CEILING: "{same} has kappa {ceiling:.2f}",
     Obstacle.SHARE_INSIDE: (
-        "the interval of its share of Canny's kappa, {share_low:.2f} to {share_high:.2f}, holds "
+        "the interval of its share of Canny's kappa, {share_low:.2f} to {share_high:.2f}, includes "
         "{share_line:g}"
     ),
     Obstacle.UNCLEAR_CEILING: (

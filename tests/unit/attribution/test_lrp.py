@@ -695,10 +695,10 @@ REFUSED = {
     "power": (lambda x: x**2, "calls 'pow'"),
     "softplus": (F.softplus, "calls 'softplus'"),
     "log_softmax": (lambda x: x.log_softmax(1), "calls 'log_softmax'"),
-    "divisor": (lambda x: x / (1 + x.sum(1, keepdim=True)), "a divisor that hangs on the input"),
+    "divisor": (lambda x: x / (1 + x.sum(1, keepdim=True)), "a divisor that depends on the input"),
     "bounds": (lambda x: x.clamp(0.5, 1), "calls 'clamp' with bounds that exclude 0"),
     "gate": (lambda x: x + x.sigmoid(), "a gate gives is no factor where it calls 'add'"),
-    "weights": (lambda x: F.linear(x, x.T @ x), "with weights that hang on the input"),
+    "weights": (lambda x: F.linear(x, x.T @ x), "with weights that depend on the input"),
     "batch": (
         lambda x: F.batch_norm(x.view(-1, 2, 6), None, None, training=True).flatten(1),
         "statistics of its batch",

@@ -58,11 +58,11 @@ EXPECTED = {
     ),
     "full": ("no_room", (), "chance is 0.988: the metric cannot tell maps apart"),
     "lacking": ("undefined_similarities", (), "too many undefined similarities for an interval"),
-    "open": ("margin_inside", (), "the interval holds the margin 0.1"),
+    "open": ("margin_inside", (), "the interval includes the margin 0.1"),
     "open_once": (
         "margin_inside",
         (ONE,),
-        "the interval holds the margin 0.1; one seed: the interval is for this network",
+        "the interval includes the margin 0.1; one seed: the interval is for this network",
     ),
     "once": (None, (ONE,), "one seed: the interval is for this network"),
     "decided": (None, (), ""),
@@ -92,7 +92,7 @@ def test_every_obstacle_of_a_reading_is_met_and_said(readings, name):
 
 def test_obstacles_that_others_find_have_words():
     row = {"verdict": "inconclusive", "notes": "", "line": 0.999}
-    assert why(row | {"obstacle": Obstacle.LINE_INSIDE}) == "the interval holds 0.999"
+    assert why(row | {"obstacle": Obstacle.LINE_INSIDE}) == "the interval includes 0.999"
     assert settled(row | {"obstacle": "line_inside"})
     known = row | {"obstacle": "not_memorized"}
     assert why(known) == reasons(known) == "the permuted labels were not memorized"

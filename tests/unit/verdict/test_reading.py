@@ -150,7 +150,7 @@ def test_too_few_images_are_inconclusive(images):
 def test_wide_interval_is_inconclusive_and_says_so():
     reading = read(population(0, images=6, kappa=0.1))
     assert reading.low < 0.1 < reading.high
-    assert reading.words() == "inconclusive (the interval holds the margin 0.1)"
+    assert reading.words() == "inconclusive (the interval includes the margin 0.1)"
 
 
 def test_both_intervals_hold_what_is_true_and_are_as_wide_as_estimates_vary():

@@ -176,8 +176,8 @@ def test_a_table_says_how_many_verdicts_stay_and_change():
         assert f"{count} with {margin:g}" in robustness(rows)
     silenced = rows.assign(verdict="inconclusive", obstacle="not_memorized")
     assert robustness(silenced) == (
-        "No verdict of this table is decided. Other verdicts if the "
-        "margin were another: 0 with 0.05 and 0 with 0.2."
+        "No verdict of this table is decided. Verdicts that another margin would change: 0 with "
+        "0.05 and 0 with 0.2."
     )
 
 

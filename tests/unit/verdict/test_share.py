@@ -189,7 +189,9 @@ def test_tables_have_a_column_for_the_share_and_count_other_lines(squares):
     )
     assert quarter
     assert most
-    assert text.endswith(f"if the line were another: {quarter} with 0.25 and {most} with 0.75.")
+    assert text.endswith(
+        f"that another line would change: {quarter} with 0.25 and {most} with 0.75."
+    )
     row = found[found["verdict"] == "inconclusive"].iloc[0]
-    held = f"{row['share_low']:.2f} to {row['share_high']:.2f}, holds 0.5"
+    held = f"{row['share_low']:.2f} to {row['share_high']:.2f}, includes 0.5"
     assert why(row) == f"the interval of its share of Canny's kappa, {held}"

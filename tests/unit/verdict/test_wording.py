@@ -59,4 +59,4 @@ def test_below_a_cross_table_stands_how_many_of_its_verdicts_stay():
     shown = cross_table(rows, "method", "metric")
     assert shown.data.shape == (2, 3)
     assert shown.caption == robustness(rows)
-    assert " when all of this table are given at once" in shown.caption
+    assert " when all verdicts of this table are tested together" in shown.caption

@@ -234,7 +234,7 @@ class ClaimTable:
             for margin in (tried[0].margins if tried else ())
         ]
         if others:
-            head += f" Other verdicts if the margin were another: {' and '.join(others)}."
+            head += f" Verdicts that another margin would change: {' and '.join(others)}."
         return "\n".join([head, "", *lines])
 
     def _repr_html_(self) -> str:

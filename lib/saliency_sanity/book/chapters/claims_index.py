@@ -104,7 +104,8 @@ class Reread:
         text = ", ".join(parts)
         decided = [claim for claim in self.tried if claim.verdict in DECIDED]
         if decided and len(self.tried) > 1:
-            text += f"; {len(self.stay)} of {len(decided)} verdicts stay when all count"
+            stay = f"{len(self.stay)} of {len(decided)} verdicts stay"
+            text += f"; {stay} when all are tested together"
         return text
 
     def notes(self, claim: Claim) -> str:
@@ -112,7 +113,10 @@ class Reread:
         texts = []
         if claim.level is not None and claim.verdict in DECIDED and len(self.tried) > 1:
             kept = any(claim is other for other in self.stay)
-            texts.append(f"{'Stays' if kept else 'Does not stay'} when all these readings count.")
+            texts.append(
+                f"{'Stays' if kept else 'Does not stay'} when all these readings are "
+                "tested together."
+            )
         other = [f"{verdict} with {key}" for key, verdict in claim.margins.items()
                  if verdict != claim.verdict]  # fmt: skip
         return " ".join(texts + [f"Another margin: {', '.join(other)}."] * bool(other))
@@ -207,7 +211,10 @@ class Ledger:
                 f"{margin:g}" in claim.margins for table in self.claims.values() for claim in table
             ):
                 changed.append(f"{margin:g} changes {_readings(readings)} and {_statements(words)}")
-        text = f"{stay} of {decided} verdicts stay when all readings of a statement count."
+        text = (
+            f"{stay} of {decided} verdicts stay when all readings of a statement are tested "
+            "together."
+        )
         return f"{text} A margin of {'; one of '.join(changed)}." if changed else text
 
     def _repr_html_(self) -> str:

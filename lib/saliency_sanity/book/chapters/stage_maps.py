@@ -20,7 +20,7 @@ def kept_sentence(last: pd.DataFrame, metric: str) -> str:
     rows = last[last["metric"] == metric]
     kept = rows[rows["verdict"] == "above"]
     if kept.empty:
-        return f"With the whole network random, no map of {len(rows)} methods surely stays."
+        return f"With the whole network random, none of {len(rows)} methods surely keeps its map."
     whose = "all" if len(kept) == len(rows) else f"{len(kept)} of"
     return (
         f"With the whole network random, the maps of {whose} {len(rows)} methods are still like "
@@ -32,10 +32,10 @@ def grid_caption(metric: str, count: int, modes: tuple[str, ...] = ("absolute", 
     """What such a grid shows, by the name of the similarity; kappa is over ``count`` pictures."""
     colours = " ".join(_COLOURS[mode] for mode in modes)
     return (
-        "Its maps by method (rows): first the trained network's, then after randomization of the "
-        "block that the column names, and in a cascade of all above it. κ: how much more than "
-        "another picture's map the method's map stays what it was, 0 as chance, 1 unchanged; by "
-        f"{METRIC_TITLES[metric]}, mean over {count} pictures. {colours} Each map is cut at its "
+        "Its maps by method (rows). The first column is the trained network. Each other column "
+        "randomizes the block that it names, and in a cascade all blocks above it, too. κ says "
+        "how much of a map is left: 0 is what another picture's map gives, 1 is the same map (by "
+        f"{METRIC_TITLES[metric]}, mean over {count} pictures). {colours} Each map is cut at its "
         "99th percentile. What looks the same from left to right does not need what was randomized."
     )
 

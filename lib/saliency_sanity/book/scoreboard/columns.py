@@ -180,7 +180,7 @@ def _bias(kind: str, case: str, title: str) -> Check:
         wanted="above",
         metric=MOVED,
         line=UNCHANGED,
-        asked="Noise controls are drawn from the weights, which other units change.",
+        asked="Noise controls are drawn from the weights, and other units change the weights.",
     )
 
 
@@ -190,7 +190,8 @@ CHECKS = (
             *(key, "Edge-like", title, _EDGES, EDGE_WORDS),
             wanted="",
             metric=metric,
-            asked="Methods that explain every label are not asked: a thousand passes a photograph.",
+            asked="Methods that explain every label are not asked: they take a thousand passes a "
+            "photograph.",
             network=_LITE,
         )
         for key, title, metric in (
@@ -228,8 +229,9 @@ CHECKS = (
             _verdicts("04_cgi_sanity", case),
             RANDOMIZATION_WORDS,
             kept=_kept(case) if case == "photographs" else "",
-            asked="Only maps that sum up to about the logit compete, and their twins and controls "
-            "beside them; of a thousand labels none that takes more than two passes a label.",
+            asked="Only maps whose sum is about the logit compete, with their twins and controls "
+            "beside them. With a thousand labels, no method competes that takes more than two "
+            "passes a label.",
         )
         for case, title in ({"photographs": _LITE} | _SMALL).items()
     ),
@@ -269,7 +271,7 @@ CRITICS = (
         Source("12_image_recovery", "", "adversarial-pictures", "adversarial"),
         LABEL_WORDS,
         line=MOST,
-        asked="Asked of methods that the page on random networks is about, and controls.",
+        asked="Asked of controls and of the methods that the page on random networks is about.",
     ),
     Check(
         *("object_cnn", "Its label's object", "CNN"),

@@ -40,8 +40,8 @@ from saliency_sanity.verdict.wording import kappa_text, said
 MAIN = "spearman_abs"
 _SECTION = "every-reading"
 _NO_CEILING = (
-    " Here no map was made again in double precision, so how alike maps are where nothing has "
-    "changed is not known: to *respond* may be rounding."
+    " Here no map was made again in double precision. So it is not known how alike maps are when "
+    "nothing has changed: to *respond* may be rounding."
 )
 _DEAR = "Dearer than the budget"
 _SHOWN = 6  # twins whose maps are shown
@@ -248,13 +248,13 @@ class EveryMethod(Page):
             names = own.loc[own["why"].str.startswith(_DEAR), "method"].map(self.titles)
             if len(names):
                 said.append(
-                    f"On {subject.network} beyond {most} passes a picture, and so without a "
-                    f"verdict there: {', '.join(names)}."
+                    f"On {subject.network}, these methods need more than {most} passes a picture, "
+                    f"and so have no verdict there: {', '.join(names)}."
                 )
         if said:
             case = f" --case {self.case}" * bool(self.case)
             said.append(
-                "To have them takes larger budgets, and as much more time:\n\n```bash\n"
+                "Larger budgets include them, and take as much more time:\n\n```bash\n"
                 f"python -m saliency_sanity run notebooks/{self.notebook}.ipynb{case} \\\n"
                 f"    -p budgets '{[2500] * len(self.budgets)}' --output build/every.ipynb\n```"
             )
@@ -449,8 +449,8 @@ class EveryMethod(Page):
         return Markdown(
             f"**{counts['methods']} methods on {len(self.subjects)} networks: "
             f"{counts['unwanted']} have a verdict that a map which sees the model should not have, "
-            f"{counts['wanted']} have none in any check, {counts['open']} leave something open.**"
-            + agreeing
+            f"{counts['wanted']} have no such verdict in any check, {counts['open']} leave "
+            "something open.**" + agreeing
         )
 
     def numbers(self) -> dict[str, int]:

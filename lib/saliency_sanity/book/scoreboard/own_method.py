@@ -337,9 +337,9 @@ class OwnMethod(MethodsPage):
         return Markdown(
             "*Scales of this network.* Just below the random blocks, channels that are large "
             f"{kept}: the rank correlation of a channel's size in the trained network with its "
-            "influence on the logit, everything above it drawn anew, is "
-            f"{rounded(value)} ({rounded(low)} to {rounded(high)}), a mean over stages; of "
-            f"channels in random order it is {rounded(chance)}."
+            f"influence on the logit is {rounded(value)} ({rounded(low)} to {rounded(high)}). It "
+            "is a mean over stages, with everything above the channel drawn anew; for channels "
+            f"in random order it is {rounded(chance)}."
         )
 
     @property
@@ -387,7 +387,7 @@ class OwnMethod(MethodsPage):
         head = f"{self.titles[self.method]} fails {len(wrong)} of {total} checks"
         head += f", and leaves {len(undecided)} open" if undecided else ""
         untold = self.said["cannot"]
-        head += f"; of {len(untold)} nobody can tell" if untold else ""
+        head += f"; in {len(untold)} nobody can tell" if untold else ""
         head += "" if self.learned else f". But this network has learned nothing: {_UNTRAINED}"
         lines = [
             f"* *{_STANDINGS[standing]}*: {' · '.join(texts)}"

@@ -125,13 +125,14 @@ class Scoreboard(Page):
         asked = [check for check in self.columns if check.wanted]
         randomized = tally(self.table, self._randomized)
         return Markdown(
-            f"**{counts['methods']} methods in {len(asked)} checks: {counts['unwanted']} with a "
-            "verdict that a map which sees the model should not have, "
-            f"{counts['wanted']} without, {counts['open']} that leave something open.** "
-            f"{len(self._randomized)} of these checks hold a network against one of random weights "
-            f"or labels, the upper half apart. There it is {randomized['unwanted']} of the "
-            f"{randomized['methods']} methods asked, {randomized['wanted']} without and "
-            f"{randomized['open']} that leave something open. {self.noise} {self.ledger.summary}"
+            f"**{counts['methods']} methods in {len(asked)} checks: {counts['unwanted']} have a "
+            f"verdict that a map which sees the model should not have, {counts['wanted']} have no "
+            f"such verdict, {counts['open']} leave something open.** "
+            f"{len(self._randomized)} of these checks compare a network with one of random "
+            "weights or labels (random upper halves are not counted here). Of the "
+            f"{randomized['methods']} methods asked in these, {randomized['unwanted']} have such "
+            f"a verdict, {randomized['wanted']} have none, {randomized['open']} leave something "
+            f"open. {self.noise} {self.ledger.summary}"
         )
 
     @property

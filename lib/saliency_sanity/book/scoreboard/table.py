@@ -287,10 +287,10 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
 def _held(row: Mapping, check: Check) -> str:
     """What is held against what, where that is not the interval against the margin."""
     if check.line is not None:
-        return f"held against a line of its own, {check.line:g}, whatever the margin"
+        return f"compared with a line of its own, {check.line:g}, whatever the margin"
     if "share" in row:
         return (
-            f"its share of the kappa of Canny's edges, {share_text(row)}, "
-            f"held against {row['share_line']:g}"
+            f"its share of the kappa of Canny's edges, {share_text(row)}, compared with "
+            f"{row['share_line']:g}"
         )
     return ""

@@ -13,7 +13,7 @@ SAME = 1e-5
 
 # Methods of other libraries without a row of their own, and why.
 OMITTED = {
-    "captum:Occlusion": "it has no windows of its own; set alike it is a twin",
+    "captum:Occlusion": "it has no windows of its own; with the same settings it is a twin",
     "captum:NoiseTunnel": "it is SmoothGrad, with noise in the network's units",
     "zennit:SmoothGrad": "it is SmoothGrad, with other noise",
     "pytorch_grad_cam:RandomCAM": "its weights are drawn: it is a control",

@@ -174,7 +174,7 @@ def test_the_summary_counts_what_other_margins_would_have_said():
     other = {"id": "b", "margins": {"0.2": "reproduced"}}
     claims.claims.append(Claim(**GOOD | other))
     assert "2 reproduced" not in claims.summary
-    assert "if the margin were another: 1 with 0.2." in claims.summary
+    assert "that another margin would change: 1 with 0.2." in claims.summary
 
 
 def test_the_markdown_has_as_many_cells_in_every_row():

@@ -107,11 +107,12 @@ def test_a_statement_says_how_many_readings_agree_and_stay(results):
     guided, gradient, exact, own = sorted(ledger.reread, key=lambda one: one.readings[0][1].id)
     # Of three tried, 0.05 is too much for the second step: 0.05 * 2 / (6 - 1).
     assert guided.said == (
-        "of 3 readings 2 agree, 1 cannot tell, 1 not tested; 1 of 2 verdicts stay when all count"
+        "of 3 readings 2 agree, 1 cannot tell, 1 not tested; 1 of 2 verdicts stay when all are "
+        "tested together"
     )
     assert [claim.id for claim in guided.stay] == ["e"]
     assert gradient.said == (
-        "of 2 readings 1 agrees, 1 disagrees; 2 of 2 verdicts stay when all count"
+        "of 2 readings 1 agrees, 1 disagrees; 2 of 2 verdicts stay when all are tested together"
     )
     assert exact.said == "1 reading agrees"
     assert own.said == "1 not tested"
@@ -120,7 +121,9 @@ def test_a_statement_says_how_many_readings_agree_and_stay(results):
 def test_other_margins_are_counted_by_reading_and_by_statement(results):
     ledger = claims_list(results, PAGES)
     said = ledger.robustness
-    assert said.startswith("3 of 4 verdicts stay when all readings of a statement count.")
+    assert said.startswith(
+        "3 of 4 verdicts stay when all readings of a statement are tested together."
+    )
     # 0.05: a opens, b closes. 0.2: e turns round, so that guided is mixed.
     assert "0.05 changes 2 readings and 0 statements" in said
     assert "0.2 changes 1 reading and 1 statement" in said

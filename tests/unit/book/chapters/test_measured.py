@@ -44,4 +44,4 @@ def test_the_scoreboard_has_words_for_it(check):
     assert (above["words"], below["words"]) == (check.words["above"], check.words["below"])
     assert above["standing"] == ("neutral" if not check.wanted else check.standing("above"))
     assert open_["standing"] == "open"
-    assert f"holds {check.line:g}" in open_["words"]
+    assert f"includes {check.line:g}" in open_["words"]

@@ -30,7 +30,7 @@ def test_a_finding_counts_the_verdicts_of_its_similarity_only():
     assert "2 of 4 methods" in said
     assert said.endswith("M3 and M1.")
     assert "all 4 methods" in kept_sentence(other, "ssim")
-    assert "no map of 2 methods" in kept_sentence(readings("below", "inconclusive"), "hog")
+    assert "none of 2 methods surely" in kept_sentence(readings("below", "inconclusive"), "hog")
     assert "2 of 4 methods" in edge_sentence(rows)
     assert edge_sentence(readings("below")).startswith("None of 1")
 

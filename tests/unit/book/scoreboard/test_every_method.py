@@ -100,7 +100,7 @@ def test_what_is_beyond_the_budget_has_a_price_and_no_row(place):
     rows = set(zip(made.board["method"], made.board["check"], strict=True))
     assert ("rise", "cascade_photographs_other") in rows
     assert ("rise", "cascade_photographs_mine") not in rows
-    assert "beyond 2 passes" in made.dear()[0].data
+    assert "more than 2 passes" in made.dear()[0].data
     assert "-p budgets '[2500, 2500]'" in made.dear()[-1].data
     assert not {name for name, _ in rows} & {"attention"}
     # Columns of one question stand beside each other.

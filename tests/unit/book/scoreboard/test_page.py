@@ -72,9 +72,9 @@ def test_counts_say_of_what_they_are_counts(planted):
     made = page(planted)
     numbers, text = made.numbers(), made.summary().data
     said = (
-        f"{numbers['checks_randomized']} of these checks hold a network against one of random "
-        f"weights or labels, the upper half apart. There it is {numbers['methods_unwanted']} of "
-        f"the {numbers['methods']} methods asked, "
+        f"{numbers['checks_randomized']} of these checks compare a network with one of random "
+        "weights or labels (random upper halves are not counted here). Of the "
+        f"{numbers['methods']} methods asked in these, {numbers['methods_unwanted']} have such a "
     )
     assert said in text
     words = ("wanted", "unwanted", "open")

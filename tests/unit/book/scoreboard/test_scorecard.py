@@ -190,7 +190,7 @@ def test_enter_opens_the_reason_and_escape_goes_back(card, file):
     said = reason.inner_text()
     assert method_title("sobel") in said
     assert "cannot tell: the map of another training has kappa 0.08" in said
-    assert "Kappa 0.01 (-0.02 to 0.04): held against the margin 0.1." in said
+    assert "Kappa 0.01 (-0.02 to 0.04): compared with the margin 0.1." in said
     link = reason.get_by_role("link", name="The section that shows why")
     assert link.get_attribute("href") == "03_label_randomization-cnn.html#verdicts"
     assert card.page.evaluate("document.activeElement.textContent") == "The section that shows why"

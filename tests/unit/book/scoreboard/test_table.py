@@ -109,7 +109,7 @@ HALF = replace(CASCADE, stage=HALFWAY, words=HALF_WORDS, line=0.5)
     [
         ((0.51, 0.9), "most is left", "unwanted"),
         ((0.2, 0.49), "most is gone", "wanted"),
-        ((0.4, 0.6), "inconclusive: the interval holds 0.5", "open"),
+        ((0.4, 0.6), "inconclusive: the interval includes 0.5", "open"),
     ],
 )
 def test_the_upper_half_is_the_stage_with_half_of_the_blocks_random(
@@ -229,7 +229,7 @@ def test_methods_come_in_the_catalogues_order_and_controls_apart():
         ((0.9995, 1.0), {}, "above", "the same map"),
         ((0.8, 0.9), {}, "below", "another map"),
         ((0.05, 0.3), {}, "below", "another map"),
-        ((0.99, 1.0), {}, "inconclusive", "inconclusive: the interval holds 0.999"),
+        ((0.99, 1.0), {}, "inconclusive", "inconclusive: the interval includes 0.999"),
         (
             (0.9999, 1.0),
             {"verdict": "inconclusive", "obstacle": "no_room", "chance": 0.9981, "notes": ""},
@@ -273,7 +273,7 @@ def test_why_a_verdict_is_open_stands_as_key_and_in_words(tmp_path):
     table = read(tmp_path, CASCADE, rows)
     assert table["obstacle"].tolist() == ["margin_inside", "few_images"]
     assert table["words"].tolist() == [
-        "inconclusive: the interval holds the margin 0.1",
+        "inconclusive: the interval includes the margin 0.1",
         "inconclusive: too few images: 3 of 20 with a defined similarity",
     ]
 
@@ -351,5 +351,5 @@ def test_shares_of_the_edges_kappa_are_held_against_their_own_line(tmp_path):
         "above", "above", "cannot tell"
     ]  # fmt: skip
     assert boards[0.1].loc[0, "held"] == (
-        "its share of the kappa of Canny's edges, 0.70 (0.60 to 0.80), held against 0.5"
+        "its share of the kappa of Canny's edges, 0.70 (0.60 to 0.80), compared with 0.5"
     )

@@ -187,8 +187,8 @@ def cascade_claims(
         for method in methods if last in stages else ():
             if (method, metric) in hung:
                 reason += (
-                    f"; at {last} the verdict on {title(method)} depends on what becomes of batch "
-                    f"norms: {by_policy(hung[method, metric])}"
+                    f"; at {last} the verdict on {title(method)} depends on how batch norms are "
+                    f"treated: {by_policy(hung[method, metric])}"
                 )
         if again is not None and methods[0] in LOOKING:
             verdict, more = _over_layers(by_layer, methods[0], metric, verdict, again, over)
@@ -268,7 +268,7 @@ def cascade_claims(
                 words="changes with the lower convolutions only",
                 verdict=falls(method, metric)(found),
                 reason=f"reproduced if the interval at {last} lies below that at {first}; not "
-                f"reproduced if it cannot be {margin:g} lower",
+                f"reproduced if a drop of {margin:g} can be ruled out",
                 again=falls(method, metric),
             )
         products = [m for m in PRODUCTS if m in found.methods]
@@ -284,7 +284,7 @@ def cascade_claims(
                 words="visually similar, high similarity",
                 verdict=judge(found.verdicts(products, metric, [last])),
                 reason=f"reproduced if both intervals at {last} lie above {line}: "
-                "a high similarity that other pictures reach too does not count",
+                "a high similarity does not count if other pictures reach it too",
             )
     products = [m for m in PRODUCTS if m in found.methods]
     if products and "spearman_signed" in found.metrics and len(found.stages) > 1:
@@ -311,7 +311,7 @@ def _without_classifier(claims: ClaimTable, found: Readings) -> None:
         row = found.at(method, metric, found.stages[0])
         claims.add(
             f"{title(method)} holds no classifier",
-            "Random logits leave its map bit for bit as it was.",
+            "Random logits do not change a single bit of its map.",
             source=_OURS,
             paper_said="–",
             measured=row["similarity"],
@@ -363,15 +363,15 @@ def norm_claims(claims: ClaimTable, norms: pd.DataFrame, metric: str, margin: fl
         verdict = judge((row["verdict"] for row in rows), "below")
         claims.add(
             f"{title(method)}, batch norms, by {METRIC_TITLES[metric]}",
-            f"{title(method)} changes when the network is randomized, whatever becomes of the "
-            "running statistics of its batch norms.",
+            f"{title(method)} changes when the network is randomized, however the running "
+            "statistics of its batch norms are treated.",
             source=_OURS,
             paper_said="–",
             measured=f"kappa {by_policy(rows)}",
             chance=f"similarity {ends}, kappa 0" if ends else "undefined",
             verdict=CANNOT_TELL if (method, metric) in hung else verdict,
-            reason=f"reproduced if every interval lies below kappa {margin:g}; it cannot tell "
-            "where verdicts differ and their intervals do not meet",
+            reason=f"reproduced if every interval lies below kappa {margin:g}; cannot tell where "
+            "verdicts differ and their intervals do not overlap",
             of="weights-change-any-norms",
             about=title(method),
             by=metric,
@@ -419,8 +419,9 @@ def independent_claims(
                 next((v for v in ("not reproduced", "inconclusive") if v in apart), "reproduced"),
                 found.verdicts(pair, metric, blocks),
             ),
-            reason="reproduced if at every block the gradient's interval of kappa lies below that "
-            f"of guided backpropagation; not reproduced if at one it cannot be {margin:g} lower",
+            reason="reproduced if, at every block, the gradient's interval of kappa lies below "
+            "that of guided backpropagation; not reproduced if, at one block, it is ruled out "
+            f"that the gradient's lies {margin:g} lower",
             of="blocks-guided-less",
             by=metric,
         )

@@ -26,7 +26,7 @@ LOOKING = ("grad_cam", "guided_grad_cam")
 # A layer with fewer times as many places is taken for one of the same resolution.
 _APART = 2
 
-ONE_LAYER = "No claim here rests on Grad-CAM, or there is but one layer for it to look at."
+ONE_LAYER = "No claim here rests on Grad-CAM, or Grad-CAM has only one layer to look at."
 
 # What parts a method from its layer in a name.
 _AT = "@"

@@ -56,8 +56,8 @@ def norm_sentence(rows: pd.DataFrame, metric: str) -> str:
     found = hanging(of_metric)
     methods, policies = of_metric["method"].nunique(), of_metric["policy"].unique()
     head = (
-        f"By {METRIC_TITLES[metric]}, **{len(found)} of {methods} verdicts depend on what becomes "
-        f"of the running statistics of batch norms** ({', '.join(policies)})"
+        f"By {METRIC_TITLES[metric]}, **{len(found)} of {methods} verdicts depend on how the "
+        f"running statistics of batch norms are treated** ({', '.join(policies)})"
     )
     named = [f"{title(key[0])}, {by_policy(readings)}" for key, readings in found.items()]
     return head + (": " + "; ".join(named) if named else "") + "."
@@ -79,8 +79,8 @@ def norm_styled(rows: pd.DataFrame, metric: str) -> Styler:
         }
     )
     caption = (
-        f"Kappa of the {METRIC_TITLES[metric]}, the whole network random, by what becomes of batch "
-        "norms' running statistics. The verdict depends on it where two verdicts differ and their "
-        "intervals do not meet."
+        f"Kappa of the {METRIC_TITLES[metric]}, with the whole network random, by how the running "
+        "statistics of batch norms are treated. The verdict depends on this where two verdicts "
+        "differ and their intervals do not overlap."
     )
     return table.style.set_table_attributes('class="dataframe"').set_caption(caption)

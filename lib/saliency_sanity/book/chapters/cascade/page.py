@@ -542,9 +542,9 @@ class Cascade(MethodsPage):
             shown,
             random_words([self.outcome.random[stage] for stage in stages]),
             caption=(
-                f"Kappa is how much of a method's map is left, over {of}, by {METRIC_TITLES[key]}: "
-                "1 is the same map, 0 is what another picture's map gives. The stroke on a bar is "
-                f"its 95 % interval. The network: {self.classifier.name}."
+                f"Kappa says how much of a method's map is left (over {of}, by "
+                f"{METRIC_TITLES[key]}): 1 is the same map, 0 is what another picture's map gives. "
+                f"The stroke on a bar is its 95 % interval. The network: {self.classifier.name}."
             ),
             about=f"over {of}, {METRIC_TITLES[key]}",
         )

@@ -62,19 +62,19 @@ def network_facts(
 
 
 _NORMS = (
-    "A batch norm in torchvision's networks also scales; the reference code's has no scale. It is "
-    "randomized with the weights. Running statistics are kept, as there."
+    "In torchvision's networks batch norms have a scale; in the reference code they have none. The "
+    "scale is randomized with the weights. Running statistics are kept, as in the reference code."
 )
 _INCEPTION = (
     "Weights of Inception v3 are drawn as the reference code draws them, with variance 2 / fan-in. "
     "torchvision's own initialiser overflows when the running statistics are those of a trained "
     "network.",
-    "At 75 px Inception v3 has a single place left where Grad-CAM looks at 299 px (Mixed_7c). So "
-    "with such pictures Grad-CAM looks at Mixed_5d, with 7 × 7 places, and other layers are tried. "
-    "The lower layers of a network trained for minutes on garments need not behave as those of one "
-    "trained for days on photographs.",
-    "Guided backpropagation is right here on functional rectifiers. Hooks on modules would have "
-    "missed all of Inception v3's.",
+    "At 299 px Grad-CAM looks at Mixed_7c. At 75 px this layer of Inception v3 has a single place "
+    "left. So with such pictures Grad-CAM looks at Mixed_5d, which has 7 × 7 places, and other "
+    "layers are tried. The lower layers of a network trained for minutes on garments need not "
+    "behave as those of one trained for days on photographs.",
+    "Guided backpropagation here also handles rectifiers that are called as functions. Hooks on "
+    "modules would have missed all rectifiers of Inception v3.",
 )
 
 

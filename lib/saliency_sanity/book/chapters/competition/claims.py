@@ -82,8 +82,9 @@ def _passes(
         )
         chance = f"similarity {rounded(ours['chance'])}, kappa 0"
         reason = (
-            f"reproduced if the interval without competition lies above kappa {margin:g} and with "
-            "it below; not reproduced if with it above; not tested if below already without"
+            f"reproduced if the interval lies above kappa {margin:g} without competition and "
+            "below it with competition; not reproduced if it lies above with competition; not "
+            "tested if it lies below already without competition"
         )
         verdict = "inconclusive"
         if ours["verdict"] == "above":
@@ -121,7 +122,7 @@ def _at_chance(
     apart = after["low"] > share * (1 + _NEAR) or after["high"] < share * (1 - _NEAR)
     claims.add(
         f"{titles[twin]} survives by chance",
-        "Once the logits are drawn anew, no more survives competition than chance leaves.",
+        "Once the logits are drawn anew, what survives competition is no more than chance leaves.",
         source=f"{_OURS}, from its third statement",
         paper_said="–",
         measured=f"share {after['value']:.3g} ({after['low']:.3g} to {after['high']:.3g}) at "
@@ -150,7 +151,8 @@ def _other_places(
         verdict = "not reproduced"
     claims.add(
         f"{titles[twin]} keeps more of the same places than chance",
-        "Survivors in the random network are those of the trained one more often than by chance.",
+        "What survives in the random network also survives in the trained one more often than by "
+        "chance.",
         source=_OURS,
         paper_said="–",
         measured=f"overlap {last['value']:.3f} ({last['low']:.3f} to {last['high']:.3f}) at "

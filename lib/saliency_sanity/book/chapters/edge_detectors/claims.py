@@ -95,7 +95,8 @@ def product_claims(
             chance="; ".join(["kappa 0", *(_kappas(rows, [name]) for name in alone)]),
             verdict=judge(rows.loc[multiplied, "verdict"]),
             reason="reproduced if both intervals lie above the margin, by "
-            f"{METRIC_TITLES[metric]}; beside chance, what the input has without any edge detector",
+            f"{METRIC_TITLES[metric]}; the other kappas under chance are what the input reaches "
+            "without any edge detector",
             of="edges-times-input",
             by=metric,
         )
@@ -103,7 +104,7 @@ def product_claims(
     if len(absolute):
         claims.add(
             "figure 19",
-            "In a product with the input the input dominates: two unrelated factors give like "
+            "In a product with the input, the input dominates: two unrelated factors give similar "
             "maps.",
             source=f"{_PAPER}, section 5.2 and figure 19",
             paper_said=_PICTURES,
@@ -132,11 +133,11 @@ def layer_claims(
     claims.add(
         "figure 7",
         "One random convolution already draws edges: its gradient jumps where the picture has "
-        "them.",
+        "edges.",
         source=f"{_PAPER}, section 5.3 and figure 7",
         paper_said=_PICTURES,
-        measured=f"jumps of the gradient {_shared(jumps)}; "
-        f"the gradient itself {_shared(rows.loc['G'])}",
+        measured=f"jumps of the gradient {_shared(jumps)}; the gradient itself "
+        f"{_shared(rows.loc['G'])}",
         chance=f"similarity {rounded(jumps['chance'])}, kappa 0",
         verdict=judge([jumps["verdict"]]),
         reason=f"reproduced if the interval of the jumps' share lies above {_line(rows)}",

@@ -48,9 +48,9 @@ _PRODUCT_WORDS = {"below": "unlike x⊙edges", "above": "like x⊙edges"}
 _CARD = ("guided_backprop", "gradient", "integrated_gradients", "grad_cam")
 _MULTIPLIED = ("gradient_x_input", "integrated_gradients", "guided_backprop", "guided_grad_cam")
 _GRID = (
-    "Its maps by every method, beside its edges (Sobel gradient magnitude of the luminance). "
-    "κ: how much more the method's map is like the edges of its own photograph than like those "
-    "of others, 0 as chance, 1 the edges themselves; by {metric}, mean over {count} photographs. "
+    "Its maps by every method, beside its edges (Sobel gradient magnitude of the luminance). κ "
+    "says how much more the method's map is like the edges of its own photograph than like those "
+    "of others: 0 is chance, 1 the edges themselves (by {metric}, mean over {count} photographs). "
     "Absolute values are summed over channels: black is zero, bright is large. Signed: red is "
     "positive, blue negative, white zero. Each map is cut at its 99th percentile."
 )

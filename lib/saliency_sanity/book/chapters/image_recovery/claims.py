@@ -144,9 +144,9 @@ def _grows(claims: ClaimTable, held: Held, counts: Sequence[int]) -> None:
         measured=f"correlation {values}; kappa {_text(last)} with the most; {held.scale}",
         chance=f"correlation {rounded(last.chance)}, kappa 0",
         verdict=verdict,
-        reason="reproduced if each step up in filters adds, by its interval over pictures and "
-        f"networks, and the last kappa lies above {held.margin:g}; not reproduced if a step takes "
-        "away, or if the last lies below",
+        reason="reproduced if each increase in filters raises the correlation, by its interval "
+        f"over pictures and networks, and the last kappa lies above {held.margin:g}; not "
+        "reproduced if an increase lowers the correlation, or if the last kappa lies below",
         of="recovery-grows",
     )
 
@@ -156,7 +156,8 @@ def _stays(claims: ClaimTable, held: Held, method: str, counts: Sequence[int]) -
     name = title(method)
     claims.add(
         f"{name}, no recovery",
-        "In the same networks its map shows nothing of the picture, however many filters.",
+        "In the same networks its map shows nothing of the picture, however many filters there "
+        "are.",
         source=f"{_PAPER}, random networks",
         paper_said="noise",
         measured="kappa "
@@ -206,7 +207,7 @@ def _pooled(claims: ClaimTable, held: Held, units: int) -> None:
         chance="kappa 0",
         verdict=_all(_as(without, "below"), pooled),
         reason=f"reproduced if the interval lies below {held.margin:g} without pooling and above "
-        "it with, not reproduced if one of them lies on the other side",
+        "it with pooling; not reproduced if one of them lies on the other side",
         of="pool-deconvnet",
     )
     held_so = [
@@ -216,14 +217,15 @@ def _pooled(claims: ClaimTable, held: Held, units: int) -> None:
     ]
     claims.add(
         f"max pooling, the others, {units} filters",
-        "Max pooling leaves guided backpropagation a picture, and the gradient noise.",
+        "With max pooling, guided backpropagation still gives a picture, and the gradient still "
+        "gives noise.",
         source=f"{_PAPER}, max pooling",
         paper_said=_SHOWN,
         measured=f"kappa: {words(_GUIDED)}; {words('gradient')}; {held.scale}",
         chance="kappa 0",
         verdict=_all(*held_so),
         reason=f"reproduced if guided backpropagation lies above {held.margin:g} with and without "
-        "pooling, and the gradient below, not reproduced if one of them is on the other side",
+        "pooling, and the gradient below it; not reproduced if one of them is on the other side",
         of="pool-others",
     )
 
@@ -272,8 +274,8 @@ def _closed(claims: ClaimTable, held: Held, counts: Sequence[int]) -> None:
     )
     claims.add(
         "the limit",
-        "What guided backpropagation tends to is the picture with its contrast evened out: the map "
-        "is nearer to that than to the picture.",
+        "Guided backpropagation tends to the picture with its contrast evened out: the map is "
+        "nearer to this than to the picture itself.",
         source=f"{_OURS}, derived above",
         paper_said="–",
         measured=f"correlation with the closed form {by_count}; with the most, more than with the "
@@ -292,8 +294,8 @@ def _foreseen(claims: ClaimTable, held: Held) -> None:
     off = max(abs(wanted - got) for wanted, got in pairs.values())
     claims.add(
         "foreseen without a fit",
-        "How much of the picture guided backpropagation shows follows from the number of units and "
-        "of inputs alone.",
+        "The numbers of units and of inputs alone determine how much of the picture guided "
+        "backpropagation shows.",
         source=f"{_OURS}, derived above",
         paper_said="–",
         measured="; ".join(
@@ -345,8 +347,8 @@ def _moved(
     verdict = _all(_as(_beside(attacked, MOST), "below"), _side(low, high))
     claims.add(
         f"adversarial pictures, gradient, by {METRIC_TITLES[metric]}",
-        "Where a picture is changed by a few grey levels, so that its class is another, the "
-        "gradient's map changes a lot.",
+        "When a change of a few grey levels gives a picture another class, the gradient's map "
+        "changes a lot.",
         source=f"{_PAPER}, adversarial pictures",
         paper_said=_SHOWN,
         measured=f"kappa {_text(attacked)}; with noise of the same size {_text(found[NOISE])}, "
@@ -370,7 +372,7 @@ def _kept_by(
     name = title(method)
     claims.add(
         f"adversarial pictures, {name}, by {METRIC_TITLES[metric]}",
-        "Of such a picture its map hardly changes, though it explains another class.",
+        "Its map of such a picture hardly changes, although it explains another class.",
         source=f"{_PAPER}, adversarial pictures",
         paper_said=_SHOWN,
         measured=f"kappa {_text(attacked)}; with noise of the same size {_text(found[NOISE])}; "
@@ -378,7 +380,7 @@ def _kept_by(
         chance=f"similarity {attacked.chance:.3f}, kappa 0",
         verdict=judge([_beside(attacked, MOST)]),
         reason=f"reproduced if the interval lies above kappa {MOST:g}, not reproduced if below; "
-        "cannot tell where all pictures have nearly one map",
+        "cannot tell where all pictures have nearly the same map",
         of="adversarial-keeps",
         about=name,
         by=metric,
@@ -392,8 +394,9 @@ def _blind(
     line = 1 - margin
     claims.add(
         f"another class, the same picture, by {METRIC_TITLES[metric]}",
-        "Of the untouched picture guided backpropagation gives the same map for the class that the "
-        "adversarial picture gets: what changes in its map, pixels change.",
+        "On the untouched picture, guided backpropagation gives the same map for its own class "
+        "and for the adversarial picture's class. So what changes in its map is due to the "
+        "changed pixels.",
         source=_OURS,
         paper_said="–",
         measured=f"kappa {_text(found)}; {found.images} pictures",

@@ -55,15 +55,16 @@ def dark_claims(
         (
             "dark objects are not highlighted",
             "dark-below-average",
-            f"With {blind} as its zero, RectGrad gives dark objects less than an average pixel.",
+            f"With {blind} as its zero, RectGrad gives dark objects less attribution than an "
+            "average pixel.",
             None,
             "for an average pixel",
         ),
         (
             "the product takes from dark objects",
             "product-darkens",
-            f"With {blind} as its zero, RectGrad gives dark objects less than the same map gives "
-            "them without the product with the input.",
+            f"With {blind} as its zero, RectGrad gives dark objects less attribution than the "
+            "same map does without the product with the input.",
             (MODIFIED, blind),
             "without the product",
         ),
@@ -71,7 +72,7 @@ def dark_claims(
             "the blind spot is a convention",
             "zero-is-convention",
             f"With {other} as its zero, the same RectGrad of the same network gives dark objects "
-            f"more than with {blind}.",
+            f"more attribution than with {blind}.",
             (RECT, other),
             f"with {other} as zero",
         ),
@@ -125,8 +126,8 @@ def exact_claim(claims: ClaimTable, off: Mapping[str, float]) -> Claim:
     same = off["logits"] <= _EXACT and off["without"] <= _EXACT
     return claims.add(
         "shift invariance",
-        "A shift of the input that the first layer takes back leaves logits and the map without "
-        "the product as they were; the map with it changes.",
+        "When the first layer takes back a shift of the input, logits and the map without the "
+        "product stay as they were. The map with the product changes.",
         source=f"{_OURS}, after Kindermans et al. 2017",
         paper_said="–",
         measured=f"largest relative change: logits {_power(off['logits'])}, without the product "
@@ -155,8 +156,8 @@ def colour_claim(claims: ClaimTable, at_zero: Mapping[str, tuple[float, float]])
         f"product, {without.min():.2f} to {without.max():.2f} without ({', '.join(at_zero)})",
         chance="1",
         verdict="reproduced" if blind else "not reproduced",
-        reason="reproduced if it is exactly 0 with the product, for every colour tried, and "
-        "nowhere without",
+        reason="reproduced if it is exactly 0 for every colour tried with the product, and for "
+        "none without it",
         of="artificial-blind-spot",
     )
 
@@ -213,8 +214,8 @@ def negative_claim(
         reason = "reproduced if the interval without lies above that with the product"
     return claims.add(
         "negatives",
-        "A picture and its negative that get the same class have more alike maps without the "
-        "product than with it.",
+        "When a picture and its negative get the same class, their maps are more alike without "
+        "the product than with it.",
         source=_OURS,
         paper_said="–",
         measured=measured,
@@ -254,7 +255,7 @@ def following_claims(
                 chance="kappa 0",
                 verdict=verdict,
                 reason="reproduced if the interval with the product lies above the margin and "
-                "above that without; not reproduced if below the margin",
+                "above that without it; not reproduced if below the margin",
                 of="follows-input",
                 by=str(by),
             )
@@ -264,16 +265,16 @@ def following_claims(
     expected = {name for name in kept.index if name in multiplied}
     wrong = sorted(changed ^ expected)
     last = claims.add(
-        "whoever multiplies hangs on the zero",
-        "The maps that change with nothing but the units of the input are those of methods that "
-        "multiply by it.",
+        "methods that multiply depend on the zero",
+        "The maps that change with the units of the input alone are those of methods that "
+        "multiply by the input.",
         source=_OURS,
         paper_said="–",
         measured=f"{len(changed)} of {len(kept)} methods and controls change"
         + (f"; otherwise than expected: {', '.join(wrong)}" if wrong else ""),
         verdict="not reproduced" if wrong else "reproduced",
-        reason=f"reproduced if kappa of the maps before and after is at least {UNCHANGED} for all "
-        "others and for none of these",
+        reason=f"reproduced if kappa of the maps before and after is at least {UNCHANGED} for "
+        "every method that does not multiply, and for none that does",
         of="hangs-on-zero",
     )
     return [*made, last]
@@ -297,13 +298,13 @@ def rule_claim(claims: ClaimTable, likeness: pd.DataFrame | None, refused: str =
         if verdict == "reproduced" and not lower.all():
             verdict = "inconclusive"
         reason = (
-            "reproduced if z lies above the margin and every other interval below that of z; not "
-            "reproduced if z lies below the margin"
+            "reproduced if the z rule's interval lies above the margin and every other interval "
+            "lies below it; not reproduced if the z rule's lies below the margin"
         )
     return claims.add(
         "LRP has it, too",
-        "Layer-wise relevance propagation has the bias with the z rule at the input layer, and "
-        "less of it with rules that share without regard to the pixel.",
+        "Layer-wise relevance propagation (LRP) has the bias with the z rule at the input layer, "
+        "and less of it with rules that share relevance regardless of the pixel.",
         source=f"{_PAPER} (LRP); the rules: {_OURS}",
         paper_said="strong bias in modified maps such as LRP",
         measured=measured,

@@ -233,10 +233,10 @@ class DarkObjects:
         qs = self.page.quantiles
         return remember(
             less,
-            f"Times the input, RectGrad gives a dark object {black} times the attention of an "
-            f"average pixel while black is zero, and {grey} times with mid-grey as zero; without "
-            f"the product {without} times (mean of {len(self)} pictures, q from {min(qs):g} to "
-            f"{max(qs):g}).",
+            f"Multiplied by the input, RectGrad gives a dark object {black} times the attention of "
+            f"an average pixel while black is zero, and {grey} times with mid-grey as zero; "
+            f"without the product {without} times (mean of {len(self)} pictures, q from "
+            f"{min(qs):g} to {max(qs):g}).",
         )
 
     def inside(self) -> Figure | None:

@@ -172,8 +172,8 @@ class Following:
         changed, asked = self._moved
         return remember(
             hangs,
-            f"{changed} of {asked} methods and controls change their maps with nothing but the "
-            "units of the input, and those are the ones that multiply by it.",
+            f"{changed} of {asked} methods and controls change their maps with the units of the "
+            "input alone, and those are the ones that multiply by the input.",
         )
 
     def write(self) -> None:

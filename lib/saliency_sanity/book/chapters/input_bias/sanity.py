@@ -76,8 +76,8 @@ class Sanity:
         row = last.set_index(["method", "metric"]).loc[MODIFIED, self.page.metrics[0]]
         return remember(
             without,
-            "To drop the product is not to pass: once the whole network is random, kappa of "
-            f"RectGrad without it is still {kappa_text(row)}.",
+            "Dropping the product is not enough to pass: once the whole network is random, kappa "
+            f"of RectGrad without the product is still {kappa_text(row)}.",
         )
 
     def curves(self) -> Figure:

@@ -25,7 +25,7 @@ _FIGURES = "section 4, figures 6 and 22 to 25"
 _NOT_LEARNED = (
     "the network has not learned its permuted labels, so its maps say nothing about labels"
 )
-_TWO_SEEDS = "the interval of kappa less that of two seeds on true labels"
+_TWO_SEEDS = "the interval of kappa minus the kappa of two seeds on true labels"
 
 
 def label_claims(
@@ -162,8 +162,8 @@ def label_claims(
         rows = [found.at(method, ABSOLUTE, PERMUTED) for method in products]
         add(
             "the input dominates products",
-            "A product with the input is dominated by the input: noise in the gradient's place "
-            "agrees with itself as much.",
+            "The input dominates a product with the input: with noise in the gradient's place, "
+            "maps agree as much.",
             products,
             [ABSOLUTE],
             of="input-dominates",

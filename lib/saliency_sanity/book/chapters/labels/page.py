@@ -179,8 +179,8 @@ class Labels(MethodsPage):
         )
         return Markdown(
             f"**Not as many pictures.** Networks with true labels learned {true} pictures, those "
-            f"with permuted labels {permuted}. Whatever that changes in a map counts as the "
-            "labels' doing here."
+            f"with permuted labels {permuted}. Here, whatever this difference changes in a map "
+            "counts as an effect of the labels."
         )
 
     def accuracies(self) -> Styler:

@@ -49,7 +49,7 @@ def what_remains(readings: pd.DataFrame, method: str, margin: float) -> str:
         sentences.append("; ".join([reached, *_labels(row, margin)]) + ".")
     if rows:
         parts = [_value(other) for other in rows.values()]
-        sentences.append(f"Otherwise kappa is {_listed(parts)}.")
+        sentences.append(f"In other readings kappa is {_listed(parts)}.")
     return " ".join(sentences)
 
 
@@ -116,7 +116,7 @@ def _reached(row: Mapping, margin: float, nonzero: Mapping | None) -> str:
         text += f"such agreement needs no more than {enough}"
     more = nonzero is not None and settled(nonzero) and nonzero["noise_excess_low"] > margin
     if "noise" in same and more:
-        text += "; over pixels where the input is not zero more remains than that gives"
+        text += "; over pixels where the input is not zero, more remains than this explains"
     return text
 
 
@@ -140,7 +140,7 @@ def _labels(row: Mapping, margin: float) -> list[str]:
         matter = f"so the labels matter{' in part' * (row['verdict'] == 'above')}"
         clauses.append(f"{two} share more, {'but by less than the margin' if within else matter}")
     elif row["true_excess_low"] > -margin:
-        clauses.append("permuted labels change it no more than another seed, up to the margin")
+        clauses.append("permuted labels change it no more than another seed does, up to the margin")
     else:
         clauses.append("whether the labels matter beyond the seed is open")
     return clauses

@@ -43,8 +43,8 @@ def order_claim(
         verdict = "reproduced"
     claims.add(
         "top-down stays more alike",
-        "Randomized from the logits down, every method's maps stay more alike than from the input "
-        "up.",
+        "With randomization from the logits down, every method's maps stay more alike than from "
+        "the input up.",
         source=f"{_CODE}, README, c, and its curves",
         paper_said="for every method",
         measured=f"more alike: {len(more)} of {len(differences)} methods; less: "
@@ -67,7 +67,8 @@ def denoising_claim(
     value, low, high = _difference(denoised, plain, level)
     claims.add(
         f"noise hides what {title} keeps",
-        "Averaged over noisy copies of the picture, its maps are more alike than MPRT finds them.",
+        "When its maps are averaged over noisy copies of the picture, they are more alike than "
+        "MPRT finds them.",
         source=f"{_CODE}, README, d and e",
         paper_said="similarities are sensitive to noise, as from shattered gradients",
         measured=f"sMPRT {rounded(_mean(denoised))}, MPRT {rounded(_mean(plain))}; difference "
@@ -133,7 +134,7 @@ def _pair(
     names = " before ".join(titles[key] for key in pair)
     claims.add(
         f"eMPRT puts {names}",
-        "The first becomes more complex than the second, in relation to what it was.",
+        "Relative to what it was, the complexity of the first rises more than that of the second.",
         source=f"{_CODE}, stored table",
         paper_said=said,
         measured=f"eMPRT {rounded(first.mean()[0])} and {rounded(second.mean()[0])}; difference "
@@ -157,10 +158,10 @@ def _edges(
     text = "; ".join(f"{titles[key]} {_text(*gap)}" for key, gap in gaps.items())
     claims.add(
         "eMPRT has one score for noise and for edges",
-        "Noise that sees the model alone, and what sees the picture alone, score alike.",
+        "Noise that sees only the model scores like maps that see only the picture.",
         source=_OURS,
         paper_said="–",
-        measured=f"eMPRT of noise less that of {text}",
+        measured=f"eMPRT of noise minus that of {text}",
         chance="difference 0",
         verdict=verdict,
         reason=f"reproduced if every interval lies within {_NEAR:g} of 0; not reproduced if all "
@@ -175,8 +176,8 @@ def tail_claim(claims: ClaimTable, null: pd.DataFrame, shape: tuple[int, ...]) -
     same = null[(null["before"] == "gaussian") & (null["after"] == "gaussian")].iloc[0]
     claims.add(
         "lighter tails pass eMPRT",
-        "Noise of Student's t with three degrees of freedom, replaced by Gaussian noise, becomes "
-        "more complex: there is nothing to explain, and the score says that a model was seen.",
+        "Noise of Student's t with three degrees of freedom becomes more complex when Gaussian "
+        "noise replaces it. There is nothing to explain, yet the score says that a model was seen.",
         source=_OURS,
         paper_said="–",
         measured=f"eMPRT {_text(row['value'], row['low'], row['high'])}, maps of "
@@ -203,17 +204,17 @@ def side_claim(
     low, high = max(low, 0.0), min(high, 1.0)
     claims.add(
         f"{name} orders as kappa",
-        f"By {name} what responds by kappa comes before what is picture-driven, more often than in "
-        "a random order.",
+        f"By {name}, what responds by kappa ranks before what is picture-driven, more often than "
+        "in a random order.",
         source=_OURS,
         paper_said="–",
         measured=f"in {_text(value, low, high)} of {pairs} pairs; on the other side by rank: "
         f"{len(found)} of {count}: {' · '.join(titles[key] for key in found) or 'none'}",
         chance=f"in {_EVEN:g} of the pairs",
         verdict=_sign(low - _EVEN, high - _EVEN) if pairs else "not tested",
-        reason="share of the pairs of one below and one above the margin, by picture and network; "
-        "reproduced if its interval lies above a half; not reproduced if below; not tested unless "
-        "there are verdicts on both sides",
+        reason="share of the pairs of a method below and one above the margin, by picture and "
+        "network; reproduced if its interval lies above a half; not reproduced if below; not "
+        "tested unless there are verdicts on both sides",
         of=_SIDES[score],
     )
 

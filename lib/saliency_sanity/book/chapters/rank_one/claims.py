@@ -114,8 +114,8 @@ def factor_claim(claims: ClaimTable, cosines: Mapping[str, np.ndarray], chance: 
     pairs, factors = cosines["signed"].shape[1], len(cosines["signed"]) - 1
     claims.add(
         "non-negative factors",
-        "After the same number of random matrices two random vectors have one direction where no "
-        "entry is negative, and not where entries have signs.",
+        "Random matrices without negative entries turn two random vectors to one direction; the "
+        "same number of matrices with signs does not.",
         source="Sixt et al. 2020, theorem",
         paper_said="a product of non-negative matrices converges to rank 1",
         measured=f"{factors} factors, {pairs} pairs: least cosine {least:.4f} without negative "
@@ -216,8 +216,9 @@ def logit_claims(
             + ("another one." if stays else "nearly that of the class."),
             source=_PAPER,
             paper_said="less alike than maps that converge" if stays else "alike",
-            measured=f"SSIM {found} with the sign turned where more alike, {plain} as it is; "
-            f"{found.images} pictures, {_count(len(matrices[method, FLIPS[1]]))} each, {network}",
+            measured=f"SSIM {found} with the sign flipped where that is more alike, {plain} as it "
+            f"is; {found.images} pictures, {_count(len(matrices[method, FLIPS[1]]))} each, "
+            f"{network}",
             chance=f"SSIM {chances[method]:.2f}",
             verdict=_verdict(found, *((other, same) if stays else (same, other))),
             reason=f"reproduced if the interval is {for_it}, not reproduced if {against}"
@@ -247,11 +248,11 @@ def _sign(
     same = either.low >= levels.alike
     claims.add(
         f"of the label {title} keeps the sign",
-        f"{title}: maps of two labels are nearly the same with the sign of one turned, and not as "
-        "they are.",
+        f"{title}: maps of two labels are nearly the same once the sign of one is flipped, but "
+        "not before.",
         source="this book",
         paper_said="–",
-        measured=f"SSIM {either} with the sign turned where more alike, {plain} as it is; "
+        measured=f"SSIM {either} with the sign flipped where that is more alike, {plain} as it is; "
         f"{either.images} pictures, {network}",
         verdict=_verdict(
             either,

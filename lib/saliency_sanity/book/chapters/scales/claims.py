@@ -94,8 +94,8 @@ def _noise(
         verdict = "reproduced"
     claims.add(
         f"noise wins, by {METRIC_TITLES[metric]}",
-        f"No method's similarity is lower by more than {margin:g} than that of noise, which "
-        "explains nothing, when the network is randomized from the logits down.",
+        "When the network is randomized from the logits down, no method's similarity is more "
+        f"than {margin:g} below that of noise, which explains nothing.",
         source=_PAPER,
         paper_said="uninformative maps score high",
         measured=f"similarity {spanned(own['value'], own['low'], own['high'])}, rank "
@@ -103,7 +103,7 @@ def _noise(
         f"{margin:g}; {of}",
         chance="similarity of unrelated maps: noise's own",
         verdict=verdict,
-        reason="similarity less that of noise, picture by picture: reproduced if every interval "
+        reason="similarity minus that of noise, picture by picture: reproduced if every interval "
         f"lies above −{margin:g}; not reproduced if one lies below",
         of="noise-wins",
         by=metric,
@@ -128,7 +128,7 @@ def _differ(
         chance="rank correlation 0",
         verdict=verdict,
         reason=f"reproduced if the interval lies below {SAME:g}; not reproduced if above; cannot "
-        f"tell where rankings that differ by pictures alone would not reach {SAME:g}: here "
+        f"tell where rankings that differ only by their pictures would not reach {SAME:g}: here "
         f"{rounded(found.ceiling)}",
         of="rankings-differ",
         by=metric,
@@ -166,15 +166,15 @@ def _likely(claims: ClaimTable, kept: KeptScales, of: str, *, level: float, many
     chance = float(np.nanmean(kept.edge("top_down", "top", chance=True)))
     claims.add(
         "a large channel is more likely than not influential",
-        "Of the quarter of the channels with the largest activations more than half are in the "
-        "quarter with the most influence, although every weight above is random.",
+        "Take the quarter of the channels with the largest activations: more than half of them "
+        "are also in the quarter with the most influence, although every weight above is random.",
         source=_PAPER,
         paper_said="with high probability",
         measured=f"share {spanned(value, low, high, EVEN)}, {_along(kept, 'top')}; {of}",
         chance=f"share {rounded(chance)}, channels permuted",
         verdict=_SUPPORTS.get(held(low, high, EVEN, many=many), "inconclusive"),
-        reason=f"reproduced if the interval lies above {EVEN:g}; not reproduced if below. What "
-        "probability is high is our reading",
+        reason=f"reproduced if the interval lies above {EVEN:g}; not reproduced if below. Which "
+        "probability counts as high is our reading",
         of="large-stay-likely",
     )
 

@@ -57,7 +57,7 @@ def prepared_finding(ranks: Sequence[float]) -> str:
     *first, last = (f"{rank:g}" for rank in ranks)
     if {*first} == {last}:
         return f"By SSIM noise has rank {last} however maps are scaled"
-    return f"By SSIM noise has rank {', '.join(first)} and {last}, by how maps are scaled"
+    return f"By SSIM noise has rank {', '.join(first)} and {last}, depending on how maps are scaled"
 
 
 def concord_finding(found: Concordance) -> str:

@@ -110,8 +110,8 @@ def _on_object(
     verdicts = [found.verdict for found in gaps]
     claims.add(
         f"{title} highlights the {place} where it decides",
-        f"Where the label depends on the {place}, it has more of the map than the {elsewhere} "
-        "beside it, and more than of the picture.",
+        f"Where the label depends on the {place}, this object has a larger share of the map than "
+        f"the {elsewhere} beside it, and a larger one than of the picture.",
         source=_PAPER,
         paper_said="highlights the right object",
         measured=f"share {_percent(own)}, {elsewhere} {_percent(beside)}, difference {gaps[1]}; to "
@@ -131,8 +131,8 @@ def _more_than_random(
     _larger(
         claims,
         f"{title} differs from a random network's where the {place} decides",
-        f"Where the label depends on the {place}, it has more of the trained network's map than of "
-        "a random one's.",
+        f"Where the label depends on the {place}, this object has a larger share of the trained "
+        "network's map than of a random one's.",
         *(shares.of(key, place, kind) for kind in (TRAINED, RANDOM)),
         beside="random",
         counted=shares.counted,
@@ -150,8 +150,8 @@ def _at_the_cut(
     _larger(
         claims,
         f"{title} differs from a random network's where half of the garment is gone",
-        "Asked whether the lower half is gone, the trained network has more of its map at the cut "
-        "or below it than a random one.",
+        "When asked whether the lower half is gone, the trained network has more of its map at "
+        "the cut or below it than a random network has.",
         *(shares.of(key, "cut", kind) for kind in (TRAINED, RANDOM)),
         beside="random",
         counted=shares.counted,
@@ -174,8 +174,8 @@ def _moves(claims: ClaimTable, shares: Shares, key: str, title: str, confidence:
     _larger(
         claims,
         f"{title} moves with the task",
-        "On the same pictures, the object that the label depends on has more of the map of the "
-        "networks of this task than of those of the other.",
+        "On the same pictures, the object that the label depends on has a larger share of the map "
+        "under networks of this task than under networks of the other.",
         *(shares.both(key, kind) for kind in (TRAINED, OTHER)),
         beside="other task",
         counted=f"{shares.counted}, mean of both tasks",
@@ -233,8 +233,8 @@ def _alike_on_one(
     row = _row(readings, one, key, metric)
     claims.add(
         f"{title} of one object is alike under a random network, by {METRIC_TITLES[metric]}",
-        "Of a single centred object a random network's map is like the trained one's, beyond what "
-        "any two garments' maps have in common.",
+        "For a single centred object, a random network's map is like the trained one's, beyond "
+        "what any two garments' maps have in common.",
         source=_PAPER,
         paper_said="a random network's map can be the right one",
         measured=f"kappa {kappa_text(row)}, similarity {rounded(row['similarity'])}; {counted}",
@@ -272,8 +272,8 @@ def _turns(
         verdict = CANNOT_TELL
     claims.add(
         f"{title} fails for its task only, by {METRIC_TITLES[metric]}",
-        "The test of random weights calls it picture-driven on one object, and says that it "
-        "responds where the picture holds two.",
+        "The test of random weights calls it picture-driven on pictures with one object, and says "
+        "that it responds on pictures with two.",
         source=_PAPER,
         paper_said="rejected for the task, not for the method",
         measured=f"kappa on one object {kappa_text(single)}; on two "
@@ -358,8 +358,8 @@ def _empty(claims: ClaimTable, shares: Shares, products: Sequence[str]) -> None:
     worst = max(most.values())
     claims.add(
         "a product has nothing where the garment is gone",
-        "What is multiplied by the input cannot show that something is missing: where the picture "
-        "is 0 so is the map.",
+        "A map that is multiplied by the input cannot show that something is missing: where the "
+        "picture is 0, the map is 0, too.",
         source=_OURS,
         paper_said="–",
         measured=f"largest share in the deleted part {worst:.1g}, of {len(most)} methods and "

@@ -108,7 +108,7 @@ def test_the_sentence_and_the_table_name_the_same_methods():
     assert (
         shown.data.loc["Grad-CAM", "range of kappa"] == f"{kappas.min():.2f} to {kappas.max():.2f}"
     )
-    assert "do not meet" in shown.caption
+    assert "do not overlap" in shown.caption
     none = norm_sentence(rows(gradient=(0.0, 0.0, 0.0)), "spearman_abs")
     assert "0 of 1 verdicts depend" in none
     assert none.endswith("(keep, reset, recalibrate).")
@@ -132,7 +132,7 @@ def test_claims_cannot_tell_where_the_policy_decides_and_others_say_what_they_re
         kept.assign(stage=s, position=i, random=(i + 1) / 2) for i, s in enumerate(("a", "b"))
     ]
     cascade_claims(papers, pd.concat(stages), None, 0.1, norms=table)
-    hangs = {claim.of: "depends on what becomes of batch norms" in claim.reason for claim in papers}
+    hangs = {claim.of: "depends on how batch norms are treated" in claim.reason for claim in papers}
     assert hangs["products-stay"]
     assert hangs["lower-layers-change"]
     assert not hangs["upper-layers-leave"], "it rests on the first stage alone"

@@ -101,9 +101,9 @@ def test_the_zero_background_alone_explains_what_is_gone_elsewhere():
     assert "needs no more than the input's zero background; " in alone
     bright = said(reading(**product), reading(**product | {"metric": NONZERO, "kappa": 0.3}))
     assert "the input's zero background and brightness; " in bright
-    assert "more remains than that gives" not in bright
+    assert "more remains than this explains" not in bright
     beyond = product | {"metric": NONZERO, "kappa": 0.6, "noise": 0.2}
-    assert "where the input is not zero more remains than that gives" in said(
+    assert "where the input is not zero, more remains than this explains" in said(
         reading(**product), reading(**beyond)
     )
 

@@ -43,7 +43,7 @@ def test_the_rank_of_noise_is_told_by_similarity():
 
 def test_one_rank_in_all_scalings_is_told_once():
     assert prepared_finding([2.0, 2.0, 2.0]).endswith("rank 2 however maps are scaled")
-    assert "has rank 3, 1 and 2, by how" in prepared_finding([3.0, 1.0, 2.0])
+    assert "has rank 3, 1 and 2, depending on how" in prepared_finding([3.0, 1.0, 2.0])
 
 
 @pytest.mark.parametrize(
