@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from saliency_sanity.book.runs.pictures import light
 from saliency_sanity.book.site.build import BookError
 
 # The landing page, a page a figure, and the scoreboard.
@@ -89,9 +90,12 @@ def _hero(browser: Any, file: Path, out: Path) -> Path:
     page = _open(browser, file, max(WIDTHS), SCHEMES[0], scale=2)
     hero, slider = page.locator(_HERO), page.locator(f"{_HERO} input[type=range]")
     slider.fill(str((int(slider.get_attribute("max")) + 1) // 2))
-    hero.screenshot(path=out / "hero.png")
+    # The README shows it.
+    _, written = light(hero.screenshot(), photographs=False)
+    path = out / "hero.png"
+    path.write_bytes(written)
     page.close()
-    return out / "hero.png"
+    return path
 
 
 def main(arguments: list[str] | None = None) -> int:
