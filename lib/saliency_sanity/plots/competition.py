@@ -58,7 +58,7 @@ def survival_chart(
     )
     for axes, quantity in zip(grid.flat, quantities, strict=False):
         title = QUANTITY_TITLES.get(quantity, quantity)
-        axes.set_title(title[:1].upper() + title[1:], fontsize=SMALL + 2)
+        axes.set_title(title[:1].upper() + title[1:], fontsize=SMALL + 1)
         if quantity in nulls:
             axes.axhline(nulls[quantity], color="#000000", lw=1.2, ls=":", label="chance")
         for method in styles:

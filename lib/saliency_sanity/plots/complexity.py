@@ -202,7 +202,7 @@ def histogram_chart(
                 lw=1.5,
                 label=f"{what}: {entropy:.2f}",
             )
-        axes.set_title(title, fontsize=SMALL + 2)
+        axes.set_title(title, fontsize=SMALL + 1)
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
         low, high = axes.get_ylim()

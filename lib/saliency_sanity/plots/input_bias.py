@@ -78,7 +78,7 @@ def value_chart(table: pd.DataFrame, blind: Mapping[str, float]) -> Figure:
             colour = styles[known("method", method, styles)][0]
             axes.axvline(blind[method], color=colour, lw=1.4, ls=":")
         axes.plot([], [], color="#555555", lw=1.4, ls=":", label="zero of the network")
-        axes.set_title(panel, fontsize=SMALL + 2)
+        axes.set_title(panel, fontsize=SMALL + 1)
         axes.set_xlabel("pixel value (0 black, 1 white)", fontsize=SMALL)
         axes.set_xlim(-0.03, 1.03)
         _ramp(axes)
@@ -127,7 +127,7 @@ def share_chart(
             axes.plot(
                 own["value"], at, marker, color=colour, ms=6, clip_on=False, label=told.format(name)
             )
-        axes.set_title(panel, fontsize=SMALL + 2)
+        axes.set_title(panel, fontsize=SMALL + 1)
         axes.tick_params(labelsize=SMALL)
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(panels) :]:
@@ -137,7 +137,7 @@ def share_chart(
     grid[0, 0].set_xlim(0, min(1.02, grid[0, 0].get_xlim()[1]))
     part.supxlabel("share of |E| inside the mask (0 to 1)", fontsize=SMALL)
     if title:
-        part.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+        part.suptitle(title, fontsize=SMALL + 1, fontweight="bold")
     legend(figure, {})
     return figure
 

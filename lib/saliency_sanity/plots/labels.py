@@ -56,7 +56,7 @@ def agreement_bars(
     if len(metrics) == 1:
         figure.set_figwidth(PAGE)
     if title:
-        figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(title, fontsize=SMALL + 1, fontweight="bold", x=0.01, ha="left")
     for axes, metric in zip(grid.flat, metrics, strict=False):
         rows = chosen[chosen["metric"] == metric].set_index("method").loc[order]
         axes.title.set_fontsize(SMALL + 1)
@@ -168,7 +168,7 @@ def _say(axes: Axes, rows: pd.DataFrame, margin: float, controls: Sequence[str])
         xytext=(0, -3),
         textcoords="offset points",
         va="top",
-        fontsize=SMALL - 1,
+        fontsize=SMALL,
     )
     for place, (method, row) in enumerate(rows.iterrows()):
         said = kappa_text(row)
@@ -181,8 +181,8 @@ def _say(axes: Axes, rows: pd.DataFrame, margin: float, controls: Sequence[str])
             said,
             transform=beside,
             va="center",
-            fontsize=SMALL - 1,
+            fontsize=SMALL,
             linespacing=1.0,
         )
         if np.isnan(row["similarity"]):
-            axes.text(0.02, place, "undefined", va="center", fontsize=SMALL - 1, zorder=7)
+            axes.text(0.02, place, "undefined", va="center", fontsize=SMALL, zorder=7)

@@ -12,9 +12,9 @@ from saliency_sanity.experiments.outcome import ORIGINAL
 from saliency_sanity.plots.style import VERDICTS
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
-WIDTH = 11.0  # inches, as the book's other figures
+WIDTH = 9.0  # inches, as the book's other figures
 PAGE = 736 / 96  # inches: the page's column
-SMALL = 9  # points; 700 pixels of page leave 8 pixels of it
+SMALL = 10  # points; 700 pixels of page leave 10 pixels of it
 
 
 def multiples(
@@ -48,14 +48,14 @@ def multiples(
             xytext=(0, 18),
             textcoords="offset points",
             ha="center",
-            fontsize=SMALL + 2,
+            fontsize=SMALL + 1,
             fontweight="bold",
         )
     for axes, method in zip(grid[:, 0], methods, strict=True):
         style = "italic" if method in controls else "normal"
         axes.set_title(method, loc="left", fontsize=SMALL, fontstyle=style, pad=2)
     for axes in grid.flat:
-        axes.tick_params(labelsize=SMALL - 1, pad=1)
+        axes.tick_params(labelsize=SMALL, pad=1)
         axes.grid(lw=0.5)
     grid[0, 0].set_yticks([0, 0.5, 1])
 

@@ -34,7 +34,7 @@ def price_chart(rows: pd.DataFrame, *, margin: float) -> Figure:
         _prices(left, own)
         _kappas(right, own, margin)
     part.legend(
-        *right.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=SMALL + 2
+        *right.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=SMALL
     )
     return figure
 
@@ -55,7 +55,7 @@ def _prices(axes: Axes, rows: pd.DataFrame) -> None:
     axes.plot(rows["seconds"], at, "o", color="#333333", ms=4)
     axes.set_xscale("log")
     axes.set_xlabel("seconds a picture")
-    axes.set_yticks(at, rows["method"], fontsize=SMALL + 2)
+    axes.set_yticks(at, rows["method"], fontsize=SMALL)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.grid(visible=False, axis="y")
     for label, control in zip(axes.get_yticklabels(), rows["control"], strict=True):

@@ -245,7 +245,7 @@ def kappa_heatmap(
         squeeze=False,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=SMALL + 3, fontweight="bold")
+    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
     for axes, order in zip(grid[0], orders, strict=True):
         rows = readings[readings["order"] == order]
         values = rows.pivot(index="method", columns="position", values="kappa").loc[methods]
@@ -264,18 +264,18 @@ def kappa_heatmap(
                     va="center",
                     color=shade,
                     weight=weight,
-                    fontsize=SMALL + 1,
+                    fontsize=SMALL,
                 )
         names = stages_of(rows)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=SMALL + 1)
-        axes.set_yticks(range(len(methods)), methods, fontsize=SMALL + 1)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=SMALL)
+        axes.set_yticks(range(len(methods)), methods, fontsize=SMALL)
         axes.set_title(f"{order[:1].upper()}{order[1:]}", fontsize=SMALL + 2)
         axes.grid(visible=False)
     for label in grid[0, 0].get_yticklabels():
         label.set_style("italic" if label.get_text() in controls else "normal")
     bar = figure.colorbar(image, ax=grid[0].tolist(), shrink=0.6, aspect=30)
-    bar.set_label("kappa (0 chance, 1 the same map)", fontsize=SMALL + 1)
-    bar.ax.tick_params(labelsize=SMALL + 1)
+    bar.set_label("kappa (0 chance, 1 the same map)", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
     return figure
 
 

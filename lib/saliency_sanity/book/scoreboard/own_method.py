@@ -211,7 +211,6 @@ class OwnMethod(MethodsPage):
             self.pixels[: self.shown].cpu(),
             captions[: self.shown],
             {head: found[: self.shown] for head, found in columns.items()},
-            width=9,
         )
 
     def edge_ranking(self) -> Figure:

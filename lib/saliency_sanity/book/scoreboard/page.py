@@ -119,6 +119,15 @@ class Scoreboard(Page):
         }
         return claims_list(self.read, pages)
 
+    def finding(self) -> Markdown:
+        """How many methods show the picture where they should show the network."""
+        counts = tally(self.table, self._randomized)
+        return Markdown(
+            f"**With random weights or random labels, {counts['unwanted']} of {counts['methods']} "
+            f"methods go on showing the picture in at least one check. {counts['wanted']} change "
+            f"in every check, {counts['open']} leave something open. {self.noise}**"
+        )
+
     def summary(self) -> Markdown:
         """How many methods and claims came out how."""
         counts = tally(self.table, self.columns)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from textwrap import wrap
 from typing import ClassVar
 
 import numpy as np
@@ -48,10 +47,9 @@ from saliency_sanity.experiments.outcome import Outcome, stage_table
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.competition import removal_chart, sums_chart, survival_chart
 from saliency_sanity.plots.labels import agreement_bars
-from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.style import save
-from saliency_sanity.plots.tiles import Tiles, View, stage_tiles
+from saliency_sanity.plots.tiles import VIEWS, Tiles, View, map_tiles, stage_tiles
 from saliency_sanity.probes.deletion import check_shares
 from saliency_sanity.probes.survival import (
     STATISTICS,
@@ -62,6 +60,7 @@ from saliency_sanity.probes.survival import (
     survivors,
 )
 from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.similarity.prepare import signed_picture
 from saliency_sanity.similarity.rank import Overlap, UnionSpearman
 from saliency_sanity.subjects.models import load_replicates
 from saliency_sanity.subjects.training.accuracy import trainings
@@ -71,6 +70,12 @@ from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table
 _NOISE, _CONTROL = "noise", "input_x_noise"
 # Shown on the landing page beside its competitive twin.
 _CARD = "gradient_x_input"
+_MAPS = (
+    "Its maps by every method, each followed by its competitive twin, in which all labels of the "
+    "network compete. Channels are summed: red is positive, blue negative, white zero; each map is "
+    "cut at its 99th percentile. Left: the share of the map's coordinates that are not zero which "
+    "competition keeps, mean over {count} pictures."
+)
 
 
 def twin_of(key: str) -> str:
@@ -185,25 +190,48 @@ class Competition(Page):
         """The base of each competitive twin that applies to the network."""
         return {twin: base for twin, base in self.twins.items() if twin in self.applicable}
 
-    def maps(self) -> Figure:
+    def maps(self) -> Tiles:
         """Each method beside its twin on the shown pictures; says which methods are left out."""
         for key, reason in self.refused.items():
             print(f"left out: {self.titles[key]}: {reason}")
-        columns = {
-            "\n".join(wrap(self.titles[key], 18)): maps for key, maps in self._pictured[0].items()
+        maps = self._pictured[0]
+        left = {
+            twin: float((survivors(maps[twin]) / survivors(maps[base])).nanmean())
+            for twin, base in self.twins.items()
+            if twin in maps and base in maps
         }
-        pixels, names = self.photographs.pixels, self.photographs.names
-        return map_grid(pixels[: self.shown], names[: self.shown], columns, signed=True, width=10)
+        least, most = min(left.values(), default=np.nan), max(left.values(), default=np.nan)
+        return map_tiles(
+            [
+                View(
+                    self.photographs.names[i],
+                    self.photographs.pixels[i].permute(1, 2, 0).squeeze(-1).cpu().numpy(),
+                    None,
+                    {
+                        self.titles[key]: signed_picture(found[i : i + 1].float()).numpy()
+                        for key, found in maps.items()
+                    },
+                )
+                for i in range(min(self.shown, VIEWS))
+            ],
+            finding=(
+                f"Of what a map has that is not zero, competition leaves {least:.0%} to {most:.0%}."
+            ),
+            caption=_MAPS.format(count=min(self.shown, len(self.x))),
+            notes={self.titles[twin]: f"{share:.0%} left" for twin, share in left.items()},
+        )
 
     def channels(self) -> Styler | None:
-        """What is left where each channel competes by itself, and where their sum does."""
+        """What is left where each channel competes by itself, and where their sum does.
+
+        None where pictures have one channel, so that both are the same.
+        """
         rows = []
         for base in self.bases if self.x.shape[1] > 1 else ():
             if base not in self.refused:
                 rows += self._ways(base)
         if rows:
             return plain_table(pd.DataFrame(rows), precision=2)
-        print("These pictures have one channel: both ways are the same.")
         return None
 
     def _ways(self, base: str) -> list[dict]:

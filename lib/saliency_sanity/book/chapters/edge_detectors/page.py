@@ -165,11 +165,10 @@ class EdgeDetectors(MethodsPage):
         names: list[str],
         maps: dict[str, Tensor],
         signed: bool = False,
-        width: float = 13,
     ) -> Figure:
         columns = {head: batch[: self.shown] for head, batch in maps.items()}
         pixels = self.photographs.pixels[: self.shown]
-        return map_grid(pixels, names[: self.shown], columns, signed=signed, width=width)
+        return map_grid(pixels, names[: self.shown], columns, signed=signed)
 
     def maps(self) -> Tiles:
         """Maps by method beside the edges."""
@@ -247,7 +246,7 @@ class EdgeDetectors(MethodsPage):
             title(name, short=True): self._maps[name] for name in _MULTIPLIED if name in self._maps
         }
         columns = {"x⊙edges": self.product} | columns
-        return self._grid(self._captions, columns, signed=True, width=9)
+        return self._grid(self._captions, columns, signed=True)
 
     def product_ranking(self) -> Figure:
         """How like the product of input and edges each method is."""
@@ -310,7 +309,7 @@ class EdgeDetectors(MethodsPage):
         """Maps of the first of them beside the edges."""
         drawn = {name: draws[0] for name, draws in self.one_layer.maps.items()}
         columns = {"Sobel": self.edges.cpu()} | drawn
-        return self._grid(self.photographs.names, columns, width=9)
+        return self._grid(self.photographs.names, columns)
 
     @cached_property
     def _one_layer_readings(self) -> pd.DataFrame:

@@ -164,7 +164,22 @@ class DarkObjects:
             f"{name}\n{page.classifier.class_name(int(label))}"
             for name, label in zip(self.names, self.labels, strict=True)
         ]
-        return map_grid(outlined(self.scenes, self.masks)[few], captions[few], columns, width=11)
+        figure = map_grid(outlined(self.scenes, self.masks)[few], captions[few], columns)
+        figure.suptitle(self._finding(), fontsize="medium", fontweight="bold")
+        return figure
+
+    def _finding(self) -> str:
+        """What RectGrad gives dark objects, by what is zero."""
+        ends = self._ends()
+        shares = [
+            f"{least:.2f} to {most:.2f} where {zero} is zero"
+            for zero in ("black", "mid-grey")
+            for least, most in [ends[RECT, zero]]
+        ]
+        return (
+            "RectGrad gives a dark object, of the fair share of its area (1),\n"
+            f"{' and '.join(shares)}."
+        )
 
     @cached_property
     def explained(self) -> dict[tuple[str, str], Tensor]:

@@ -48,7 +48,7 @@ class Switches:
             for text, method in methods.items()
         }
         pixels, names = page.photographs.pixels, page.photographs.names
-        return map_grid(pixels[two], names[two], maps, width=11)
+        return map_grid(pixels[two], names[two], maps)
 
     @cached_property
     def tau(self) -> Claim:

@@ -62,7 +62,7 @@ _FORMATS = {
 _CARD = ("gradient_x_input", "guided_backprop")
 _GRID = (
     "Its maps by method (rows) under networks that learned true labels and under networks that "
-    "learned permuted ones. A number is a network's seed. κ says how alike maps are over all pairs "
+    "learned permuted ones. κ says how alike maps are over all pairs "
     "of networks: below true labels between two seeds, below permuted ones between true and "
     "permuted; 0 as alike as maps of other pictures, 1 the same map; by {metric}, mean over "
     "{count} pictures. Absolute values: black is zero, bright is large. With signs: red is "
@@ -224,7 +224,11 @@ class Labels(MethodsPage):
 
     def maps(self) -> Tiles:
         """Maps by method of networks of both kinds: at first three of each, all for a click."""
-        names = [f"{labels}, {seed}" for labels in self.networks for seed in range(self.pairs)]
+        names = [
+            f"{labels} labels, seed {seed}"
+            for labels in self.networks
+            for seed in range(self.pairs)
+        ]
         few = range(min(self.pairs, COLUMNS // 2))
         films = {
             self.titles[key]: pictures

@@ -313,7 +313,7 @@ class RankOne(Page):
             "\n".join(wrap(self.classifier.class_name(int(label)), 16)) for label in both.tolist()
         ]
         pixels = self.photographs.pixels[: self.shown].repeat_interleave(2, 0)
-        return map_grid(pixels, names, columns, signed=True, width=9)
+        return map_grid(pixels, names, columns, signed=True)
 
     # What is written
 

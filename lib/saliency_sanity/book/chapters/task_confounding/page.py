@@ -228,7 +228,7 @@ class TaskConfounding(MethodsPage):
             "\n".join(CLASS_NAMES[data][one] for data, one in zip(PAIRED, pair, strict=True))
             for pair in zip(*labels, strict=True)
         ]
-        return map_grid(self._pixels(self.scenes)[: self.shown], names, columns, width=10)
+        return map_grid(self._pixels(self.scenes)[: self.shown], names, columns)
 
     # Where they lie.
 
