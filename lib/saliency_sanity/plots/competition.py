@@ -12,6 +12,7 @@ from saliency_sanity.plots.layout import (
     WIDTH,
     chosen_names,
     legend,
+    wrapped,
 )
 from saliency_sanity.probes.survival import QUANTITY_TITLES
 
@@ -98,7 +99,7 @@ def sums_chart(sums: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         ends = [rows["logit"].min(), rows["logit"].max()]
         axes.plot(ends, ends, color="#000000", lw=1, ls=":", label="equal")
         axes.plot(rows["logit"], rows["sum"], ".", color="#0072b2", ms=4, alpha=0.5, label="label")
-        axes.set_title(titles[kind], fontsize=SMALL)
+        axes.set_title(wrapped(titles[kind], 0.85 * WIDTH / 3), fontsize=SMALL)
         axes.set_xlabel("logit that it explains", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     for axes in grid[:, 0]:

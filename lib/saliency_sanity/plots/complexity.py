@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from saliency_sanity.plots.layout import SMALL, WIDTH
+from saliency_sanity.plots.layout import SMALL, WIDTH, wrapped
 from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -202,7 +202,7 @@ def histogram_chart(
                 lw=1.5,
                 label=f"{what}: {entropy:.2f}",
             )
-        axes.set_title(title, fontsize=SMALL + 1)
+        axes.set_title(wrapped(title, 0.85 * WIDTH / columns), fontsize=SMALL + 1)
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
         low, high = axes.get_ylim()

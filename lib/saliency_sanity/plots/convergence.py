@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saliency_sanity.plots.competition import styles_of
-from saliency_sanity.plots.layout import SMALL, chosen_names, legend
+from saliency_sanity.plots.layout import SMALL, chosen_names, legend, wrapped
 from saliency_sanity.plots.style import CHANCE
 from saliency_sanity.probes.random_logit import FLIPS
 
@@ -65,7 +65,7 @@ def convergence_chart(
         layout="constrained",
     )
     for axes, method in zip(grid.flat, methods, strict=False):
-        axes.set_title(titles[method], fontsize=SMALL)
+        axes.set_title(wrapped(titles[method], 0.85 * _WIDTH / 4), fontsize=SMALL)
         axes.axhline(converged, color="#555555", lw=0.8, ls="--", label=f"{converged:g}: converged")
         rows = pooled[pooled["method"] == method]
         for start, style in styles.items():

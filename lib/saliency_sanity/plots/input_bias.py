@@ -16,6 +16,7 @@ from saliency_sanity.plots.layout import (
     WIDTH,
     chosen_names,
     legend,
+    wrapped,
 )
 from saliency_sanity.plots.ranking import label_rows
 from saliency_sanity.plots.style import CHANCE
@@ -33,12 +34,15 @@ def response_chart(table: pd.DataFrame, *, across: str, columns: int = 4) -> Fig
     methods = chosen_names(table, "method", None)
     columns = min(columns, len(methods))
     lines = -(-len(methods) // columns)
-    figure, part, grid = _grid(lines, columns, WIDTH if columns > 2 else 0.6 * WIDTH, 1.75)
+    width = WIDTH if columns > 2 else 0.6 * WIDTH
+    heads = {method: wrapped(method, 0.85 * width / columns) for method in methods}
+    most = max(head.count("\n") for head in heads.values())
+    figure, part, grid = _grid(lines, columns, width, 1.9 + 0.2 * most)
     for axes, method in zip(grid.flat, methods, strict=False):
         rows = table[table["method"] == method].sort_values("at")
         axes.axhline(1, **_ONE, label="average of the map")
         draw_line(axes, rows, "at", "mean with its interval", ("#0072b2", "o", "-"))
-        axes.set_title(method, fontsize=SMALL, loc="left", pad=3)
+        axes.set_title(heads[method], fontsize=SMALL, loc="left", pad=3)
         axes.tick_params(labelsize=SMALL)
     for axes in grid.flat[len(methods) :]:
         axes.set_visible(False)
@@ -127,7 +131,7 @@ def share_chart(
             axes.plot(
                 own["value"], at, marker, color=colour, ms=6, clip_on=False, label=told.format(name)
             )
-        axes.set_title(panel, fontsize=SMALL + 1)
+        axes.set_title(wrapped(panel, 0.75 * width / columns), fontsize=SMALL + 1)
         axes.tick_params(labelsize=SMALL)
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(panels) :]:

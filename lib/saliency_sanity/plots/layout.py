@@ -1,6 +1,9 @@
 """Layout of figures over stages: a panel a method and metric, stages below, one legend."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -92,6 +95,14 @@ def stages_of(readings: pd.DataFrame) -> list[str]:
     return order["stage"].tolist()
 
 
+def wrapped(title: str, inches: float, points: float = SMALL) -> str:
+    """A title on as many lines as it takes to be so narrow; too long a word gets a hyphen."""
+    letters = max(4, int(inches * 72 / (0.56 * points)))
+    long = re.compile(rf"(\S{{{letters - 1}}})(?=\S\S)")
+    lines = (wrap(long.sub(r"\1- ", line), letters) for line in title.split("\n"))
+    return "\n".join(chain.from_iterable(lines))
+
+
 def chosen_names(readings: pd.DataFrame, column: str, names: Sequence[str] | None) -> list[str]:
     """The chosen values of a column, else all; ValueError for one that it does not hold."""
     valid = readings[column].unique().tolist()
@@ -127,6 +138,6 @@ def legend(figure: Figure, words: Mapping[str, str]) -> None:
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=min(round(4 * figure.get_figwidth() / WIDTH), len(entries)),
+        ncols=min(max(1, round(figure.get_figwidth() / 3 - 0.2)), len(entries)),
         fontsize=SMALL,
     )

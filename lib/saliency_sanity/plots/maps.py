@@ -1,8 +1,6 @@
 """Maps as pictures: grids beside their photographs, and what films over stages have to be."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
-from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from saliency_sanity.experiments.outcome import ORIGINAL
+from saliency_sanity.plots.layout import SMALL, wrapped
 from saliency_sanity.plots.style import CHANCE, SIGNED, UNSIGNED
 from saliency_sanity.similarity import prepare as scales
 
@@ -37,11 +36,6 @@ def _bare(axes: Axes) -> None:
     sns.despine(ax=axes, left=True, bottom=True)
 
 
-def _wrapped(title: str, letters: int) -> str:
-    lines = (wrap(line, letters, break_long_words=False) for line in title.split("\n"))
-    return "\n".join(chain.from_iterable(lines))
-
-
 def map_grid(
     pictures: Tensor,
     names: Sequence[str],
@@ -55,7 +49,6 @@ def map_grid(
     ``width`` in inches: up to 9 a page's column leaves 10 pixels of the smallest letters.
     """
     rows, columns = len(pictures), len(maps) + 1
-    letters = int(width / columns * 72 / (0.56 * _TITLE))  # that a column is wide
     # Noisy maps hardly compress: a coarser figure keeps the page light.
     figure, grid = plt.subplots(
         rows,
@@ -68,19 +61,18 @@ def map_grid(
     for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         shown = picture.permute(1, 2, 0).squeeze(-1).cpu().numpy()
         grid[row, 0].imshow(shown, cmap="gray", vmin=0, vmax=1)
-        grid[row, 0].set_ylabel(name, fontsize=_TITLE)
+        grid[row, 0].set_ylabel(name, fontsize=SMALL)
         for axes, (title, batch) in zip(grid[row, 1:], maps.items(), strict=True):
             show_map(axes, batch[row], signed)
             if not row:
-                axes.set_title(_wrapped(title, letters), fontsize=_TITLE)
-    grid[0, 0].set_title("picture", fontsize=_TITLE)
+                axes.set_title(wrapped(title, width / columns), fontsize=SMALL)
+    grid[0, 0].set_title("picture", fontsize=SMALL)
     for axes in grid.flat:
         _bare(axes)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     return figure
 
 
-_TITLE = 10  # points
 _WIDTH = 7.4  # inches; with _DPI about the 700 pixels that a page leaves
 _DPI = 100
 _NAMES = 1.1  # inches for the methods' names

@@ -18,7 +18,6 @@ from matplotlib.patches import Rectangle
 from saliency_sanity._errors import unknown
 from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
-from saliency_sanity.plots.layout import SMALL
 from saliency_sanity.plots.style import VERDICTS
 from saliency_sanity.verdict.wording import rounded
 
@@ -32,11 +31,12 @@ STANDINGS = {
     "above": ("#333333", "^", "edge-like"),
     "below": ("#333333", "v", "not edge-like"),
 }
-# Inches: 680 pixels of a page, or 340 of a phone's, leave eight of SMALL points.
+# A picture for print, in inches and points; the page has the table.
+_SMALL = 9
 _WIDTHS = {False: 10.5, True: 5.2}
 _NAMES, _ROW, _LETTER = 1.6, {False: 0.44, True: 0.31}, 0.07
 # Narrow figures, so that limits stay in their tile; the font comes with matplotlib.
-_LIMITS = FontProperties(fname=Path(get_data_path(), "fonts/ttf/cmss10.ttf"), size=SMALL + 1)
+_LIMITS = FontProperties(fname=Path(get_data_path(), "fonts/ttf/cmss10.ttf"), size=_SMALL + 1)
 _KEPT = "†"
 _BETWEEN = 0.2  # columns between questions, and rows between methods and controls
 
@@ -119,7 +119,10 @@ def scoreboard_chart(
     if any(check.kept for check in columns):
         axes.plot([], [], " ", label=f"{_KEPT} batch norms kept")
     figure.legend(
-        loc="lower center", ncols=2 if narrow else len(STANDINGS) + 1, fontsize=SMALL, frameon=False
+        loc="lower center",
+        ncols=2 if narrow else len(STANDINGS) + 1,
+        fontsize=_SMALL,
+        frameon=False,
     )
     return figure
 
@@ -151,12 +154,12 @@ def _label(
     narrow: bool,
 ) -> None:
     axes.xaxis.tick_top()
-    axes.set_xticks(list(across.values()), names, rotation=90, fontsize=SMALL)
+    axes.set_xticks(list(across.values()), names, rotation=90, fontsize=_SMALL)
     axes.set_yticks(
         list(down.values()),
         # "⊙ input" stays on one line.
         [fill(method_title(name).replace("⊙ ", "⊙\u00a0"), 23) for name in down],
-        fontsize=SMALL,
+        fontsize=_SMALL,
     )
     axes.tick_params(length=0, pad=2)
     for label, name in zip(axes.get_yticklabels(), down, strict=True):
@@ -177,7 +180,7 @@ def _label(
             textcoords="offset points",
             ha="center",
             va="bottom",
-            fontsize=SMALL,
+            fontsize=_SMALL,
             fontweight="bold",
             annotation_clip=False,
         )
@@ -185,7 +188,7 @@ def _label(
 
 def _tile(axes: Axes, x: float, y: float, cell: pd.Series | None, narrow: bool) -> None:
     if cell is None:
-        axes.text(x, y, "–", ha="center", va="center", color="#767676", fontsize=SMALL)
+        axes.text(x, y, "–", ha="center", va="center", color="#767676", fontsize=_SMALL)
         return
     colour, marker, _ = look(cell)
     neutral = cell["standing"] == "neutral"
@@ -201,7 +204,7 @@ def _tile(axes: Axes, x: float, y: float, cell: pd.Series | None, narrow: bool) 
         return
     text = {"va": "center", "color": "black"}
     text["ha"] = "right"
-    axes.text(x + 0.44, y - 0.27, number(cell["kappa"]), **text, fontsize=SMALL, fontweight="bold")
+    axes.text(x + 0.44, y - 0.27, number(cell["kappa"]), **text, fontsize=_SMALL, fontweight="bold")
     if not pd.isna(cell["low"]):
         text["fontproperties"] = _LIMITS
         axes.text(x + 0.44, y + 0.04, number(cell["low"], cell["margin"]), **text)

@@ -39,11 +39,11 @@ _COMPARED = (
     *("lrp_epsilon", "gradient", "guided_backprop"),
 )
 _PICTURED = (
-    ("RectGrad,\ninput in [0, 1]", "black", RECT),
-    ("RectGrad,\ninput in [−1, 1]", "mid-grey", RECT),
-    ("RectGrad,\nwithout ⊙ input", "black", MODIFIED),
-    ("gradient ⊙ input,\ninput in [0, 1]", "black", "gradient_x_input"),
-    ("gradient ⊙ input,\ninput in [−1, 1]", "mid-grey", "gradient_x_input"),
+    ("RectGrad,\ninput in [0,\u00a01]", "black", RECT),
+    ("RectGrad,\ninput in [−1,\u00a01]", "mid-grey", RECT),
+    ("RectGrad,\nwithout ⊙\u00a0input", "black", MODIFIED),
+    ("gradient ⊙\u00a0input,\ninput in [0,\u00a01]", "black", "gradient_x_input"),
+    ("gradient ⊙\u00a0input,\ninput in [−1,\u00a01]", "mid-grey", "gradient_x_input"),
     ("gradient", "black", "gradient"),
 )
 
