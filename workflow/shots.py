@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from saliency_sanity.book.runs.pictures import light
 from saliency_sanity.book.site.build import BookError
 
 # The landing page, a page a figure, and the scoreboard.
@@ -47,7 +46,7 @@ def _chromium() -> Iterator[Any]:
 def take_shots(site: Path, out: Path, pages: Iterable[str] = PAGES) -> list[Path]:
     """Take pictures of ``pages`` of the built ``site`` into ``out`` and return their paths.
 
-    Each page in two widths and two schemes, and ``hero.png``, the landing page's first picture by
+    Each page in two widths and two schemes, and ``hero.jpg``, the landing page's first picture by
     itself at double resolution with half of its stages gone. Raises BookError where there is no
     such page or no browser, before any picture is taken.
     """
@@ -90,10 +89,9 @@ def _hero(browser: Any, file: Path, out: Path) -> Path:
     page = _open(browser, file, max(WIDTHS), SCHEMES[0], scale=2)
     hero, slider = page.locator(_HERO), page.locator(f"{_HERO} input[type=range]")
     slider.fill(str((int(slider.get_attribute("max")) + 1) // 2))
-    # The README shows it.
-    _, written = light(hero.screenshot(), photographs=False)
-    path = out / "hero.png"
-    path.write_bytes(written)
+    # The README shows it: light, and with all of a photograph's colours.
+    path = out / "hero.jpg"
+    hero.screenshot(path=path, type="jpeg", quality=88)
     page.close()
     return path
 

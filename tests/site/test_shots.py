@@ -48,12 +48,12 @@ def test_a_page_is_taken_whole_in_every_width_and_scheme(site, tmp_path):
     taken = shots.take_shots(site, tmp_path / "out", ["book/index"])
     assert {path.name for path in taken} == {
         *(f"index-{width}-{scheme}.png" for width in (1280, 390) for scheme in ("light", "dark")),
-        "hero.png",
+        "hero.jpg",
     }
     for width in (1280, 390):
         for scheme, level in (("light", 255), ("dark", 0)):
             with Image.open(tmp_path / "out" / f"index-{width}-{scheme}.png") as shot:
                 assert shot.size == (width, 1590)
                 assert np.asarray(shot.convert("L"))[1000, 10] == level
-    with Image.open(tmp_path / "out" / "hero.png") as shot:
+    with Image.open(tmp_path / "out" / "hero.jpg") as shot:
         assert shot.size == (2560, 180)
