@@ -49,11 +49,13 @@ def map_grid(
     ``width`` in inches: up to 9 a page's column leaves 10 pixels of the smallest letters.
     """
     rows, columns = len(pictures), len(maps) + 1
+    titles = {title: wrapped(title, width / columns) for title in maps}
+    lines = max((title.count("\n") + 1 for title in titles.values()), default=1)
     # Noisy maps hardly compress: a coarser figure keeps the page light.
     figure, grid = plt.subplots(
         rows,
         columns,
-        figsize=(width, width / columns * rows + 0.3),
+        figsize=(width, width / columns * rows + 0.1 + 0.18 * lines),
         squeeze=False,
         dpi=90,
         layout="constrained",
@@ -65,7 +67,7 @@ def map_grid(
         for axes, (title, batch) in zip(grid[row, 1:], maps.items(), strict=True):
             show_map(axes, batch[row], signed)
             if not row:
-                axes.set_title(wrapped(title, width / columns), fontsize=SMALL)
+                axes.set_title(titles[title], fontsize=SMALL)
     grid[0, 0].set_title("picture", fontsize=SMALL)
     for axes in grid.flat:
         _bare(axes)

@@ -165,6 +165,7 @@ class DarkObjects:
             for name, label in zip(self.names, self.labels, strict=True)
         ]
         figure = map_grid(outlined(self.scenes, self.masks)[few], captions[few], columns)
+        figure.set_figheight(figure.get_figheight() + 0.5)  # inches, for two lines
         figure.suptitle(self._finding(), fontsize="medium", fontweight="bold")
         return figure
 
