@@ -7,6 +7,7 @@ import pytest
 from made.visits import DESK, PAGES, unfold
 
 SERIOUS = ("serious", "critical")
+STANDS = "document.getAnimations().every(moving => !(moving instanceof CSSTransition))"
 # Levels A and AA of the WCAG, and what axe-core recommends beside them.
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 # All that is of colours. It takes many times what the others take together, so it is asked of a
@@ -50,7 +51,7 @@ def axe():
 @pytest.fixture(scope="module")
 def page(browser):
     """One for all visits, which then share what they load; pictures and formulae are not loaded."""
-    context = browser.new_context(viewport={"width": DESK, "height": 844})
+    context = browser.new_context(viewport={"width": DESK, "height": 844}, reduced_motion="reduce")
     context.route(re.compile(r"\.(png|webp|jpe?g)$|/mathjax/"), lambda route: route.abort())
     yield context.new_page()
     context.close()
@@ -58,6 +59,7 @@ def page(browser):
 
 def faults(page, axe, options):
     unfold(page, "details")
+    page.wait_for_function(STANDS)  # colours that change slowly have theirs
     page.evaluate(axe)
     return page.evaluate(FAULTS, [options, SERIOUS])
 

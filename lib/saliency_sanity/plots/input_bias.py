@@ -37,7 +37,7 @@ def response_chart(table: pd.DataFrame, *, across: str, columns: int = 4) -> Fig
     width = WIDTH if columns > 2 else 0.6 * WIDTH
     heads = {method: wrapped(method, 0.85 * width / columns) for method in methods}
     most = max(head.count("\n") for head in heads.values())
-    figure, part, grid = _grid(lines, columns, width, 1.9 + 0.2 * most)
+    figure, part, grid = _grid(lines, columns, width, 2.2 + 0.2 * most)
     for axes, method in zip(grid.flat, methods, strict=False):
         rows = table[table["method"] == method].sort_values("at")
         axes.axhline(1, **_ONE, label="average of the map")

@@ -36,7 +36,7 @@ def multiples(
     figure, grid = plt.subplots(
         len(methods),
         len(metrics),
-        figsize=(WIDTH if len(metrics) > 1 else WIDTH / 2, len(methods) + 0.08 * longest + 0.8),
+        figsize=(WIDTH if len(metrics) > 1 else 0.6 * WIDTH, len(methods) + 0.08 * longest + 0.8),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -97,7 +97,7 @@ def stages_of(readings: pd.DataFrame) -> list[str]:
 
 def wrapped(title: str, inches: float, points: float = SMALL) -> str:
     """A title on as many lines as it takes to be so narrow; too long a word gets a hyphen."""
-    letters = max(4, int(inches * 72 / (0.56 * points)))
+    letters = max(4, int(inches * 72 / (0.62 * points)))
     long = re.compile(rf"(\S{{{letters - 1}}})(?=\S\S)")
     lines = (wrap(long.sub(r"\1- ", line), letters) for line in title.split("\n"))
     return "\n".join(chain.from_iterable(lines))
@@ -138,6 +138,6 @@ def legend(figure: Figure, words: Mapping[str, str]) -> None:
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=min(max(1, round(figure.get_figwidth() / 3 - 0.2)), len(entries)),
+        ncols=min(max(1, int(figure.get_figwidth() / 3)), len(entries)),
         fontsize=SMALL,
     )

@@ -21,7 +21,7 @@ def metric_panels(
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(WIDTH / 2 * columns, lines * (height * rows + 1.2)),
+        figsize=(WIDTH * (1 if columns > 1 else 0.6), lines * (height * rows + 1.2)),
         sharey=True,
         squeeze=False,
         layout="constrained",

@@ -171,7 +171,10 @@ def kappa_curves(
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(WIDTH / 2 * columns, lines * max(3.2, 0.17 * len(methods) + 1) + 0.08 * longest),
+        figsize=(
+            WIDTH * (1 if columns > 1 else 0.6),
+            lines * max(3.2, 0.17 * len(methods) + 1) + 0.08 * longest,
+        ),
         sharex=True,
         sharey=True,
         squeeze=False,
