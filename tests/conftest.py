@@ -1,6 +1,7 @@
-"""One thread a process, long files first, and networks that take a moment to build."""
+"""One thread a process, long files first, a browser, and networks that take a moment to build."""
 
 import copy
+import shutil
 import signal
 
 import made.one_thread  # noqa: F401  before torch is
@@ -14,6 +15,16 @@ from saliency_sanity import Classifier, load_model
 # interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 # Files that take longest, in the order in which workers take them; the first builds the site.
 LONGEST = (
     "site/test_browser.py",
@@ -93,3 +104,15 @@ def inception() -> Classifier:
 @pytest.fixture(scope="session")
 def inception_double(inception) -> Classifier:
     return copy.deepcopy(inception).double()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, one for a file; tests that ask for it skip where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (Debian, Ubuntu: apt-get install chromium)")
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()

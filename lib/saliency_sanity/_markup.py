@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,3 +32,17 @@ def render(template: str, **values: Any) -> str:
         What it shows, by the names that it has for it; a missing one is an error.
     """
     return _environment().get_template(template).render(values)
+
+
+@dataclass(frozen=True)
+class Displayed:
+    """What a notebook shows as it is; ``markup`` is HTML that needs nothing else."""
+
+    markup: str
+    summary: str
+
+    def _repr_html_(self) -> str:
+        return self.markup
+
+    def __repr__(self) -> str:
+        return self.summary

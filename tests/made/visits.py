@@ -9,6 +9,8 @@ PAGES = [*book.toc_files(book.profile_pages(ROOT, PROFILE)[0]), "genindex", "sea
 WITH_FORMULAE, WITH_CLAIMS = "book/methods", "notebooks/01_edge_detectors"
 # One of each kind; the last two by autodoc and by Sphinx alone.
 KINDS = ["book/index", WITH_FORMULAE, WITH_CLAIMS, "book/api-attribution", "search"]
+# The theme's sidebars slide for a moment after a change of width.
+STANDS = "document.getAnimations().every(moving => !(moving instanceof CSSTransition))"
 
 
 class Visit:

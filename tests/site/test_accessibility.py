@@ -4,10 +4,9 @@ import importlib.resources
 import re
 
 import pytest
-from made.visits import DESK, PAGES, unfold
+from made.visits import DESK, PAGES, STANDS, unfold
 
 SERIOUS = ("serious", "critical")
-STANDS = "document.getAnimations().every(moving => !(moving instanceof CSSTransition))"
 # Levels A and AA of the WCAG, and what axe-core recommends beside them.
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 # All that is of colours. It takes many times what the others take together, so it is asked of a

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from made.places import ROOT
-from made.visits import DESK, KINDS, PAGES, PHONE, WITH_CLAIMS, WITH_FORMULAE, Visit, unfold
+from made.visits import DESK, KINDS, PAGES, PHONE, STANDS, WITH_CLAIMS, WITH_FORMULAE, Visit, unfold
 from saliency_sanity.book.chapters.claims_index import WORDS
 from saliency_sanity.book.runs.cases import all_copies
 from saliency_sanity.book.runs.launch import FOLDER
@@ -67,10 +67,6 @@ CLIPPED = """() => [...document.querySelectorAll('.bd-article *')].filter(node =
       && /hidden|clip/.test(style.overflowX)
       && node.scrollWidth > node.clientWidth + 1;
   }).map(node => node.outerHTML.slice(0, 120))"""
-
-
-# The theme's sidebars slide for a moment after a change of width.
-STANDS = "document.getAnimations().every(moving => !(moving instanceof CSSTransition))"
 
 
 def assert_fits(page):

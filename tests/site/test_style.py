@@ -1,12 +1,9 @@
 """The book's style sheet and script on a small page: wide tables say so, paper gets all of them."""
 
-import shutil
-
 import pytest
 from made.places import ROOT
 
 STATIC = ROOT / "book/_static"
-CHROMIUM = shutil.which("chromium")
 PAGE = """<html data-theme="light"><head><style>{theme}{style}</style></head>
 <body><article class="bd-content" style="width: 600px">
 <div class="cell_output" id="wide"><table><caption>Wide.</caption>{wide}</table></div>
@@ -32,10 +29,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (Debian, Ubuntu: apt-get install chromium)")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def page(browser):
     text = PAGE.format(
         theme=THEME,
         style=(STATIC / "book.css").read_text("utf8"),
@@ -44,14 +38,10 @@ def page():
         narrow="<tr><td>one</td></tr>",
         long="word " * 200,
     )
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        opened = chromium.new_page(viewport={"width": 800, "height": 600})
-        opened.set_content(text, wait_until="load")
-        yield opened
-        chromium.close()
+    opened = browser.new_page(viewport={"width": 800, "height": 600})
+    opened.set_content(text, wait_until="load")
+    yield opened
+    opened.close()
 
 
 def hint(page, box):

@@ -12,6 +12,7 @@ from saliency_sanity.plots.layout import (
     WIDTH,
     chosen_names,
     legend,
+    width_of,
     wrapped,
 )
 from saliency_sanity.probes.survival import QUANTITY_TITLES
@@ -52,7 +53,7 @@ def survival_chart(
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(WIDTH if columns > 1 else WIDTH * 0.6, 3.2 * lines + 0.9),
+        figsize=(width_of(columns), 3.2 * lines + 0.9),
         sharex=True,
         squeeze=False,
         layout="constrained",

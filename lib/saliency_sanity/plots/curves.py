@@ -80,9 +80,7 @@ def method_curves(
     _name_stages(grid, len(rows), {first + place: names[place] for place in _apart(len(names))})
     for axes in grid[:, 0]:
         axes.set_ylabel("similarity", fontsize=TEXT)
-    legend(figure, RANDOMIZATION_WORDS)
-    for text in figure.legends[0].get_texts():
-        text.set_fontsize(TEXT)
+    legend(figure, RANDOMIZATION_WORDS, TEXT)
     return figure
 
 

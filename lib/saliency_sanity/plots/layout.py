@@ -36,7 +36,7 @@ def multiples(
     figure, grid = plt.subplots(
         len(methods),
         len(metrics),
-        figsize=(WIDTH if len(metrics) > 1 else 0.6 * WIDTH, len(methods) + 0.08 * longest + 0.8),
+        figsize=(width_of(len(metrics)), len(methods) + 0.08 * longest + 0.8),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -95,6 +95,11 @@ def stages_of(readings: pd.DataFrame) -> list[str]:
     return order["stage"].tolist()
 
 
+def width_of(columns: int) -> float:
+    """Inches of a figure with so many panels beside each other."""
+    return WIDTH if columns > 1 else 0.6 * WIDTH
+
+
 def wrapped(title: str, inches: float, points: float = SMALL) -> str:
     """A title on as many lines as it takes to be so narrow; too long a word gets a hyphen."""
     letters = max(4, int(inches * 72 / (0.62 * points)))
@@ -124,7 +129,7 @@ def metric_title(metric: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def legend(figure: Figure, words: Mapping[str, str]) -> None:
+def legend(figure: Figure, words: Mapping[str, str], points: float = SMALL) -> None:
     """Put each label of the panels once below them, the verdicts' ``words`` last."""
     entries: dict[str, object] = {}
     for axes in figure.axes:
@@ -139,5 +144,5 @@ def legend(figure: Figure, words: Mapping[str, str]) -> None:
         entries.keys(),
         loc="outside lower center",
         ncols=min(max(1, int(figure.get_figwidth() / 3)), len(entries)),
-        fontsize=SMALL,
+        fontsize=points,
     )

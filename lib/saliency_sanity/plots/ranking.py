@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from saliency_sanity.plots.layout import WIDTH
+from saliency_sanity.plots.layout import width_of
 from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import METRIC_TITLES
 
@@ -21,7 +21,7 @@ def metric_panels(
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(WIDTH * (1 if columns > 1 else 0.6), lines * (height * rows + 1.2)),
+        figsize=(width_of(columns), lines * (height * rows + 1.2)),
         sharey=True,
         squeeze=False,
         layout="constrained",

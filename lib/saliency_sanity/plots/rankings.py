@@ -8,12 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from saliency_sanity.plots.competition import styles_of
-from saliency_sanity.plots.layout import metric_title
+from saliency_sanity.plots.layout import SMALL, WIDTH, metric_title
 from saliency_sanity.plots.ranking import label_rows
 from saliency_sanity.plots.style import VERDICTS
 
 CONTROL, _METHOD, _OTHER = (VERDICTS[key][0] for key in ("above", "below", "inconclusive"))
-_WIDTH, _TEXT = 9.0, 10  # inches, points; 700 pixels of page leave 10 pixels of these
 
 
 def score_ranking(
@@ -35,12 +34,12 @@ def score_ranking(
     figure, grid = plt.subplots(
         1,
         len(metrics),
-        figsize=(_WIDTH, 0.23 * len(order) + 1.4),
+        figsize=(WIDTH, 0.23 * len(order) + 1.4),
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=_TEXT + 2, fontweight="bold")
+    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
     for axes, metric in zip(grid[0], metrics, strict=True):
         rows = scores[scores["metric"] == metric].set_index("method").reindex(order)
         own = (rows.index == control).tolist()
@@ -51,9 +50,9 @@ def score_ranking(
             colour = CONTROL if is_own else _OTHER if order[at] in controls else _METHOD
             axes.hlines(at, low, high, color=colour, lw=2)
             axes.plot(value, at, "s" if is_own else "o", color=colour, ms=6 if is_own else 5)
-        axes.set_title(metric_title(metric), fontsize=_TEXT + 1)
-        axes.set_xlabel("similarity (1 the same map)", fontsize=_TEXT)
-        axes.tick_params(labelsize=_TEXT)
+        axes.set_title(metric_title(metric), fontsize=SMALL + 1)
+        axes.set_xlabel("similarity (1 the same map)", fontsize=SMALL)
+        axes.tick_params(labelsize=SMALL)
         axes.grid(visible=False, axis="y")
     label_rows(grid, order, controls)
     for label in grid[0, 0].get_yticklabels():
@@ -79,8 +78,8 @@ def rank_slopes(
         for name in next(iter(ranks.values()))
         if all(np.isfinite(ranking.get(name, np.nan)) for ranking in ranks.values())
     ]
-    figure, axes = plt.subplots(figsize=(_WIDTH, 0.26 * len(names) + 1.2), layout="constrained")
-    figure.suptitle(title, fontsize=_TEXT + 2, fontweight="bold")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.26 * len(names) + 1.2), layout="constrained")
+    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
     # Names of equal rank, and of all that were left out, have a place of their own.
     tables = [
         {name: place for place, name in enumerate(sorted(names, key=ranking.__getitem__), 1)}
@@ -98,12 +97,12 @@ def rank_slopes(
                 textcoords="offset points",
                 ha=side,
                 va="center",
-                fontsize=_TEXT,
+                fontsize=SMALL,
                 color=style["color"] if name == control else "#000000",
                 style="italic" if name in controls else "normal",
                 annotation_clip=False,
             )
-    axes.set_xticks(range(len(tables)), list(ranks), fontsize=_TEXT)
+    axes.set_xticks(range(len(tables)), list(ranks), fontsize=SMALL)
     axes.xaxis.tick_top()
     axes.set_yticks([])
     axes.set_xlim(-0.75, len(tables) - 0.25)
@@ -140,20 +139,20 @@ def preparation_dots(
     order = rows["method"].tolist()
     found = scores.pivot(index="method", columns="metric", values="value").loc[order, [*words]]
     figure, grid = plt.subplots(
-        figsize=(_WIDTH, 0.25 * len(order) + 1.8), squeeze=False, layout="constrained"
+        figsize=(WIDTH, 0.25 * len(order) + 1.8), squeeze=False, layout="constrained"
     )
-    figure.suptitle(title, fontsize=_TEXT + 2, fontweight="bold")
+    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
     axes, at = grid[0, 0], np.arange(len(order))
     axes.hlines(at, found.min(axis=1), found.max(axis=1), color="#bbbbbb", lw=1)
     # The first mark is the largest, so that equal ones are all seen.
     for size, (metric, style) in zip(range(9, 0, -2), styles_of([*words]).items(), strict=False):
         colour, marker, _ = style
         axes.plot(found[metric], at, marker, color=colour, ms=size, label=words[metric], ls="")
-    axes.set_xlabel("similarity, mean over stages (1 the same map)", fontsize=_TEXT)
-    axes.tick_params(labelsize=_TEXT)
+    axes.set_xlabel("similarity, mean over stages (1 the same map)", fontsize=SMALL)
+    axes.tick_params(labelsize=SMALL)
     axes.grid(visible=False, axis="y")
     label_rows(grid, order, controls)
     for label in axes.get_yticklabels():
         label.set_color(CONTROL if label.get_text() == control else "#000000")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=_TEXT)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL)
     return figure

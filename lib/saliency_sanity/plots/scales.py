@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from saliency_sanity.plots.competition import styles_of
+from saliency_sanity.plots.layout import SMALL, WIDTH
 from saliency_sanity.plots.style import SIGNED
 
-_WIDTH, _TEXT = 9.0, 10  # inches, points; 700 pixels of page leave 10 pixels of these
 ORDER_TITLES = {"top_down": "from the logits down", "bottom_up": "from the input up"}
 
 
@@ -28,11 +28,11 @@ def scale_heatmap(table: pd.DataFrame, quantity: str, *, title: str = "") -> Fig
     figure, grid = plt.subplots(
         len(orders),
         1,
-        figsize=(_WIDTH, len(orders) * (0.3 * stages + 0.8) + (1.0 if named else 1.6)),
+        figsize=(WIDTH, len(orders) * (0.3 * stages + 0.8) + (1.0 if named else 1.6)),
         squeeze=False,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=_TEXT + 2, fontweight="bold")
+    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
     for axes, order in zip(grid[:, 0], orders, strict=True):
         own = rows[rows["order"] == order]
         values = own.pivot(index="position", columns="place", values="value")
@@ -42,23 +42,23 @@ def scale_heatmap(table: pd.DataFrame, quantity: str, *, title: str = "") -> Fig
             if np.isfinite(cell["value"]):
                 shade = "#ffffff" if abs(cell["value"]) > 0.6 else "#000000"
                 text = f"{cell['value']:.1f}".replace("-0.0", "0.0").replace("-", "−")
-                axes.text(*at, text, ha="center", va="center", fontsize=_TEXT, color=shade)
+                axes.text(*at, text, ha="center", va="center", fontsize=SMALL, color=shade)
             if cell["random"]:
                 corner = at[0] - 0.47, at[1] - 0.45
                 axes.add_patch(Rectangle(corner, 0.94, 0.9, fill=False, ec="#000000", lw=1))
         names = own.drop_duplicates("position").sort_values("position")["stage"]
-        axes.set_yticks(range(len(names)), names, fontsize=_TEXT)
+        axes.set_yticks(range(len(names)), names, fontsize=SMALL)
         turned = {} if named else {"rotation": 90}
-        axes.set_xticks(range(len(layers)), layers, fontsize=_TEXT, **turned)
+        axes.set_xticks(range(len(layers)), layers, fontsize=SMALL, **turned)
         if order != orders[-1]:
             axes.tick_params(labelbottom=False)
-        axes.set_title(f"Randomized {ORDER_TITLES[order]}", fontsize=_TEXT + 1)
-        axes.set_ylabel("stage", fontsize=_TEXT)
+        axes.set_title(f"Randomized {ORDER_TITLES[order]}", fontsize=SMALL + 1)
+        axes.set_ylabel("stage", fontsize=SMALL)
         axes.grid(visible=False)
-    grid[-1, 0].set_xlabel("layer, from the input on", fontsize=_TEXT)
+    grid[-1, 0].set_xlabel("layer, from the input on", fontsize=SMALL)
     bar = figure.colorbar(image, ax=grid[:, 0].tolist(), shrink=0.8)
-    bar.set_label("rank correlation over channels", fontsize=_TEXT)
-    bar.ax.tick_params(labelsize=_TEXT)
+    bar.set_label("rank correlation over channels", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
     return figure
 
 
@@ -76,9 +76,9 @@ def edge_chart(
         "share": [q for q in words if q == "top"],
     }
     figure, grid = plt.subplots(
-        1, len(panels), figsize=(_WIDTH, 5.2), squeeze=False, layout="constrained"
+        1, len(panels), figsize=(WIDTH, 5.2), squeeze=False, layout="constrained"
     )
-    figure.suptitle(title, fontsize=_TEXT + 2, fontweight="bold")
+    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
     stages, styles = rows.drop_duplicates("position").sort_values("position"), styles_of([*words])
     for axes, (panel, quantities) in zip(grid[0], panels.items(), strict=True):
         for quantity in quantities:
@@ -98,9 +98,9 @@ def edge_chart(
             axes.plot(own["position"], own["chance"], color="#555555", ls=":", lw=1.4)
         axes.plot([], [], color="#555555", ls=":", lw=1.4, label="chance")
         axes.set_ylim(-0.25 if panel == "rank" else 0, 1.05)
-        axes.set_xticks(stages["position"], stages["label"], fontsize=_TEXT)
-        axes.tick_params(labelsize=_TEXT)
-        axes.set_title(titles[panel], fontsize=_TEXT + 1)
-        axes.set_xlabel("share of random blocks, from the logits down", fontsize=_TEXT)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=_TEXT)
+        axes.set_xticks(stages["position"], stages["label"], fontsize=SMALL)
+        axes.tick_params(labelsize=SMALL)
+        axes.set_title(titles[panel], fontsize=SMALL + 1)
+        axes.set_xlabel("share of random blocks, from the logits down", fontsize=SMALL)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=SMALL)
     return figure

@@ -5,14 +5,13 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._markup import render
+from saliency_sanity._markup import Displayed, render
 from saliency_sanity.experiments.outcome import ORIGINAL
 from saliency_sanity.plots.maps import films, resized, state
 from saliency_sanity.plots.style import SIGNED, UNSIGNED
@@ -24,18 +23,8 @@ LONGEST = 16383  # pixels, WebP's limit
 _COLOURS = 33  # of a colour map's table; odd, so that zero of a signed map has an entry
 
 
-@dataclass(frozen=True)
-class StageSlider:
-    """Interactive pictures for a page; ``markup`` is HTML that needs nothing else."""
-
-    markup: str
-    summary: str
-
-    def _repr_html_(self) -> str:
-        return self.markup
-
-    def __repr__(self) -> str:
-        return self.summary
+class StageSlider(Displayed):
+    """Maps that a reader moves through the stages."""
 
 
 def stage_slider(

@@ -11,7 +11,6 @@ from scipy.optimize import isotonic_regression
 
 from saliency_sanity.plots.layout import (
     SMALL,
-    WIDTH,
     chosen_names,
     label_stages,
     legend,
@@ -19,6 +18,7 @@ from saliency_sanity.plots.layout import (
     multiples,
     rows_of,
     stages_of,
+    width_of,
 )
 from saliency_sanity.plots.style import CEILING, CHANCE, INTERVAL, SIGNED, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
@@ -172,7 +172,7 @@ def kappa_curves(
         lines,
         columns,
         figsize=(
-            WIDTH * (1 if columns > 1 else 0.6),
+            width_of(columns),
             lines * max(3.2, 0.17 * len(methods) + 1) + 0.08 * longest,
         ),
         sharex=True,

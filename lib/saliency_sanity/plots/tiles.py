@@ -12,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._markup import render
+from saliency_sanity._markup import Displayed, render
 from saliency_sanity.experiments.outcome import ORIGINAL
 from saliency_sanity.plots.maps import films, resized, state
 from saliency_sanity.plots.slider import colour_filter, webp
@@ -57,18 +57,8 @@ class View:
     signed: Mapping[str, np.ndarray] | None = None
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Pictures for a page; ``markup`` is HTML that needs nothing else."""
-
-    markup: str
-    summary: str
-
-    def _repr_html_(self) -> str:
-        return self.markup
-
-    def __repr__(self) -> str:
-        return self.summary
+class Tiles(Displayed):
+    """A grid of maps."""
 
 
 def spread(count: int, most: int = COLUMNS) -> list[int]:

@@ -43,6 +43,11 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def arrays(self) -> np.ndarray:
+        """The pictures as they are drawn, ``[N, h, w]`` or in colour ``[N, h, w, 3]``."""
+        return self.pixels.permute(0, 2, 3, 1).squeeze(-1).cpu().numpy()
+
 
 def _package_folder(package: str, folder: str) -> Path:
     spec = importlib.util.find_spec(package)

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -103,7 +102,6 @@ def test_of_many_stages_a_few_are_chosen_with_the_last(count, most):
 
 # ---- in a browser ------------------------------------------------------------------------------
 
-CHROMIUM = shutil.which("chromium")
 SHOWN = """() => ({
   says: document.querySelector('output').innerText,
   heard: document.querySelector('.heard').textContent,
@@ -114,18 +112,6 @@ SHOWN = """() => ({
     n => n.getBoundingClientRect().width / n.parentElement.getBoundingClientRect().width),
   strips: [...document.querySelectorAll('.all')].filter(n => n.offsetHeight).length,
   wide: document.documentElement.scrollWidth})"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (Debian, Ubuntu: apt-get install chromium)")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import re
-import shutil
 
 import matplotlib as mpl
 import numpy as np
@@ -272,7 +271,6 @@ def test_a_limit_is_kept_or_refused():
 
 # ---- in a browser ------------------------------------------------------------------------------
 
-CHROMIUM = shutil.which("chromium")
 SHOWN = """() => [...document.querySelectorAll('figure')].map(box => ({
   stage: getComputedStyle(box).getPropertyValue('--stage').trim(),
   at: [...box.querySelectorAll('.frame img')].map(node => getComputedStyle(node).objectPosition),
@@ -284,18 +282,6 @@ SHOWN = """() => [...document.querySelectorAll('figure')].map(box => ({
   notes: [...box.querySelectorAll('.note')].map(node => node.textContent),
   still: box.querySelector('.still').offsetHeight > 0,
   controls: box.querySelector('input[type=range]').offsetHeight > 0}))"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (Debian, Ubuntu: apt-get install chromium)")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

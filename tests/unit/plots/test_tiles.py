@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -183,7 +182,6 @@ def test_what_does_not_fit_is_named():
 
 # ---- in a browser, which runs no script --------------------------------------------------------
 
-CHROMIUM = shutil.which("chromium")
 SEEN = """() => ({
   page: document.documentElement.scrollWidth,
   figures: [...document.querySelectorAll('figure')].filter(n => n.offsetHeight).length,
@@ -198,18 +196,6 @@ SEEN = """() => ({
   letters: Math.min(...[...document.querySelectorAll('.map-tiles *')]
     .filter(n => n.offsetWidth).map(n => parseFloat(getComputedStyle(n).fontSize))),
   scrolls: [...document.querySelectorAll('.scroll')].some(n => n.scrollWidth > n.clientWidth)})"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (Debian, Ubuntu: apt-get install chromium)")
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.browser

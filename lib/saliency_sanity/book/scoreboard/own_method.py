@@ -231,7 +231,6 @@ class OwnMethod(MethodsPage):
 
     def stages(self) -> Tiles:
         """Maps of the first picture by method and stage."""
-        scene = self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
         absolute, signed = (
             {self.titles[key]: kept[kind][:, 0] for key, kept in self.outcome.pictures.items()}
             for kind in (0, 1)
@@ -240,7 +239,7 @@ class OwnMethod(MethodsPage):
         last = rows[rows["stage"] == self.outcome.stages[-1]]
         kappas = kappas_by_stage(rows, self._main)
         return stage_tiles(
-            [View(self.photographs.names[0], scene, absolute, signed)],
+            [View(self.photographs.names[0], self.photographs.arrays[0], absolute, signed)],
             self.outcome.stages,
             finding=kept_sentence(last[~last["method"].isin(self.controls)], self._main),
             caption=grid_caption(self._main, len(self.x)),

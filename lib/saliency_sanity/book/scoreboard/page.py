@@ -121,7 +121,7 @@ class Scoreboard(Page):
 
     def finding(self) -> Markdown:
         """How many methods show the picture where they should show the network."""
-        counts = tally(self.table, self._randomized)
+        counts = self._moved
         return Markdown(
             f"**With random weights or random labels, {counts['unwanted']} of {counts['methods']} "
             f"methods go on showing the picture in at least one check. {counts['wanted']} change "
@@ -132,7 +132,7 @@ class Scoreboard(Page):
         """How many methods and claims came out how."""
         counts = tally(self.table, self.columns)
         asked = [check for check in self.columns if check.wanted]
-        randomized = tally(self.table, self._randomized)
+        randomized = self._moved
         return Markdown(
             f"**{counts['methods']} methods in {len(asked)} checks: {counts['unwanted']} have a "
             f"verdict that a map which sees the model should not have, {counts['wanted']} have no "
@@ -147,6 +147,11 @@ class Scoreboard(Page):
     @property
     def _randomized(self) -> list[Check]:
         return [check for check in self.columns if check.words == RANDOMIZATION_WORDS]
+
+    @cached_property
+    def _moved(self) -> dict[str, int]:
+        """How methods stand in those checks, as ``tally`` counts them."""
+        return tally(self.table, self._randomized)
 
     @property
     def _noise(self) -> dict[str, int]:
@@ -179,7 +184,7 @@ class Scoreboard(Page):
         """What other pages of the book quote, by name."""
         numbers = {
             f"methods_{word}" if word != "methods" else word: count
-            for word, count in tally(self.table, self._randomized).items()
+            for word, count in self._moved.items()
         }
         halves = [check for check in self.columns if check.stage == HALFWAY]
         numbers |= {f"half_{word}": count for word, count in tally(self.table, halves).items()}

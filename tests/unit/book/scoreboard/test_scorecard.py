@@ -1,7 +1,6 @@
 """The scoreboard in a browser: the worst case a cell, sorted, filtered, and a reason at a click."""
 
 import contextlib
-import shutil
 
 import pytest
 from bs4 import BeautifulSoup
@@ -10,7 +9,6 @@ from saliency_sanity.book.scoreboard.columns import CHECKS
 from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import at_margins, method_title, read_scoreboard
 
-CHROMIUM = shutil.which("chromium")
 # Two networks of one question that differ, one without a rival, two with lines of their own.
 KEYS = ("edges", "outlines", "cascade_mlp", "cascade_vit", "labels_cnn", "labels_mlp", "units_cnn")
 ASKED = [check for check in CHECKS if check.key in KEYS]
@@ -30,23 +28,7 @@ CELLS = """card => [...card.querySelectorAll('tbody tr')].map(row =>
   [...row.querySelectorAll('td')].map(cell => [cell.className, cell.textContent,
     cell.firstElementChild.getAttribute('aria-label')]))"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None,
-        reason="chromium is not installed (Debian, Ubuntu: apt-get install chromium)",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

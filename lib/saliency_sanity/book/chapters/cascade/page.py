@@ -249,7 +249,7 @@ class Cascade(MethodsPage):
     @cached_property
     def scene(self) -> np.ndarray:
         """The pictures as they are shown, ``[N, h, w]`` or ``[N, h, w, 3]``."""
-        return self.photographs.pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
+        return self.photographs.arrays
 
     def _films(self, signed: bool, picture: int) -> dict[str, np.ndarray]:
         return {

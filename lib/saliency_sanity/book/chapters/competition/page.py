@@ -205,7 +205,7 @@ class Competition(Page):
             [
                 View(
                     self.photographs.names[i],
-                    self.photographs.pixels[i].permute(1, 2, 0).squeeze(-1).cpu().numpy(),
+                    self.photographs.arrays[i],
                     None,
                     {
                         self.titles[key]: signed_picture(found[i : i + 1].float()).numpy()
@@ -299,17 +299,12 @@ class Competition(Page):
         rows = rows[rows["method"].isin(films)]
         main = next(iter(self.measures))
         return stage_tiles(
-            [View(self.photographs.names[0], self._scene, None, films)],
+            [View(self.photographs.names[0], self.photographs.arrays[0], None, films)],
             self.outcome.stages,
             finding=kept_sentence(rows[rows["stage"] == self.outcome.stages[-1]], main),
             caption=grid_caption(main, len(self.x), ("signed",)),
             notes=kappas_by_stage(rows, main),
         )
-
-    @property
-    def _scene(self) -> np.ndarray:
-        """The first picture as it is shown, ``[h, w]`` or ``[h, w, 3]``."""
-        return self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
 
     @cached_property
     def survival(self) -> pd.DataFrame:
@@ -525,7 +520,7 @@ class Competition(Page):
         if not set(pair) <= set(films):
             return
         rows = [[tinted(films[key][1][i, 0], signed=True) for i in (0, -1)] for key in pair]
-        mosaic([[self._scene, *row] for row in rows], self.card)
+        mosaic([[self.photographs.arrays[0], *row] for row in rows], self.card)
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""

@@ -188,7 +188,7 @@ class EdgeDetectors(MethodsPage):
         one = {name: batch[i : i + 1].float().cpu() for name, batch in shown.items()}
         return View(
             f"{self.photographs.names[i]}: {self.classifier.class_name(int(self.target[i]))}",
-            self.photographs.pixels[i].permute(1, 2, 0).squeeze(-1).cpu().numpy(),
+            self.photographs.arrays[i],
             {name: absolute_picture(batch).numpy() for name, batch in one.items()},
             {name: signed_picture(batch).numpy() for name, batch in one.items()},
         )
@@ -199,7 +199,7 @@ class EdgeDetectors(MethodsPage):
             return
         maps = [self.edges, *(self._maps[name] for name in _CARD)]
         shown = [tinted(absolute_picture(batch[:1].cpu())[0].numpy()) for batch in maps]
-        tiles = [self.photographs.pixels[0].permute(1, 2, 0).squeeze(-1).numpy(), *shown]
+        tiles = [self.photographs.arrays[0], *shown]
         mosaic([tiles[:3], tiles[3:]], self.card)
 
     @cached_property

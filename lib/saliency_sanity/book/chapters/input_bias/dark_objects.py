@@ -171,12 +171,9 @@ class DarkObjects:
 
     def _finding(self) -> str:
         """What RectGrad gives dark objects, by what is zero."""
-        ends = self._ends()
-        shares = [
-            f"{least:.2f} to {most:.2f} where {zero} is zero"
-            for zero in ("black", "mid-grey")
-            for least, most in [ends[RECT, zero]]
-        ]
+        zeros = ("black", "mid-grey")
+        ranges = self._ranges(*((RECT, zero) for zero in zeros))
+        shares = [f"{one} where {zero} is zero" for one, zero in zip(ranges, zeros, strict=True)]
         return (
             "RectGrad gives a dark object, of the fair share of its area (1),\n"
             f"{' and '.join(shares)}."
@@ -236,15 +233,17 @@ class DarkObjects:
         grouped = self.curve.groupby(["method", "zero"])["density"]
         return {key: (values.min(), values.max()) for key, values in grouped}
 
+    def _ranges(self, *keys: tuple[str, str]) -> list[str]:
+        ends = self._ends()
+        return ["{:.2f} to {:.2f}".format(*ends[key]) for key in keys]
+
     def density_panel(self) -> Markdown | None:
         """What to remember of densities; None without dark objects."""
         _, less, _ = self.claims
         if not len(self):
             return None
-        ends = self._ends()
-        black, grey, without = (
-            "{:.2f} to {:.2f}".format(*ends[key])
-            for key in ((RECT, "black"), (RECT, "mid-grey"), (MODIFIED, "black"))
+        black, grey, without = self._ranges(
+            (RECT, "black"), (RECT, "mid-grey"), (MODIFIED, "black")
         )
         qs = self.page.quantiles
         return remember(

@@ -219,8 +219,7 @@ class Labels(MethodsPage):
     @cached_property
     def scene(self) -> np.ndarray:
         """The pictures that are shown, ``[n, h, w]`` or ``[n, h, w, 3]``."""
-        pixels = self.photographs.pixels[: self.shown]
-        return pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
+        return self.photographs.arrays[: self.shown]
 
     def maps(self) -> Tiles:
         """Maps by method of networks of both kinds: at first three of each, all for a click."""
