@@ -84,7 +84,7 @@ def dark_objects(folder, **given):
     assert len(dark.claims) == 3
     figures = dark.maps(), dark.density_panel(), dark.inside(), dark.quantiles()
     assert all(figure is None for figure in figures) == (len(dark) == 0)
-    return dark.count_text(), {claim.id: claim.verdict for claim in page.claims}
+    return dark.found().data, {claim.id: claim.verdict for claim in page.claims}
 
 
 def test_pictures_without_dark_objects_and_masks_of_ones_own(checkout, tmp_path):

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from saliency_sanity._hashing import weights_hash
 from saliency_sanity.experiments.cascade import Experiment
+from saliency_sanity.experiments.variants import has_batch_norms
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.randomization.blocks import WHOLE
 
@@ -84,7 +84,7 @@ def network_differences(classifier: Classifier) -> str:
     Batch norms are spoken of where it has some, Inception v3 where it is that.
     """
     lines = []
-    if any(isinstance(module, _BatchNorm) for module in classifier.modules()):
+    if has_batch_norms(classifier):
         lines.append(_NORMS)
     if classifier.name.startswith("inception_v3"):
         lines += _INCEPTION

@@ -49,6 +49,47 @@ _PICTURED = (
 
 _CARD_ROWS = 2
 
+_GARMENT = (
+    "The ground of a garment's picture is exactly black, so it is known where the object lies. "
+    "Shown here are negatives, a dark garment on white."
+)
+_KNOWN = f"{_GARMENT} The network is one that learned garments and their negatives."
+_UNKNOWN = (
+    f"{_GARMENT} The network never learned negatives (`negative_weights` names one that did)."
+)
+_MASKED = (
+    "Where objects lie is said by your masks (`masks`). One counts if it is dark on the whole and "
+    "its ground is light."
+)
+_DRAWN = (
+    "The outlines of the labelled objects were drawn by hand (`subjects/outlines.toml`), before "
+    "any map was made. A pixel belongs to the dark object if it lies within and its luminance is "
+    "low. The picture counts if what lies outside is lighter on average."
+)
+_NONE = (
+    "What counts as dark and as light are parameters (`darkest`, `brightest`). Your own pictures "
+    "need masks of their own (`masks`)."
+)
+
+_OF_GARMENTS = (
+    "The dark garments are garments in negative, and so are those that the network was trained on, "
+    "beside the garments themselves. Nobody photographed them dark.",
+    "Garments are the darkest of those that were searched, not a fair sample of all.",
+    "White is the ground's own colour. Where it is zero, a product has everything inside by "
+    "construction.",
+)
+_OF_PICTURES = (
+    "Dark is a matter of luminance: a dark red object is dark in two channels and bright in the "
+    "third, and there a product sees it with black as zero.",
+)
+_OF_OUTLINES = (
+    "Dark objects on dark ground are left out; the bald eagle among the built-in photographs is "
+    "one. A lower `brightest` lets it in. A much higher one leaves fewer than twelve pictures.",
+    "Outlines by hand are polygons, and a matter of judgement. They say where the object is, not "
+    "whether the network looks at it. A map that is right to ignore the dark part looks blind "
+    "here. So compare it with the map without the product.",
+)
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -135,21 +176,28 @@ class DarkObjects:
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def count_text(self) -> str:
-        """How many pictures have a dark object, and what to do where none has."""
-        searched = len(self.page.pixels)
-        if self.page.garments:
-            weights = self.page.both_ways.weights
-            lines = [f"{self.count} of {searched} dark garments are known to {weights}"]
+    def found(self) -> Markdown:
+        """How objects were found, how many are dark, and what to do where none is."""
+        page, searched = self.page, len(self.page.pixels)
+        if page.garments:
+            how = _KNOWN if page.both_ways is not page.classifier else _UNKNOWN
+            count = f"Of {searched} negatives it recognises {self.count}"
         else:
-            lines = [f"{self.count} of {searched} pictures have a dark object on lighter ground"]
+            how = _MASKED if page.masks else _DRAWN
+            count = f"{self.count} of {searched} pictures have a dark object on lighter ground"
         if len(self) < self.count:
-            lines.append(f"the {len(self)} darkest are used")
-        if not self.count and not self.page.garments:
-            lines.append(
-                "darkest and brightest are parameters; your own pictures need masks of their own"
-            )
-        return "\n".join(lines)
+            count += f"; the {len(self)} darkest are used"
+        lines = [how, f"{count}."]
+        if not self.count and not page.garments:
+            lines.append(_NONE)
+        return Markdown(" ".join(lines))
+
+    def limits(self) -> Markdown:
+        """What is open where objects were found in this way, a list."""
+        lines = _OF_GARMENTS if self.page.garments else _OF_PICTURES
+        if not (self.page.garments or self.page.masks):
+            lines += _OF_OUTLINES
+        return Markdown("\n".join(f"* {line}" for line in lines))
 
     def maps(self) -> Figure | None:
         """Some of the pictures, objects outlined, and maps with and without the product."""

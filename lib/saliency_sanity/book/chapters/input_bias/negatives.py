@@ -112,21 +112,23 @@ class Negatives:
         label, count = Counter(found.tolist()).most_common(1)[0]
         return int((found == self.page.classes).sum()), count, network.class_name(label)
 
-    def count_text(self) -> str:
+    def found(self) -> Markdown:
         """How many negatives keep their class, and how many are compared."""
         page, searched = self.page, len(self.page.pixels)
-        lines = [
-            f"{page.both_ways.weights}: {len(self._stays)} of {searched} negatives keep their class"
-        ]
+        lines = []
         if page.both_ways is not page.classifier:
             kept, most, name = self._own()
-            lines.append(
-                f"{page.classifier.weights}, which learned none: {kept} of {searched}; "
-                f"{most} negatives are {name!r} to it"
-            )
+            lines = [
+                f"To the page's network, which learned no negatives, {kept} of {searched} "
+                f"negatives keep the class of their picture, and {most} are *{name}*.",
+                f"To the one that learned them ({page.both_ways.weights}) "
+                f"{len(self._stays)} of {searched} keep it.",
+            ]
+        else:
+            lines = [f"{len(self._stays)} of {searched} negatives keep the class of their picture."]
         if self.readings is not None:
-            lines.append(f"{len(self.compared)} are compared")
-        return "\n".join(lines)
+            lines.append(f"Of these {len(self.compared)} are compared.")
+        return Markdown(" ".join(lines))
 
     def table(self) -> Styler | None:
         """How alike the maps are, by method."""

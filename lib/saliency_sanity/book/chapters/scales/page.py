@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from saliency_sanity import load_model
-from saliency_sanity.attribution.catalogue import FIGURES, is_control
+from saliency_sanity.attribution.catalogue import FIGURES, is_control, title
 from saliency_sanity.book.chapters.claims import ClaimTable, shown, tried
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
@@ -35,6 +35,7 @@ from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.experiments.outcome import Outcome, stage_table
+from saliency_sanity.experiments.variants import has_batch_norms
 from saliency_sanity.plots.rankings import preparation_dots, rank_slopes, score_ranking
 from saliency_sanity.plots.scales import ORDER_TITLES, edge_chart, scale_heatmap
 from saliency_sanity.plots.stages import kappa_heatmap
@@ -57,6 +58,10 @@ _PREPARED = {
     "ssim_largest": Metric(Prepare("each", scale="signed"), (), _SSIM),
     "ssim_second_moment": Metric(Prepare("each", scale="second_moment"), (), _SSIM),
 }
+_NORMS = (
+    "Running statistics of batch norms stay as they were learned, as in the rest of the book. "
+    "They, too, carry scales."
+)
 _SCALINGS = {
     "ssim": "moved and scaled to [0, 1]",
     "ssim_largest": "divided by the largest absolute value",
@@ -412,6 +417,14 @@ class Scales(MethodsPage):
         faithful = {key: interval(values) for key, values in self.faithful.items()}
         rows = [{"method": key} | dict(zip(names, f, strict=True)) for key, f in faithful.items()]
         self.write(pd.DataFrame(rows), "faithfulness")
+
+    def limits(self) -> Markdown | None:
+        """What is open with these methods on this network, a list; None if nothing more is."""
+        absent = [title(name) for name in FIGURES if name not in self.chosen]
+        lines = [f"Left out for the time that they take: {', '.join(absent)}."] if absent else []
+        if has_batch_norms(self.classifier):
+            lines.append(_NORMS)
+        return Markdown("\n".join(f"* {line}" for line in lines)) if lines else None
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""

@@ -1,5 +1,6 @@
 """The page on input bias refuses what cannot be before it explains anything."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -69,7 +70,7 @@ def test_dark_garments_are_those_that_the_network_knows_and_the_darkest_comes_fi
     known = [a == b for a, b in zip(found.tolist(), page.photographs.labels, strict=True)]
     assert 5 < sum(known) < 20, "otherwise this sees nothing"
     assert len(dark) == dark.count == sum(known)
-    assert dark.count_text().startswith(f"{sum(known)} of 20 dark garments are known to ")
+    assert f"Of 20 negatives it recognises {sum(known)}." in dark.found().data
     lightness = [
         scene[:, mask].mean().item() for scene, mask in zip(dark.scenes, dark.masks, strict=True)
     ]
@@ -115,6 +116,20 @@ def test_the_colours_that_are_zero_are_those_of_the_pictures(page):
     assert min(without) >= 0
 
 
+def test_what_is_said_of_objects_belongs_to_the_page(page):
+    garments = DarkObjects.of(page)
+    photographs = copy.copy(garments)
+    photographs.page = copy.copy(page)
+    photographs.page.garments = False
+    masked = copy.copy(photographs)
+    masked.page = copy.copy(photographs.page)
+    masked.page.masks = "masks"
+    said = [f"{one.found().data} {one.limits().data}" for one in (garments, photographs, masked)]
+    assert ["garment" in one for one in said] == [True, False, False]
+    assert ["drawn by hand" in one for one in said] == [False, True, False]
+    assert ["your masks" in one for one in said] == [False, False, True]
+
+
 def test_negatives_that_are_compared_keep_their_class(page):
     negatives = Negatives(page)
     scaling = negatives.network.scaling
@@ -124,8 +139,9 @@ def test_negatives_that_are_compared_keep_their_class(page):
     )
     kept = (first == second).nonzero().flatten()
     assert negatives.compared.tolist() == kept[:6].tolist()
-    assert f": {len(kept)} of 20 negatives keep their class" in negatives.count_text()
-    assert "which learned none" in negatives.count_text()
+    said = negatives.found().data
+    assert f"{len(kept)} of 20 keep it" in said
+    assert "which learned no negatives" in said
     told = negatives.premise.verdict == "reproduced" and len(kept) >= 5
     assert (negatives.table() is not None) == told
 

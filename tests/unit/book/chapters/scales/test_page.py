@@ -1,8 +1,11 @@
 """The page on scales and noise refuses what cannot be, and noise wins on it."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from made.pages import page_of
 from saliency_sanity.book.chapters.scales import Scales
 
@@ -49,6 +52,16 @@ def test_noise_is_there_unasked_and_wins(page):
         assert rows.loc["noise", "rank"] <= 2
         assert (rows["behind_high"].drop("noise") > -0.1).all()
         assert rows.loc["sobel", "value"] == pytest.approx(1)
+
+
+def test_limits_name_what_is_left_out_and_batch_norms_only_where_there_are_some(page):
+    said = page.limits().data
+    assert "SmoothGrad" in said
+    assert "guided backpropagation" not in said
+    assert "batch norm" not in said
+    page = copy.copy(page)
+    page.classifier = torch.nn.BatchNorm2d(1)
+    assert "batch norms" in page.limits().data
 
 
 def test_both_orders_end_alike_and_the_second_moment_leaves_ranks(page):
