@@ -15,10 +15,7 @@ READY := $(VENV)/.ready
 SITE  := build/html/index.html
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill cell.metadata.execution metadata.language_info.version"
 
-# Snakemake weighs what to run again once a timespan for each job that has ended: with its own second
-# that takes half a core after forty jobs. Jobs begin when others end, whatever the timespan is.
-SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
-	--rerun-incomplete --max-jobs-per-timespan 1000/10s --config profile=$(PROFILE)
+SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) --config profile=$(PROFILE)
 # Only one workflow at a time in this folder; the lock ends with the process, also a killed one.
 ALONE := $(if $(shell flock --version 2>/dev/null),flock --nonblock --conflict-exit-code 75 build/.lock)
 

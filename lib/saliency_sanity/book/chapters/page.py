@@ -246,6 +246,12 @@ def plain_table(rows: pd.DataFrame, precision: int | None = None) -> Styler:
     return shown if precision is None else shown.format(precision=precision)
 
 
+def bullets(lines: Iterable[str]) -> Markdown | None:
+    """A list of sentences; None where there is none."""
+    text = "\n".join(f"* {line}" for line in lines)
+    return Markdown(text) if text else None
+
+
 def check_shown(shown: int, count: int) -> None:
     """Raise ValueError unless so many of ``count`` pictures can be shown."""
     if not 1 <= shown <= count:

@@ -39,9 +39,9 @@ _WORDS = {
 }
 # With one of these Snakemake knows by itself how much may run at a time.
 _ELSEWHERE = ("--executor", "-e", "--profile", "--workflow-profile", "--jobs", "-j")
-# Snakemake 9 weighs all waiting cells once a timespan for each cell that has ended. With many cells
-# and its own timespan of a second that takes a core. For this it may end ten seconds later.
-_RARELY, _MANY = ("--max-jobs-per-timespan", "1000/10s"), 30
+# The workflow's own settings spare a core where many cells wait, and may end ten seconds later.
+# Those of a place come first.
+_PLAIN, _MANY = ("--workflow-profile", "none"), 30
 # Here each cell says a line when it ends; elsewhere Snakemake has to say what was started.
 _QUIET = ("host", "rules", "reason", "progress")
 _QUIET_ELSEWHERE = ("host", "reason")
@@ -73,8 +73,8 @@ def run_grid(
     """
     elsewhere = any(word.partition("=")[0] in _ELSEWHERE for word in words)
     cores = cores if cores or elsewhere else cpu_count()
-    rarely = _RARELY if len(grid.cells) > _MANY and not elsewhere else ()
-    command = engine(grid, cores, [*rarely, *words])
+    plain = _PLAIN if elsewhere or len(grid.cells) <= _MANY else ()
+    command = engine(grid, cores, [*plain, *words])
     todo = plan(grid, command)
     shards = f" in {grid.shards} shards each" if grid.shards > 1 else ""
     print(

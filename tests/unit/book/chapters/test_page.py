@@ -9,6 +9,7 @@ from saliency_sanity.book.chapters import page
 from saliency_sanity.book.chapters.page import (
     Page,
     at_least,
+    bullets,
     counted,
     pictures_used,
     verdict_counts,
@@ -106,3 +107,8 @@ def test_in_a_notebook_all_is_exact_until_it_ends(tmp_path, monkeypatch):
         page._process.close()
         page._in_this_process.cache_clear()
     assert settings() == before
+
+
+def test_sentences_become_a_list_and_none_is_no_list():
+    assert bullets(iter(["One.", "Two."])).data == "* One.\n* Two."
+    assert bullets([]) is None

@@ -52,6 +52,7 @@ from saliency_sanity.book.chapters.cascade.wording import (
 from saliency_sanity.book.chapters.claims import LEVELS, ClaimTable, tried
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
+    bullets,
     check_shown,
     counted,
     described,
@@ -406,8 +407,7 @@ class Cascade(MethodsPage):
 
     def differences(self) -> Markdown | None:
         """Where a network of this kind is treated otherwise than the paper's; None if nowhere."""
-        said = network_differences(self.classifier)
-        return Markdown(said) if said else None
+        return bullets(network_differences(self.classifier))
 
     @cached_property
     def cam_layers(self) -> dict[str, tuple[int, int]]:

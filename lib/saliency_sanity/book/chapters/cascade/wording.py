@@ -78,8 +78,8 @@ _INCEPTION = (
 )
 
 
-def network_differences(classifier: Classifier) -> str:
-    """Where a network is treated otherwise than the paper's, a list in Markdown or nothing.
+def network_differences(classifier: Classifier) -> list[str]:
+    """Where a network is treated otherwise than the paper's, in Markdown.
 
     Batch norms are spoken of where it has some, Inception v3 where it is that.
     """
@@ -88,7 +88,7 @@ def network_differences(classifier: Classifier) -> str:
         lines.append(_NORMS)
     if classifier.name.startswith("inception_v3"):
         lines += _INCEPTION
-    return "\n".join(f"* {line}" for line in lines)
+    return lines
 
 
 def _training(trained: Mapping) -> dict[str, str]:

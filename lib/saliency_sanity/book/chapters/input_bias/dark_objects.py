@@ -16,6 +16,7 @@ from saliency_sanity import resolve
 from saliency_sanity.book.chapters.claims import DECIDED, Claim
 from saliency_sanity.book.chapters.input_bias.claims import MODIFIED, RECT, dark_claims, remember
 from saliency_sanity.book.chapters.input_bias.page import InputBias
+from saliency_sanity.book.chapters.page import bullets
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.input_bias import percentile_chart, share_chart
@@ -192,12 +193,12 @@ class DarkObjects:
             lines.append(_NONE)
         return Markdown(" ".join(lines))
 
-    def limits(self) -> Markdown:
+    def limits(self) -> Markdown | None:
         """What is open where objects were found in this way, a list."""
         lines = _OF_GARMENTS if self.page.garments else _OF_PICTURES
         if not (self.page.garments or self.page.masks):
             lines += _OF_OUTLINES
-        return Markdown("\n".join(f"* {line}" for line in lines))
+        return bullets(lines)
 
     def maps(self) -> Figure | None:
         """Some of the pictures, objects outlined, and maps with and without the product."""

@@ -21,6 +21,7 @@ from saliency_sanity.book.chapters.labels.table import agreement_table, undecide
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
     at_least,
+    bullets,
     check_shown,
     counted,
     described,
@@ -292,11 +293,10 @@ class Labels(MethodsPage):
         names = self.readings["metric"].map(METRIC_TITLES)
         return cross_table(self.readings.assign(metric=names), "method", "metric")
 
-    def sentences(self) -> Markdown:
+    def sentences(self) -> Markdown | None:
         """What remains of each method's map, and why."""
         told = [key for key in self.chosen if not is_control(key) and key not in self.refused]
-        lines = [f"* {what_remains(self.found, key, self.margin)}" for key in told]
-        return Markdown("\n".join(lines))
+        return bullets(what_remains(self.found, key, self.margin) for key in told)
 
     def by_class(self) -> list[Markdown | Styler]:
         """Kappa by explained class and method, a table with its heading a similarity."""

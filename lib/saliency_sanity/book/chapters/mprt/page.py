@@ -37,6 +37,7 @@ from saliency_sanity.book.chapters.mprt.scores import (
 )
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
+    bullets,
     described,
     pictures_for,
     pictures_used,
@@ -275,7 +276,7 @@ class MprtRevisited(MethodsPage):
         save(figure, self.figure("ranks"))
         return figure
 
-    def flipped(self) -> Markdown:
+    def flipped(self) -> Markdown | None:
         """Which methods a rank puts on the other side than kappa's verdict, in sentences."""
         lines = []
         for score in ("smprt", "emprt"):
@@ -283,10 +284,10 @@ class MprtRevisited(MethodsPage):
             names = " · ".join(self.titles[key] for key in found) or "none"
             rho = agreement(self.scores, score)
             lines.append(
-                f"* By **{SCORES[score][1]}**, {len(found)} of {count} (a random order: "
+                f"By **{SCORES[score][1]}**, {len(found)} of {count} (a random order: "
                 f"{rounded(chance)}): {names}. Rank correlation with kappa: {rounded(rho)}."
             )
-        return Markdown("\n".join(lines))
+        return bullets(lines)
 
     @cached_property
     def null(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from saliency_sanity.attribution.catalogue import FIGURES, is_control, title
 from saliency_sanity.book.chapters.claims import ClaimTable, shown, tried
 from saliency_sanity.book.chapters.page import (
     MethodsPage,
+    bullets,
     described,
     pictures_for,
     pictures_used,
@@ -424,7 +425,7 @@ class Scales(MethodsPage):
         lines = [f"Left out for the time that they take: {', '.join(absent)}."] if absent else []
         if has_batch_norms(self.classifier):
             lines.append(_NORMS)
-        return Markdown("\n".join(f"* {line}" for line in lines)) if lines else None
+        return bullets(lines)
 
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""
