@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+# A word with a hyphen that fits into a line of a tile.
+_HYPHENED = re.compile(r"(?<!\S)(?=\S{3,12}(?!\S))(\S*-\S+)")
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = unbroken
+    return environment
+
+
+def unbroken(name: str) -> Markup:
+    """A name whose lines do not end at the hyphen of a short word, such as LRP-ε."""
+    whole = r'<span style="white-space: nowrap">\1</span>'
+    return Markup(_HYPHENED.sub(whole, str(escape(name))))
 
 
 def render(template: str, **values: Any) -> str:

@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import Environment, TemplateNotFound, UndefinedError
 from made.places import ROOT
-from saliency_sanity._markup import render
+from saliency_sanity._markup import render, unbroken
 
 LIBRARY = ROOT / "lib/saliency_sanity"
 TEMPLATES = sorted(str(path.relative_to(LIBRARY)) for path in LIBRARY.rglob("*.j2"))
@@ -27,3 +27,14 @@ def test_no_template_takes_a_value_as_it_is(template):
     Environment().parse(text)
     assert "| safe" not in text
     assert "autoescape" not in text
+
+
+def test_lines_of_names_do_not_end_at_the_hyphen_of_a_short_word():
+    whole = '<span style="white-space: nowrap">{}</span>'.format
+    environment = Environment(autoescape=True)
+    environment.filters["unbroken"] = unbroken
+    shown = environment.from_string("{{ name | unbroken }}").render
+    assert shown(name="Competitive LRP-ε") == f"Competitive {whole('LRP-ε')}"
+    assert shown(name="Grad-CAM & more") == f"{whole('Grad-CAM')} &amp; more"
+    for broken in ("Integrated gradients", "RectGrad, without ⊙ input", "efficientnet-lite-zero"):
+        assert shown(name=broken) == broken

@@ -11,6 +11,7 @@ from saliency_sanity.plots.layout import (
     SMALL,
     WIDTH,
     chosen_names,
+    headline,
     legend,
     width_of,
     wrapped,
@@ -36,14 +37,18 @@ def styles_of(names: Sequence[str]) -> dict[str, tuple]:
 
 
 def survival_chart(
-    table: pd.DataFrame, nulls: Mapping[str, float], *, logarithmic: Sequence[str] = ()
+    table: pd.DataFrame,
+    nulls: Mapping[str, float],
+    *,
+    logarithmic: Sequence[str] = (),
+    title: str = "",
 ) -> Figure:
     """A panel a quantity, a line a method over the stages, a dotted one for what chance leaves.
 
     ``table`` has method, quantity, stage, position, value, low and high; ``nulls`` has the level
     of chance of a quantity where it is known, a column ``chance``, if there, that of each row,
-    dotted in the method's colour. ``logarithmic`` names quantities on such an axis.
-    Raises ValueError for more methods than can be told apart.
+    dotted in the method's colour. ``logarithmic`` names quantities on such an axis, ``title`` says
+    what was found. Raises ValueError for more methods than can be told apart.
     """
     quantities = chosen_names(table, "quantity", None)
     styles = styles_of(chosen_names(table, "method", None))
@@ -59,8 +64,8 @@ def survival_chart(
         layout="constrained",
     )
     for axes, quantity in zip(grid.flat, quantities, strict=False):
-        title = QUANTITY_TITLES.get(quantity, quantity)
-        axes.set_title(title[:1].upper() + title[1:], fontsize=SMALL + 1)
+        name = QUANTITY_TITLES.get(quantity, quantity)
+        axes.set_title(name[:1].upper() + name[1:], fontsize=SMALL + 1)
         if quantity in nulls:
             axes.axhline(nulls[quantity], color="#000000", lw=1.2, ls=":", label="chance")
         for method in styles:
@@ -75,6 +80,7 @@ def survival_chart(
         axes.tick_params(labelsize=SMALL)
     for axes in grid.flat[len(quantities) :]:
         axes.set_visible(False)
+    headline(figure, title)
     legend(figure, {})
     return figure
 
@@ -110,10 +116,11 @@ def sums_chart(sums: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     return figure
 
 
-def removal_chart(table: pd.DataFrame) -> Figure:
+def removal_chart(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Probability of the class against the share of pixels, deleted left and inserted right.
 
-    ``table`` has method, way (``deleted`` or ``inserted``), share, value, low and high.
+    ``table`` has method, way (``deleted`` or ``inserted``), share, value, low and high; ``titles``
+    says above the panel of each way what was found.
     """
     styles = styles_of(chosen_names(table, "method", None))
     ways = chosen_names(table, "way", None)
@@ -124,6 +131,7 @@ def removal_chart(table: pd.DataFrame) -> Figure:
         for method in styles:
             rows = table[(table["method"] == method) & (table["way"] == way)].sort_values("share")
             draw_line(axes, rows, "share", method, styles[method])
+        axes.set_title(wrapped(titles[way], 0.45 * WIDTH), fontsize=SMALL)
         axes.set_xlabel(f"share of the pixels {way}", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     grid[0, 0].set_ylabel("probability of the class", fontsize=SMALL)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saliency_sanity.plots.competition import styles_of
-from saliency_sanity.plots.layout import SMALL, chosen_names, legend, wrapped
+from saliency_sanity.plots.layout import SMALL, chosen_names, headline, legend, wrapped
 from saliency_sanity.plots.style import CHANCE
 from saliency_sanity.probes.random_logit import FLIPS
 
@@ -87,7 +87,7 @@ def convergence_chart(
         grid.flat[number - columns].tick_params(labelbottom=True)
     for axes in grid[:, 0]:
         axes.set_ylabel("absolute cosine", fontsize=SMALL)
-    figure.suptitle(finding, fontsize=SMALL + 1, fontweight="bold")
+    headline(figure, finding)
     legend(figure, {})
     return figure
 

@@ -11,13 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from saliency_sanity._errors import known
 from saliency_sanity.plots.competition import draw_line, styles_of
-from saliency_sanity.plots.layout import (
-    SMALL,
-    WIDTH,
-    chosen_names,
-    legend,
-    wrapped,
-)
+from saliency_sanity.plots.layout import SMALL, WIDTH, chosen_names, headline, legend, wrapped
 from saliency_sanity.plots.ranking import label_rows
 from saliency_sanity.plots.style import CHANCE
 
@@ -25,11 +19,14 @@ _RELATIVE = "mean |E| (1 = average of the map)"
 _ONE = {"color": "#000000", "lw": 1.2, "ls": ":"}
 
 
-def response_chart(table: pd.DataFrame, *, across: str, columns: int = 4) -> Figure:
+def response_chart(
+    table: pd.DataFrame, *, across: str, columns: int = 4, title: str = ""
+) -> Figure:
     """Mean relative attribution against the size of the input, a panel a method, on shared axes.
 
     ``table`` has method, at, value, low and high, as ``curve_table`` gives it; ``across`` names
-    the horizontal axis with its unit. Where the interval is NaN there is a line alone.
+    the horizontal axis with its unit, ``title`` says what was found. Where the interval is NaN
+    there is a line alone.
     """
     methods = chosen_names(table, "method", None)
     columns = min(columns, len(methods))
@@ -53,17 +50,18 @@ def response_chart(table: pd.DataFrame, *, across: str, columns: int = 4) -> Fig
     grid[0, 0].set_xlim(left=0)
     part.supxlabel(across, fontsize=SMALL)
     part.supylabel(_RELATIVE, fontsize=SMALL)
+    headline(part, title)
     legend(figure, {})
     return figure
 
 
-def value_chart(table: pd.DataFrame, blind: Mapping[str, float]) -> Figure:
+def value_chart(table: pd.DataFrame, blind: Mapping[str, float], *, title: str = "") -> Figure:
     """Mean relative attribution against the pixel's colour: panels with and without the input.
 
     ``table`` has panel, method, at, value, low and high, ``at`` a raw value in [0, 1]; a method is
     a line, and ``blind`` gives the colour that is zero to its network, drawn dotted in the colour
-    of the line. Raises ValueError for more methods than can be told apart and for a blind
-    method that is not in the table.
+    of the line; ``title`` says what was found. Raises ValueError for more methods than can be told
+    apart and for a blind method that is not in the table.
     """
     panels = chosen_names(table, "panel", None)
     styles = styles_of(chosen_names(table, "method", None))
@@ -88,6 +86,7 @@ def value_chart(table: pd.DataFrame, blind: Mapping[str, float]) -> Figure:
         _ramp(axes)
     grid[0, 0].set_ylim(bottom=0)
     grid[0, 0].set_ylabel(_RELATIVE, fontsize=SMALL)
+    headline(figure, title)
     legend(figure, {})
     return figure
 
@@ -140,17 +139,17 @@ def share_chart(
     # No share is above 1, though an interval from few networks may be.
     grid[0, 0].set_xlim(0, min(1.02, grid[0, 0].get_xlim()[1]))
     part.supxlabel("share of |E| inside the mask (0 to 1)", fontsize=SMALL)
-    if title:
-        part.suptitle(title, fontsize=SMALL + 1, fontweight="bold")
+    headline(part, title)
     legend(figure, {})
     return figure
 
 
-def percentile_chart(table: pd.DataFrame) -> Figure:
+def percentile_chart(table: pd.DataFrame, *, title: str = "") -> Figure:
     """Density of the attribution in a dark region against RectGrad's percentile q.
 
     ``table`` has method, a line each, q in 0 to 100, value, low and high; 1 is the average of the
-    picture. Raises ValueError for more lines than can be told apart. [kim2019rectgrad]
+    picture; ``title`` says what was found. Raises ValueError for more lines than can be told apart.
+    [kim2019rectgrad]
     """
     figure, axes = plt.subplots(figsize=(0.7 * WIDTH, 3.9), layout="constrained")
     axes.axhline(1, **_ONE, label="no preference")
@@ -161,6 +160,7 @@ def percentile_chart(table: pd.DataFrame) -> Figure:
     axes.set_ylabel("|E| in the dark region\n(1 = average of the map)", fontsize=SMALL)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=SMALL)
+    headline(figure, title)
     legend(figure, {})
     return figure
 

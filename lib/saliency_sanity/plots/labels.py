@@ -7,7 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saliency_sanity.plots.layout import PAGE, SMALL, chosen_names, legend
+from saliency_sanity.plots.layout import (
+    PAGE,
+    SMALL,
+    chosen_names,
+    count_above,
+    legend,
+    metric_title,
+    panel_title,
+)
 from saliency_sanity.plots.ranking import label_rows, metric_panels, ranked
 from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, kappa_text
@@ -40,8 +48,9 @@ def agreement_bars(
     ``true_similarity``, ``permuted_similarity`` and ``noise_excess_high``; those that are NaN are
     left out. ``methods`` chooses the rows; kappa by the first metric orders them, the highest on
     top. The coloured bar is the mean with its interval, its marker the verdict; the slim bars are
-    two networks that both saw true labels (hollow) or both permuted ones (dark), grey is chance. A
-    diamond is ``published``, a similarity that others had, where the table has it.
+    two networks that both saw true labels (hollow) or both permuted ones (dark), grey is chance.
+    Without ``title`` each panel's counts the methods that are picture-driven. A diamond is
+    ``published``, a similarity that others had, where the table has it.
     Beside the row stand kappa and, for methods that do not respond, whether input times noise
     gives as much up to ``margin``; not for ``controls``, which are set in italics. Raises
     ValueError for a method or metric that the table does not have, or has not exactly once.
@@ -59,7 +68,8 @@ def agreement_bars(
         figure.suptitle(title, fontsize=SMALL + 1, fontweight="bold", x=0.01, ha="left")
     for axes, metric in zip(grid.flat, metrics, strict=False):
         rows = chosen[chosen["metric"] == metric].set_index("method").loc[order]
-        axes.title.set_fontsize(SMALL + 1)
+        if not title:
+            panel_title(axes, metric_title(metric), count_above(rows.reset_index(), controls))
         axes.tick_params(labelsize=SMALL)
         _draw(axes, rows)
         _say(axes, rows, margin, controls)
@@ -163,9 +173,9 @@ def _say(axes: Axes, rows: pd.DataFrame, margin: float, controls: Sequence[str])
     beside = axes.get_yaxis_transform()
     axes.annotate(
         "kappa (interval)",
-        (1.015, 0),
+        (1.03, 0),
         xycoords="axes fraction",
-        xytext=(0, -3),
+        xytext=(0, -5),
         textcoords="offset points",
         va="top",
         fontsize=SMALL,

@@ -8,15 +8,19 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.text import Text
 
 from saliency_sanity._errors import unknown
 from saliency_sanity.experiments.outcome import ORIGINAL
 from saliency_sanity.plots.style import VERDICTS
-from saliency_sanity.verdict.wording import METRIC_TITLES
+from saliency_sanity.verdict.wording import METRIC_TITLES, RANDOMIZATION_WORDS
 
 WIDTH = 9.0  # inches, as the book's other figures
 PAGE = 736 / 96  # inches: the page's column
+# The one word among methods' names that is often too long for a column, and where it is parted.
+_LONGEST, _PARTED = "backpropagation", "back- propagation"
+_LINE = 0.2  # inches of a line of a headline
 SMALL = 10  # points; 700 pixels of page leave 10 pixels of it
 
 
@@ -28,7 +32,8 @@ def multiples(
 ) -> tuple[Figure, Iterator[tuple[Axes, pd.DataFrame]]]:
     """A panel for each method (row) and metric (column), and what it shows, in order of stages.
 
-    Controls are set in italics. Raises ValueError for a method or metric that is not in the table.
+    Columns say how many methods that are no controls are picture-driven at the last stage. Controls
+    are set in italics. Raises ValueError for a method or metric that is not in the table.
     """
     methods = chosen_names(readings, "method", methods)
     metrics = chosen_names(readings, "metric", metrics)
@@ -36,21 +41,26 @@ def multiples(
     figure, grid = plt.subplots(
         len(methods),
         len(metrics),
-        figsize=(width_of(len(metrics)), len(methods) + 0.08 * longest + 0.8),
+        figsize=(width_of(len(metrics)), len(methods) + 0.08 * longest + 1.2),
         sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    last = readings[readings["position"] == readings["position"].max()]
+    width = 0.9 * figure.get_figwidth() / len(metrics)
     for axes, metric in zip(grid[0], metrics, strict=True):
+        rows = last[(last["metric"] == metric) & last["method"].isin(methods)]
+        found = metric_title(metric), count_above(rows, controls)
         axes.annotate(
-            metric_title(metric),
+            "\n".join(wrapped(part, width, SMALL + 1) for part in found),
             (0.5, 1),
             xycoords="axes fraction",
-            xytext=(0, 18),
+            xytext=(0, 15),
             textcoords="offset points",
             ha="center",
+            va="bottom",
             fontsize=SMALL + 1,
             fontweight="bold",
         )
@@ -103,9 +113,47 @@ def width_of(columns: int) -> float:
 def wrapped(title: str, inches: float, points: float = SMALL) -> str:
     """A title on as many lines as it takes to be so narrow; too long a word gets a hyphen."""
     letters = max(4, int(inches * 72 / (0.62 * points)))
+    if letters < len(_LONGEST):
+        title = title.replace(_LONGEST, _PARTED)
     long = re.compile(rf"(\S{{{letters - 1}}})(?=\S\S)")
     lines = (wrap(long.sub(r"\1- ", line), letters) for line in title.split("\n"))
     return "\n".join(chain.from_iterable(lines))
+
+
+def headline(figure: Figure | SubFigure, finding: str) -> Text | None:
+    """Put what was found above all panels, in bold, on as many lines as it takes.
+
+    The figure gets higher by as much. Nothing, and None, for "".
+    """
+    letters = int(0.95 * figure.bbox.width / figure.dpi * 72 / (0.65 * (SMALL + 2)))
+    lines = (wrap(line, letters, break_on_hyphens=False) for line in finding.split("\n"))
+    text = "\n".join(chain.from_iterable(lines))
+    if not text:
+        return None
+    whole = figure.figure
+    whole.set_figheight(whole.get_figheight() + _LINE * (text.count("\n") + 1))
+    return figure.suptitle(text, fontsize=SMALL + 2, fontweight="bold")
+
+
+def panel_title(axes: Axes, name: str, found: str = "") -> None:
+    """Name a panel, and below its name say what was found in it; both fit two beside each other."""
+    lines = (wrapped(part, 0.37 * WIDTH, SMALL + 1) for part in (name, found) if part)
+    axes.set_title("\n".join(lines), fontsize=SMALL + 1)
+
+
+def count_above(
+    rows: pd.DataFrame,
+    controls: Sequence[str] = (),
+    word: str = RANDOMIZATION_WORDS["above"],
+    of: str = "methods",
+) -> str:
+    """Of how many rows the verdict is *above*: ``picture-driven: 3 of 12 methods``.
+
+    ``rows`` has one row a method, with method and verdict; ``controls`` are not counted, ``word``
+    says *above*.
+    """
+    verdicts = rows["verdict"][~rows["method"].isin(controls)]
+    return f"{word}: {(verdicts == 'above').sum()} of {len(verdicts)} {of}"
 
 
 def chosen_names(readings: pd.DataFrame, column: str, names: Sequence[str] | None) -> list[str]:
@@ -143,6 +191,6 @@ def legend(figure: Figure, words: Mapping[str, str], points: float = SMALL) -> N
         entries.values(),
         entries.keys(),
         loc="outside lower center",
-        ncols=min(max(1, int(figure.get_figwidth() / 3)), len(entries)),
+        ncols=min(max(1, int(figure.get_figwidth() / 2.6)), len(entries)),
         fontsize=points,
     )

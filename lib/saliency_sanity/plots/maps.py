@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from saliency_sanity.experiments.outcome import ORIGINAL
-from saliency_sanity.plots.layout import SMALL, wrapped
+from saliency_sanity.plots.layout import SMALL, headline, wrapped
 from saliency_sanity.plots.style import CHANCE, SIGNED, UNSIGNED
 from saliency_sanity.similarity import prepare as scales
 
@@ -43,14 +43,16 @@ def map_grid(
     *,
     signed: bool = False,
     width: float = 9,
+    title: str = "",
 ) -> Figure:
     """One row a picture ``[C, H, W]`` in [0, 1], one column a method's maps of the pictures.
 
-    ``width`` in inches: up to 9 a page's column leaves 10 pixels of the smallest letters.
+    ``title`` says what was found. ``width`` in inches: up to 9 a page's column leaves 10 pixels of
+    the smallest letters.
     """
     rows, columns = len(pictures), len(maps) + 1
-    titles = {title: wrapped(title, width / columns) for title in maps}
-    lines = max((title.count("\n") + 1 for title in titles.values()), default=1)
+    heads = {head: wrapped(head, width / columns) for head in maps}
+    lines = max((head.count("\n") + 1 for head in heads.values()), default=1)
     # Noisy maps hardly compress: a coarser figure keeps the page light.
     figure, grid = plt.subplots(
         rows,
@@ -64,19 +66,21 @@ def map_grid(
         shown = picture.permute(1, 2, 0).squeeze(-1).cpu().numpy()
         grid[row, 0].imshow(shown, cmap="gray", vmin=0, vmax=1)
         grid[row, 0].set_ylabel(name, fontsize=SMALL)
-        for axes, (title, batch) in zip(grid[row, 1:], maps.items(), strict=True):
+        for axes, (head, batch) in zip(grid[row, 1:], maps.items(), strict=True):
             show_map(axes, batch[row], signed)
             if not row:
-                axes.set_title(titles[title], fontsize=SMALL)
-    grid[0, 0].set_title("picture", fontsize=SMALL)
+                axes.set_title(heads[head], fontsize=SMALL, fontweight="normal")
+    grid[0, 0].set_title("picture", fontsize=SMALL, fontweight="normal")
     for axes in grid.flat:
         _bare(axes)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    headline(figure, title)
     return figure
 
 
 _WIDTH = 7.4  # inches; with _DPI about the 700 pixels that a page leaves
 _DPI = 100
+_SMALLEST = 7.5  # points; 10 pixels of the page
 _NAMES = 1.1  # inches for the methods' names
 _TOP = 0.15  # inches above everything
 _GAP = 0.3  # cells between groups of columns
@@ -139,13 +143,15 @@ def network_grid(
     networks: Sequence[str],
     *,
     signed: bool = False,
+    title: str = "",
 ) -> Figure:
     """One row a method, a group of columns a picture, in each one column a network.
 
     ``pictures`` is ``[n, h, w]`` or ``[n, h, w, 3]`` in [0, 1], ``maps`` has ``[K, n, h, w]`` for
     the K networks by method, scaled as for :func:`films`. Each picture stands above its group, the
-    networks' names upright above their columns. An undefined map and a map of zeros say so. Raises
-    ValueError where a shape or a range is another, or where there is no picture, method or network.
+    networks' names upright above their columns. An undefined map and a map of zeros say so;
+    ``title`` says what was found. Raises ValueError where a shape or a range is another, or where
+    there is no picture, method or network.
     Source: adebayo2018sanity, figure 6.
     """
     pictures = np.asarray(pictures, dtype=np.float32)
@@ -178,7 +184,7 @@ def network_grid(
         min(group * cell, _CELL),
         _length([line for name in names for line in name.splitlines()]),
     ]
-    figure, grid = _sheet(heads, len(shown), [group] * across)
+    figure, grid = _sheet(heads, len(shown), [group] * across, title)
     for place, picture in enumerate(pictures):
         first = place * (group + 1)
         axes = figure.add_subplot(grid[0, first : first + group])
@@ -200,7 +206,9 @@ def _length(names: Sequence[str]) -> float:
     return _LETTER * max(map(len, names)) + 0.05
 
 
-def _sheet(heads: Sequence[float], rows: int, groups: Sequence[int]) -> tuple[Figure, GridSpec]:
+def _sheet(
+    heads: Sequence[float], rows: int, groups: Sequence[int], title: str
+) -> tuple[Figure, GridSpec]:
     """A figure and its grid: ``heads`` inches high, then a row a method; a gap between groups."""
     widths = [1.0] * groups[0]
     for size in groups[1:]:
@@ -208,6 +216,9 @@ def _sheet(heads: Sequence[float], rows: int, groups: Sequence[int]) -> tuple[Fi
     cell = _cell(sum(widths))
     width, height = cell * sum(widths), sum(heads) + cell * rows
     figure = plt.figure(figsize=(_NAMES + width, height + _TOP), dpi=_DPI)
+    head = headline(figure, title)
+    if head is not None:
+        head.set_y(1 - 0.5 * _TOP / figure.get_figheight())
     grid = figure.add_gridspec(
         len(heads) + rows,
         len(widths),
@@ -216,7 +227,7 @@ def _sheet(heads: Sequence[float], rows: int, groups: Sequence[int]) -> tuple[Fi
         left=_NAMES / (_NAMES + width),
         right=1,
         bottom=0,
-        top=1 - _TOP / (height + _TOP),
+        top=height / figure.get_figheight(),
         wspace=0.04,
         hspace=0.04,
     )
@@ -224,7 +235,9 @@ def _sheet(heads: Sequence[float], rows: int, groups: Sequence[int]) -> tuple[Fi
 
 
 def _upright(axes: Axes, name: str) -> None:
-    axes.text(0.5, 0.02, name, rotation=90, ha="center", va="bottom", fontsize=8, linespacing=1)
+    axes.text(
+        0.5, 0.02, name, rotation=90, ha="center", va="bottom", fontsize=_SMALLEST, linespacing=1
+    )
 
 
 def _lines(
@@ -250,7 +263,7 @@ def _lines(
                     transform=axes.transAxes,
                     ha="right",
                     va="center",
-                    fontsize=7,
+                    fontsize=_SMALLEST,
                     linespacing=1,
                 )
             _show(axes, one, signed, size, levels)
@@ -282,7 +295,7 @@ def _show(axes: Axes, picture: np.ndarray, signed: bool, size: int, levels: int)
             ha="center",
             va="center",
             color=colour,
-            fontsize=5 if word == "undefined" else 6,
+            fontsize=_SMALLEST,
         )
 
 

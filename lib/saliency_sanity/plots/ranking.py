@@ -5,11 +5,19 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from saliency_sanity.plots.layout import width_of
+from saliency_sanity.plots.layout import (
+    SMALL,
+    count_above,
+    metric_title,
+    panel_title,
+    width_of,
+    wrapped,
+)
 from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
-from saliency_sanity.verdict.wording import METRIC_TITLES
 
 
 def metric_panels(
@@ -21,14 +29,13 @@ def metric_panels(
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(width_of(columns), lines * (height * rows + 1.2)),
+        figsize=(width_of(columns), lines * (height * rows + 1.5)),
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
     for axes, metric in zip(grid.flat, metrics, strict=False):
-        name = METRIC_TITLES.get(metric, metric)
-        axes.set_title(name[:1].upper() + name[1:])
+        panel_title(axes, metric_title(metric))
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(metrics) :]:
         axes.set_visible(False)
@@ -59,18 +66,23 @@ def kappa_ranking(
     words: Mapping[str, str],
     controls: Sequence[str] = (),
     one: str = "the same map",
+    of: str = "methods",
 ) -> Figure:
     """Kappa with its interval for each method, a panel a metric, ranked by the first metric.
 
     ``readings`` has a row for each method and metric with kappa, low, high and verdict; ``words``
-    gives the legend's text for below and above, ``one`` says what a kappa of 1 is. An upright
-    stroke is the ceiling, where there is one; a shorter one is the line, where verdicts are on
-    shares of it. Controls are set in italics.
+    gives the legend's text for below and above, ``one`` says what a kappa of 1 is, ``of`` what a
+    row is. Each panel's title counts the rows above that are no controls. An upright stroke is the
+    ceiling, where there is one; a shorter one is the line, where verdicts are on shares of it.
+    Controls are set in italics.
     """
     order = ranked(readings, metrics[0])
     figure, grid = metric_panels(metrics, len(order))
     for axes, metric in zip(grid.flat, metrics, strict=False):
-        rows = readings[readings["metric"] == metric].set_index("method").reindex(order)
+        own = readings[readings["metric"] == metric]
+        word = words.get("above", "above")
+        panel_title(axes, metric_title(metric), count_above(own, controls, word, of))
+        rows = own.set_index("method").reindex(order)
         axes.axvspan(-margin, margin, color=CHANCE, alpha=0.5, lw=0, label=f"margin ±{margin:g}")
         axes.axvline(0, color="#555555", lw=1)
         for verdict, (colour, marker) in VERDICTS.items():
@@ -96,7 +108,7 @@ def kappa_ranking(
                 label = f"{rows['share_line'].max():g} of their kappa"
                 axes.plot(lines, range(len(order)), "|", color=CEILING, ms=6, label=label)
         axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
-        axes.set_xlabel(f"kappa (0 chance, 1 {one})")
+        _scale(axes, f"kappa (0 chance, 1 {one})")
     label_rows(grid, order, controls)
     _legend(figure, grid)
     return figure
@@ -105,11 +117,18 @@ def kappa_ranking(
 def similarity_beside_chance(
     readings: pd.DataFrame, metrics: Sequence[str], *, controls: Sequence[str] = ()
 ) -> Figure:
-    """Raw similarity of each method with the band that other pictures give, a panel a metric."""
+    """Raw similarity of each method with the band that other pictures give, a panel a metric.
+
+    Each panel's title counts the methods above their band that are no controls.
+    """
     order = ranked(readings, metrics[0])
     figure, grid = metric_panels(metrics, len(order))
     for axes, metric in zip(grid.flat, metrics, strict=False):
         rows = readings[readings["metric"] == metric].set_index("method").reindex(order)
+        asked = rows[~rows.index.isin(controls)]
+        above = (asked["similarity"] > asked["chance_high"]).sum()
+        found = f"above chance: {above} of {len(asked)} methods"
+        panel_title(axes, metric_title(metric), found)
         at = np.arange(len(order))
         axes.hlines(
             at,
@@ -122,10 +141,16 @@ def similarity_beside_chance(
         axes.plot(rows["chance"], at, "|", color="#555555", ms=10, mew=2, label="mean of chance")
         axes.plot(rows["similarity"], at, "o", color="#000000", ms=5, label="same photograph")
         axes.set_xlim(min(-0.25, rows["similarity"].min() - 0.05), 1.05)
-        axes.set_xlabel("similarity (1 the same map)")
+        _scale(axes, "similarity (1 the same map)")
     label_rows(grid, order, controls)
     _legend(figure, grid)
     return figure
+
+
+def _scale(axes: Axes, name: str) -> None:
+    # Neither name nor numbers may run into those of the panel beside it.
+    axes.set_xlabel(wrapped(name, 2.8), fontsize=SMALL)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
 def _legend(figure: Figure, grid: np.ndarray) -> None:

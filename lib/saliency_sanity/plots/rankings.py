@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from saliency_sanity.plots.competition import styles_of
-from saliency_sanity.plots.layout import SMALL, WIDTH, metric_title
+from saliency_sanity.plots.layout import SMALL, WIDTH, headline, metric_title
 from saliency_sanity.plots.ranking import label_rows
 from saliency_sanity.plots.style import VERDICTS
 
@@ -39,7 +39,7 @@ def score_ranking(
         squeeze=False,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     for axes, metric in zip(grid[0], metrics, strict=True):
         rows = scores[scores["metric"] == metric].set_index("method").reindex(order)
         own = (rows.index == control).tolist()
@@ -79,7 +79,7 @@ def rank_slopes(
         if all(np.isfinite(ranking.get(name, np.nan)) for ranking in ranks.values())
     ]
     figure, axes = plt.subplots(figsize=(WIDTH, 0.26 * len(names) + 1.2), layout="constrained")
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     # Names of equal rank, and of all that were left out, have a place of their own.
     tables = [
         {name: place for place, name in enumerate(sorted(names, key=ranking.__getitem__), 1)}
@@ -141,7 +141,7 @@ def preparation_dots(
     figure, grid = plt.subplots(
         figsize=(WIDTH, 0.25 * len(order) + 1.8), squeeze=False, layout="constrained"
     )
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     axes, at = grid[0, 0], np.arange(len(order))
     axes.hlines(at, found.min(axis=1), found.max(axis=1), color="#bbbbbb", lw=1)
     # The first mark is the largest, so that equal ones are all seen.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from saliency_sanity.plots.competition import draw_line, styles_of
-from saliency_sanity.plots.layout import SMALL, legend
+from saliency_sanity.plots.layout import SMALL, headline, legend
 from saliency_sanity.plots.ranking import label_rows, metric_panels
 from saliency_sanity.plots.style import CHANCE
 from saliency_sanity.similarity.prepare import percentile
@@ -58,7 +58,7 @@ def recovery_grid(pictures: Tensor, maps: Mapping[str, Tensor], title: str) -> F
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     return figure
 
@@ -96,7 +96,7 @@ def recovery_chart(table: pd.DataFrame, titles: Mapping[str, str], title: str) -
         _room(axes, units)
     grid[0, 0].set_ylim(-0.1, 1.02)
     grid[0, 0].set_ylabel("correlation of map and picture (1: the picture)", fontsize=SMALL)
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     legend(figure, {})
     return figure
 
@@ -139,7 +139,7 @@ def changes_chart(
         axes.set_xlim(-0.28, 1.08)
         axes.set_xlabel("kappa (0 chance, 1 the same map)")
     label_rows(grid, order, controls)
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     entries: dict[str, object] = {}
     for handle, label in zip(*grid[0, 0].get_legend_handles_labels(), strict=True):
         entries[label] = handle

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from saliency_sanity.plots.competition import styles_of
-from saliency_sanity.plots.layout import SMALL, WIDTH
+from saliency_sanity.plots.layout import SMALL, WIDTH, headline
 from saliency_sanity.plots.style import SIGNED
 
 ORDER_TITLES = {"top_down": "from the logits down", "bottom_up": "from the input up"}
@@ -32,7 +32,7 @@ def scale_heatmap(table: pd.DataFrame, quantity: str, *, title: str = "") -> Fig
         squeeze=False,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     for axes, order in zip(grid[:, 0], orders, strict=True):
         own = rows[rows["order"] == order]
         values = own.pivot(index="position", columns="place", values="value")
@@ -78,7 +78,7 @@ def edge_chart(
     figure, grid = plt.subplots(
         1, len(panels), figsize=(WIDTH, 5.2), squeeze=False, layout="constrained"
     )
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     stages, styles = rows.drop_duplicates("position").sort_values("position"), styles_of([*words])
     for axes, (panel, quantities) in zip(grid[0], panels.items(), strict=True):
         for quantity in quantities:

@@ -12,10 +12,13 @@ from scipy.optimize import isotonic_regression
 from saliency_sanity.plots.layout import (
     SMALL,
     chosen_names,
+    count_above,
+    headline,
     label_stages,
     legend,
     metric_title,
     multiples,
+    panel_title,
     rows_of,
     stages_of,
     width_of,
@@ -173,7 +176,7 @@ def kappa_curves(
         columns,
         figsize=(
             width_of(columns),
-            lines * max(3.2, 0.17 * len(methods) + 1) + 0.08 * longest,
+            lines * max(3.5, 0.17 * len(methods) + 1.3) + 0.08 * longest,
         ),
         sharex=True,
         sharey=True,
@@ -184,11 +187,13 @@ def kappa_curves(
     # Where chance leaves little room kappa runs far below 0: that would squeeze all the others.
     bottom = max(_LOWEST, min(-0.2, chosen["low"].min() - 0.05))
     for axes, metric in zip(grid.flat, metrics, strict=False):
-        axes.set_title(metric_title(metric))
+        rows = chosen[chosen["metric"] == metric]
+        last = rows[rows["position"] == rows["position"].max()]
+        panel_title(axes, metric_title(metric), count_above(last, controls))
         axes.axhspan(-margin, margin, color=CHANCE, alpha=0.5, lw=0, label=f"margin ±{margin:g}")
         axes.axhline(0, color="#555555", lw=0.8)
         axes.axvline(1, color="#555555", lw=0.8, ls="--")
-        _ceilings(axes, chosen[(chosen["metric"] == metric) & ~chosen["method"].isin(controls)])
+        _ceilings(axes, rows[~rows["method"].isin(controls)])
         ends = {}
         for method in methods:
             rows = rows_of(readings, method, metric)
@@ -248,7 +253,7 @@ def kappa_heatmap(
         squeeze=False,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=SMALL + 2, fontweight="bold")
+    headline(figure, title)
     for axes, order in zip(grid[0], orders, strict=True):
         rows = readings[readings["order"] == order]
         values = rows.pivot(index="method", columns="position", values="kappa").loc[methods]

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from saliency_sanity.plots.layout import headline
 from saliency_sanity.probes.unrelated import MAPS_TITLES, MARGINALS, NOISE, OTHER, SAME
 
 # Okabe and Ito's colours; the marker says the same.
@@ -13,19 +14,24 @@ _STYLE = {NOISE: ("#000000", "o"), OTHER: ("#0072b2", "D"), SAME: ("#d55e00", "s
 
 
 def null_figure(
-    table: pd.DataFrame, columns: int = 2, titles: Mapping[str, str] | None = None
+    table: pd.DataFrame,
+    columns: int = 2,
+    titles: Mapping[str, str] | None = None,
+    *,
+    title: str = "",
 ) -> Figure:
     """Draw a ``null_table``: a panel a metric, mean as marker, bar from lowest to highest value.
 
-    ``titles`` replaces the names of metrics.
+    ``titles`` replaces the names of metrics, ``title`` says what was found.
     """
     metrics = list(dict.fromkeys(table["metric"]))
     marginals = [name for name in MARGINALS if name in set(table["marginal"])]
     lines = -(-len(metrics) // columns)
-    figure, grid = plt.subplots(
-        lines, columns, figsize=(4.2 * columns, 1.9 * lines + 0.6), sharex=True, sharey=True,
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+    figure = plt.figure(figsize=(4.2 * columns, 1.9 * lines + 1), layout="constrained")
+    # A part of the figure, so that the name of its axis keeps clear of the legend.
+    part = figure.subfigures()
+    grid = part.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    headline(part, title)
     for axes, metric in zip(grid.flat, metrics, strict=False):
         chosen = table[table["metric"] == metric]
         for shift, (maps, (colour, marker)) in zip((-0.24, 0, 0.24), _STYLE.items(), strict=True):
@@ -40,7 +46,7 @@ def null_figure(
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(metrics) :]:
         axes.set_visible(False)
-    figure.supxlabel("similarity of unrelated maps (1: the same map)", fontsize="medium")
+    part.supxlabel("similarity of unrelated maps (1: the same map)", fontsize="medium")
     grid[0, 0].invert_yaxis()
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)

@@ -2,6 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from made.figures import assert_readable
 from saliency_sanity.plots.competition import removal_chart, sums_chart, survival_chart
 
 METHODS = ["one", "two", "three"]
@@ -37,7 +38,10 @@ def table():
 
 def test_lines_are_the_values_and_chance_is_a_level():
     rows = table()
-    figure = survival_chart(rows, {"survivors": 0.2}, logarithmic=["survivors"])
+    title = "Chance is what is left"
+    figure = survival_chart(rows, {"survivors": 0.2}, logarithmic=["survivors"], title=title)
+    assert figure.get_suptitle() == title
+    assert_readable(figure)
     first, second = figure.axes[:2]
     for axes, quantity in ((first, "survivors"), (second, "overlap")):
         lines = {line.get_label(): line for line in axes.lines}
@@ -84,7 +88,10 @@ def test_sums_stand_against_their_logits():
 def test_both_ways_of_removal_have_a_panel():
     rows = table().query("quantity == 'survivors'").rename(columns={"position": "share"})
     both = pd.concat([rows.assign(way=way) for way in ("deleted", "inserted")])
-    figure = removal_chart(both)
+    found = {"deleted": "the curves fall", "inserted": "the curves rise"}
+    figure = removal_chart(both, found)
+    assert [axes.get_title() for axes in figure.axes] == list(found.values())
+    assert_readable(figure)
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "share of the pixels deleted",
         "share of the pixels inserted",

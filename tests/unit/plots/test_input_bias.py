@@ -9,6 +9,7 @@ import pytest
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+from made.figures import assert_readable
 from matplotlib.text import Text
 from saliency_sanity.plots.input_bias import (
     percentile_chart,
@@ -16,7 +17,6 @@ from saliency_sanity.plots.input_bias import (
     share_chart,
     value_chart,
 )
-from saliency_sanity.plots.layout import SMALL
 
 METHODS = ["one", "two", "three"]
 PLACES = [0.0, 0.25, 0.5]
@@ -66,22 +66,6 @@ def band(axes, at):
         for place in PLACES
         if len(ys := corners[corners[:, 0] == place, 1])
     }
-
-
-def assert_readable(figure):
-    """No text is small, nothing is cut off, and the legend covers neither panels nor labels."""
-    figure.draw_without_rendering()
-    whole, legend = figure.get_tightbbox(), figure.legends[0].get_window_extent()
-    assert whole.x0 >= -0.01
-    assert whole.y0 >= -0.01
-    assert whole.x1 <= figure.get_figwidth() + 0.01
-    assert whole.y1 <= figure.get_figheight() + 0.01
-    parts = [axes.get_tightbbox() for axes in figure.axes if axes.get_visible()]
-    parts += [text.get_window_extent() for part in (figure, *figure.subfigs) for text in part.texts]
-    assert not any(box.overlaps(legend) for box in parts)
-    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    assert len(texts) > 5
-    assert min(text.get_fontsize() for text in texts) >= SMALL
 
 
 def test_a_method_has_a_panel_with_its_values():

@@ -7,6 +7,7 @@ import pytest
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+from made.figures import assert_readable
 from matplotlib.colors import same_color
 from saliency_sanity.plots.labels import agreement_bars
 from saliency_sanity.plots.layout import WIDTH
@@ -89,11 +90,15 @@ def main_bars(axes):
 
 def test_each_bar_ends_where_the_table_says(readings):
     figure = agreement_bars(readings, METRICS, margin=MARGIN)
+    assert_readable(figure)
     order = names(figure)
     assert sorted(order) == sorted(LEVELS)
     for axes, metric in zip(figure.axes, METRICS, strict=False):
         title = METRIC_TITLES[metric]
-        assert axes.get_title() == title[:1].upper() + title[1:]
+        head, count = axes.get_title().split("\n")
+        assert head == title[:1].upper() + title[1:]
+        above = readings.query("metric == @metric")["verdict"].eq("above").sum()
+        assert count == f"picture-driven: {above} of {len(LEVELS)} methods"
         kinds = {
             "similarity": main_bars(axes),
             "true_similarity": lengths(axes, "ceiling: two true-label networks"),

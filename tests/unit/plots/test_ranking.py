@@ -2,16 +2,19 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+from made.figures import assert_readable
+from saliency_sanity.attribution.catalogue import CATALOGUE, title
 from saliency_sanity.experiments.comparison import compare
 from saliency_sanity.plots.maps import map_grid, show_map
 from saliency_sanity.plots.ranking import kappa_ranking, similarity_beside_chance
 from saliency_sanity.plots.style import save
-from saliency_sanity.similarity.metrics import metric
+from saliency_sanity.similarity.metrics import METRICS, metric
 from saliency_sanity.verdict.wording import EDGE_WORDS
 
 
@@ -107,3 +110,54 @@ def test_shares_are_drawn_with_the_detectors_kappa_and_the_line():
     assert drawn["Canny's edges"] == pytest.approx(rows["ceiling"].to_numpy())
     assert drawn["0.5 of their kappa"] == pytest.approx(rows["ceiling"].to_numpy() / 2)
     assert "ceiling" not in drawn
+
+
+@pytest.mark.parametrize("count", [1, len(METRICS)])
+@pytest.mark.parametrize("lowest", [-0.1, -0.6, -3.5])
+def test_nothing_runs_into_each_other_where_names_are_long(count, lowest):
+    names = [title(key) for key in CATALOGUE]
+    rows = pd.DataFrame(
+        {
+            "method": name,
+            "metric": key,
+            "kappa": lowest + (1 - lowest) * place / len(names),
+            "low": lowest,
+            "high": 1.0,
+            "verdict": "above" if place > 3 else "below",
+            "similarity": 0.5,
+            "chance": 0.1 * place,
+            "chance_low": 0.1 * place - 0.1,
+            "chance_high": 0.1 * place + 0.1,
+        }
+        for place, name in enumerate(names)
+        for key in [*METRICS][:count]
+    )
+    metrics, controls = [*METRICS][:count], names[-3:]
+    words = {"above": "follows the size of the input", "below": "does not follow it"}
+    one = "the edges themselves"
+    ranking = kappa_ranking(rows, metrics, margin=0.1, words=words, controls=controls, one=one)
+    beside = similarity_beside_chance(rows, metrics, controls=controls)
+    for figure in (ranking, beside):
+        assert_readable(figure)
+    asked = len(names) - len(controls)
+    above = [f"{asked - 4} of {asked} methods", f"4 of {asked} methods"]
+    for figure, found in zip((ranking, beside), above, strict=True):
+        for axes in figure.axes[:count]:
+            assert found in axes.get_title().replace("\n", " ")
+
+
+def test_a_headline_takes_the_lines_that_it_needs_and_nothing_from_the_maps():
+    pictures = torch.rand(2, 3, 8, 8)
+    maps = {"a": torch.rand(2, 3, 8, 8), "b": torch.rand(2, 1, 8, 8), "c": torch.rand(2, 3, 8, 8)}
+    finding = "Guided Grad-CAM keeps what the picture shows, and the gradient does not " * 3
+    bare, headed = (map_grid(pictures, ["one", "two"], maps, title=text) for text in ("", finding))
+    assert bare.get_suptitle() == ""
+    lines = headed.get_suptitle().split("\n")
+    assert " ".join(lines) == finding.strip()
+    assert len(lines) > 1
+    assert_readable(headed)
+    sizes = []
+    for figure in (bare, headed):
+        figure.draw_without_rendering()
+        sizes.append([axes.get_window_extent().height for axes in figure.axes])
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.03)

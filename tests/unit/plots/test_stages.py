@@ -7,6 +7,7 @@ import pytest
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+from made.figures import assert_readable
 from matplotlib.collections import FillBetweenPolyCollection
 from saliency_sanity.experiments.outcome import stage_table
 from saliency_sanity.plots import stages as curves
@@ -158,7 +159,10 @@ def test_rows_columns_and_controls(tables):
     assert titles == chosen
     texts = {text.get_text(): text for text in figure.findobj(mpl.text.Text)}
     assert [texts[title].get_style() for title in titles] == ["italic", "normal"]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["HOG correlation"]
+    (head,) = (text.get_text() for text in figure.axes[0].texts)
+    last = tables[0].query("metric == 'hog' and method == 'Gradient'").iloc[-1]
+    count = int(last["verdict"] == "above")
+    assert head == f"HOG correlation\npicture-driven: {count} of 1 methods"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +189,7 @@ def test_a_stage_with_two_positions_is_refused(tables):
 
 def test_kappa_lines_end_at_their_names(tables):
     figure = curves.kappa_curves(tables[0], METRICS, margin=0.1, controls=["The input"])
+    assert_readable(figure)
     for axes, metric in zip(figure.axes, METRICS, strict=True):
         names = {text.get_text(): text for text in axes.texts}
         assert set(names) == set(METHODS)

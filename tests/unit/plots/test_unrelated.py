@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from made.figures import assert_readable
 from saliency_sanity.plots.unrelated import null_figure
 from saliency_sanity.probes.unrelated import (
     MAPS_TITLES,
@@ -29,9 +30,11 @@ def planted() -> pd.DataFrame:
 
 def test_figure_shows_every_mean():
     table = planted()
-    figure = null_figure(table, titles={"a": "Absolute ranks"})
+    figure = null_figure(table, titles={"a": "Absolute ranks"}, title="Noise is at 0.")
     means = null_means(table).rename(columns={"a": "Absolute ranks"})
     try:
+        assert_readable(figure)
+        assert figure.subfigs[0].get_suptitle() == "Noise is at 0."
         assert [axes.get_title() for axes in figure.axes[:2]] == ["Absolute ranks", "b"]
         for axes in figure.axes[:2]:
             shown = {line.get_label(): line.get_xdata() for line in axes.lines}

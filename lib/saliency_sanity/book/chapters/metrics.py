@@ -78,7 +78,7 @@ class Metrics(Page):
     def unrelated(self) -> Figure:
         """Similarities of unrelated maps by metric; the table and the figure are kept."""
         self.write(self.table)
-        figure = null_figure(self.table, titles=self.titles)
+        figure = null_figure(self.table, titles=self.titles, title=self._finding())
         save(figure, self.folder / "figures" / "metrics.png")
         return figure
 
@@ -121,13 +121,17 @@ class Metrics(Page):
         level = self.means.abs()
         at_zero = level.columns[(level < _ABOUT).all()]
         still = at_zero.map(self.titles).str.replace("\n", ", ")
-        gaussian = level.loc[(NOISE, "gaussian")] < _ABOUT
-        low, high = self.means.min().min() + 0.0, self.means.max().max()
         return Markdown(
-            f"**For Gaussian noise {gaussian.sum()} of {gaussian.size} similarities lie within "
+            f"**{self._finding()}**\n\n* *at 0 throughout*: {' · '.join(still) or 'none'}"
+        )
+
+    def _finding(self) -> str:
+        gaussian = self.means.loc[(NOISE, "gaussian")].abs() < _ABOUT
+        low, high = self.means.min().min() + 0.0, self.means.max().max()
+        return (
+            f"For Gaussian noise {gaussian.sum()} of {gaussian.size} similarities lie within "
             f"{_ABOUT:g} of 0, as the paper says. Over all pairs they run from {low:.2f} to "
-            f"{high:.2f}.**\n\n"
-            f"* *at 0 throughout*: {' · '.join(still) or 'none'}"
+            f"{high:.2f}."
         )
 
     def example_numbers(self) -> dict[str, float]:

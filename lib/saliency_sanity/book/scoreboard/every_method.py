@@ -415,7 +415,13 @@ class EveryMethod(Page):
             for name, maps in zip((row.own, row.peer), sides, strict=True):
                 maps.append(_sized(subject.maps[name][:1].abs().sum(1, keepdim=True)))
         here, there = (torch.cat(maps) for maps in sides)
-        return map_grid(torch.stack(pictures), names, {"here": here, "there": there}, width=5.5)
+        return map_grid(
+            torch.stack(pictures),
+            names,
+            {"here": here, "there": there},
+            width=5.5,
+            title=f"Other maps by another library: {self.differing['own'].nunique()} methods",
+        )
 
     def known(self) -> list[Markdown]:
         """What is known beforehand of other libraries' maps on these networks."""

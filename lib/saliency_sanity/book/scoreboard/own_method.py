@@ -33,6 +33,7 @@ from saliency_sanity.contract.clauses import Report
 from saliency_sanity.contract.trial import require_method
 from saliency_sanity.experiments.outcome import Outcome
 from saliency_sanity.plots.input_bias import response_chart
+from saliency_sanity.plots.layout import count_above
 from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.ranking import kappa_ranking
 from saliency_sanity.plots.stages import kappa_curves
@@ -211,6 +212,17 @@ class OwnMethod(MethodsPage):
             self.pixels[: self.shown].cpu(),
             captions[: self.shown],
             {head: found[: self.shown] for head, found in columns.items()},
+            title=self._like_edges(),
+        )
+
+    def _like_edges(self) -> str:
+        """What the page's own method's likeness to edges comes to, by the first similarity."""
+        rows = self.examination.edge_likeness
+        own = rows[(rows["method"] == self.method) & (rows["metric"] == self._main)]
+        return "".join(
+            f"{self.titles[self.method]} beside the edges: "
+            f"{EDGE_WORDS.get(row['verdict'], row['verdict'])}, kappa {kappa_text(row)}"
+            for row in own.to_dict("records")
         )
 
     def edge_ranking(self) -> Figure:
@@ -279,7 +291,10 @@ class OwnMethod(MethodsPage):
             },
             (bins[1:] + bins[:-1]) / 2,
         )
-        return response_chart(responses, across="|x|, in units of the network")
+        rows = self.examination.likeness
+        rows = self._titled(rows[rows["metric"] == LIKENESS])
+        found = count_above(rows, self.controls, "The larger the input, the larger the map")
+        return response_chart(responses, across="|x|, in units of the network", title=found)
 
     def likeness_ranking(self) -> Figure:
         """How far each method follows the size of the input."""

@@ -338,9 +338,20 @@ class Competition(Page):
             self.quantities.assign(method=self.quantities["method"].map(self.titles)),
             nulls,
             logarithmic=["survivors"] if self.rivals > 50 else [],
+            title=self._surviving,
         )
         save(figure, self.figure("survival"))
         return figure
+
+    @property
+    def _surviving(self) -> str:
+        """What competition keeps under random weights, in a sentence."""
+        rows = self.survival[self.survival["quantity"] == "survivors"]
+        last = rows["value"][rows["position"] == rows["position"].max()]
+        return (
+            f"With the whole network random, competition keeps {last.min():.2g} to "
+            f"{last.max():.2g} of a map's coordinates; chance is {self.chance:.2g}"
+        )
 
     def verdicts(self) -> Styler:
         """Kappa on the last stage, by method and similarity."""
@@ -438,7 +449,14 @@ class Competition(Page):
         """Sum of the map against the logit; of the predicted class with competition only."""
         kinds = self.sums["kind"].unique()
         told = [kind for kind in kinds if "predicted" not in kind or "competitive" in kind]
-        return sums_chart(self.sums, {kind: kind for kind in told})
+        found = lines(self.sums).set_index("sum of").loc[told]
+        return sums_chart(
+            self.sums,
+            {
+                kind: f"{kind}\nslope {slope:.2f}, R² {explained:.2f}"
+                for kind, slope, explained in zip(told, found["slope"], found["R²"], strict=True)
+            },
+        )
 
     @cached_property
     def removed(self) -> pd.DataFrame:
@@ -471,7 +489,15 @@ class Competition(Page):
 
     def removal_figure(self) -> Figure:
         """The curves of removal, deleted and inserted."""
-        return removal_chart(self._removed_by_title)
+        found = areas(self._removed_by_title)
+        return removal_chart(
+            self._removed_by_title,
+            {
+                way: f"{way}, area below: "
+                + " · ".join(f"{method} {area:.2f}" for method, area in found[way].items())
+                for way in found
+            },
+        )
 
     @cached_property
     def claims(self) -> ClaimTable:

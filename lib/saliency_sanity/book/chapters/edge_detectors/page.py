@@ -30,6 +30,7 @@ from saliency_sanity.book.chapters.page import (
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.comparison import Explained, compare, explain
+from saliency_sanity.plots.layout import count_above
 from saliency_sanity.plots.maps import map_grid
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.ranking import kappa_ranking, similarity_beside_chance
@@ -165,10 +166,11 @@ class EdgeDetectors(MethodsPage):
         names: list[str],
         maps: dict[str, Tensor],
         signed: bool = False,
+        title: str = "",
     ) -> Figure:
         columns = {head: batch[: self.shown] for head, batch in maps.items()}
         pixels = self.photographs.pixels[: self.shown]
-        return map_grid(pixels, names[: self.shown], columns, signed=signed)
+        return map_grid(pixels, names[: self.shown], columns, signed=signed, title=title)
 
     def maps(self) -> Tiles:
         """Maps by method beside the edges."""
@@ -246,7 +248,12 @@ class EdgeDetectors(MethodsPage):
             title(name, short=True): self._maps[name] for name in _MULTIPLIED if name in self._maps
         }
         columns = {"x⊙edges": self.product} | columns
-        return self._grid(self._captions, columns, signed=True)
+        rows = self._first(self._titled(self._to_product[0]))
+        found = count_above(rows, self.controls, "Like the product of input and edges")
+        return self._grid(self._captions, columns, signed=True, title=found)
+
+    def _first(self, readings: pd.DataFrame) -> pd.DataFrame:
+        return readings[readings["metric"] == self.main]
 
     def product_ranking(self) -> Figure:
         """How like the product of input and edges each method is."""
@@ -287,7 +294,11 @@ class EdgeDetectors(MethodsPage):
     def noise_ranking(self) -> Figure:
         """How like each other are products of one picture with unrelated noise."""
         return kappa_ranking(
-            self.noisy, list(self._small), margin=self.margin, words=_PICTURE_WORDS
+            self.noisy,
+            list(self._small),
+            margin=self.margin,
+            words=_PICTURE_WORDS,
+            of="products",
         )
 
     def noise_verdicts(self) -> Styler:
@@ -309,7 +320,10 @@ class EdgeDetectors(MethodsPage):
         """Maps of the first of them beside the edges."""
         drawn = {name: draws[0] for name, draws in self.one_layer.maps.items()}
         columns = {"Sobel": self.edges.cpu()} | drawn
-        return self._grid(self.photographs.names, columns)
+        found = count_above(
+            self._first(self._one_layer_readings), word="One random convolution, edge-like"
+        )
+        return self._grid(self.photographs.names, columns, title=found)
 
     @cached_property
     def _one_layer_readings(self) -> pd.DataFrame:
@@ -366,7 +380,9 @@ class EdgeDetectors(MethodsPage):
         """How edge-like maps of whole untrained networks are; None without such."""
         if self.blank.empty:
             return None
-        return kappa_ranking(self.blank, list(self.drawing), margin=self.margin, words=EDGE_WORDS)
+        return kappa_ranking(
+            self.blank, list(self.drawing), margin=self.margin, words=EDGE_WORDS, of="cases"
+        )
 
     def untrained_verdicts(self) -> Styler | None:
         """The same by the first similarity, as a table; None without such."""

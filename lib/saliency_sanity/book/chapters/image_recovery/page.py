@@ -344,27 +344,22 @@ class ImageRecovery(MethodsPage):
         found = {key: read(values, margin=self.margin) for key, values in self.similarities.items()}
         return table(found, index=("method", "metric", "cause"))
 
+    @property
+    def _left(self) -> str:
+        """What adversarial pictures leave of two methods' maps, by the first similarity."""
+        rows = self.changes[self.changes["metric"] == self.metrics[0]]
+        rows = rows[rows["cause"] == ATTACK].set_index("method")
+        words = ", ".join(
+            f"{self.titles[key].lower()} {rounded(rows.loc[key, 'kappa'])}"
+            for key in ("gradient", "guided_backprop")
+            if key in self.chosen
+        )
+        return f"Kappa left of maps of adversarial pictures: {words}"
+
     def changes_figure(self) -> Figure:
         """What is left of the map, by method and by what was changed."""
-        rows = self._titled(self.changes)
-        main = self.metrics[0]
-        kept = {
-            method: rows[
-                (rows["method"] == self.titles[method]) & (rows["metric"] == main)
-            ].set_index("cause")["kappa"][ATTACK]
-            for method in ("gradient", "guided_backprop")
-            if method in self.chosen
-        }
-        words = ", ".join(
-            f"{self.titles[name].lower()} {rounded(value)}" for name, value in kept.items()
-        )
         figure = changes_chart(
-            rows,
-            self.metrics,
-            _CAUSES,
-            MOST,
-            f"Kappa left of maps of adversarial pictures: {words}",
-            self.controls,
+            self._titled(self.changes), self.metrics, _CAUSES, MOST, self._left, self.controls
         )
         save(figure, self.figure("changes"))
         return figure
@@ -391,7 +386,7 @@ class ImageRecovery(MethodsPage):
         }
         pixels = self.photographs.pixels[self._changed.cpu()][:count]
         shown = pixels.permute(0, 2, 3, 1).squeeze(-1).numpy()
-        return network_grid(shown, maps, _STATES)
+        return network_grid(shown, maps, _STATES, title=self._left)
 
     @cached_property
     def claims(self) -> ClaimTable:

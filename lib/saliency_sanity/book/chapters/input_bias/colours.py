@@ -1,5 +1,6 @@
 """Colours as zeros: the blind spot moves to whichever is zero, and only with the product."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,7 @@ from saliency_sanity.plots.input_bias import value_chart
 from saliency_sanity.probes.input_size import curve_table, value_curve
 from saliency_sanity.probes.units import rescaled, zero_at
 from saliency_sanity.subjects.photographs import dithered
+from saliency_sanity.verdict.wording import rounded
 
 _LEVELS = np.linspace(0, 1, 18)
 _PANELS = {"with": "rectgrad", "without": "modified_rectgrad"}
@@ -114,11 +116,23 @@ class Colours:
         sweep = self.sweep.assign(
             method=self.sweep["method"].map(shown), panel=self.sweep["panel"].map(title)
         )
-        return value_chart(sweep, {shown[_line(c)]: c for c in self.zeros.values()})
+        with_product = [found[0] for found in self._seen[1].values()]
+        without = [found[1] for found in self._seen[1].values()]
+        return value_chart(
+            sweep,
+            {shown[_line(c)]: c for c in self.zeros.values()},
+            title="Size of the map at the colour that is zero, of its average: "
+            f"{_span(with_product)} with the product, {_span(without)} without",
+        )
 
     def write(self) -> None:
         """Write the sweep over colours."""
         self.page.write(self.sweep, "colours")
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = rounded(min(values)), rounded(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def _line(colour: float) -> str:

@@ -213,10 +213,8 @@ class DarkObjects:
             f"{name}\n{page.classifier.class_name(int(label))}"
             for name, label in zip(self.names, self.labels, strict=True)
         ]
-        figure = map_grid(outlined(self.scenes, self.masks)[few], captions[few], columns)
-        figure.set_figheight(figure.get_figheight() + 0.5)  # inches, for two lines
-        figure.suptitle(self._finding(), fontsize="medium", fontweight="bold")
-        return figure
+        pictures = outlined(self.scenes, self.masks)[few]
+        return map_grid(pictures, captions[few], columns, title=self._finding())
 
     def _finding(self) -> str:
         """What RectGrad gives dark objects, by what is zero."""
@@ -224,7 +222,7 @@ class DarkObjects:
         ranges = self._ranges(*((RECT, zero) for zero in zeros))
         shares = [f"{one} where {zero} is zero" for one, zero in zip(ranges, zeros, strict=True)]
         return (
-            "RectGrad gives a dark object, of the fair share of its area (1),\n"
+            "RectGrad gives a dark object, of the fair share of its area (1), "
             f"{' and '.join(shares)}."
         )
 
@@ -307,7 +305,13 @@ class DarkObjects:
         """The share of each map inside the objects."""
         if not len(self):
             return None
-        return share_chart(self.shares.assign(method=self.shares["method"].map(self.page.titles)))
+        rows = self.shares
+        below = (rows["high"] < rows["area_low"]).groupby(rows["method"]).any()
+        return share_chart(
+            rows.assign(method=rows["method"].map(self.page.titles)),
+            title=f"{below.sum()} of {len(below)} methods give dark objects less than their share "
+            "of the area, with one zero at least",
+        )
 
     def quantiles(self) -> Figure | None:
         """RectGrad's density in the objects by its percentile q."""
@@ -322,7 +326,8 @@ class DarkObjects:
                 value=self.curve["density"],
                 low=self.curve["density_low"],
                 high=self.curve["density_high"],
-            )
+            ),
+            title=self._finding(),
         )
 
     def write(self) -> None:

@@ -25,6 +25,7 @@ from saliency_sanity.book.chapters.input_bias.page import InputBias
 from saliency_sanity.book.chapters.page import is_product, plain_table
 from saliency_sanity.experiments.comparison import Explained, explain
 from saliency_sanity.plots.input_bias import response_chart
+from saliency_sanity.plots.layout import count_above
 from saliency_sanity.plots.ranking import kappa_ranking
 from saliency_sanity.probes.input_size import (
     INPUT_WORDS,
@@ -51,6 +52,13 @@ def responses(page: InputBias, maps: Mapping[str, Tensor]) -> pd.DataFrame:
     edges = response_edges(page.x)
     curves = {key: response_curve(found, page.x, edges) for key, found in maps.items()}
     return curve_table(curves, (edges[1:] + edges[:-1]) / 2)
+
+
+def _grown(table: pd.DataFrame) -> str:
+    """The size of each map at the largest inputs, as a multiple of its average, in words."""
+    last = table[table["at"] == table["at"].max()]
+    told = (f"{row.method} {rounded(row.value)}" for row in last.itertuples())
+    return f"At the largest inputs, as a multiple of the map's average: {' · '.join(told)}"
 
 
 @dataclass
@@ -124,7 +132,9 @@ class Following:
             [self.responses[self.responses["method"] == key] for key in self.overall["method"]]
         )
         ranked = ranked.assign(method=ranked["method"].map(self.page.titles))
-        return response_chart(ranked, across=_ACROSS)
+        rows = self.overall.assign(method=self.overall["method"].map(self.page.titles))
+        found = count_above(rows, self.page.controls, "The larger the input, the larger the map")
+        return response_chart(ranked, across=_ACROSS, title=found)
 
     def ranking(self) -> Figure:
         """Methods by how far they follow the input."""
@@ -211,7 +221,8 @@ class FirstLayer:
         """The size of relevance over that of the input, by rule."""
         if not self.maps:
             return None
-        return response_chart(responses(self.following.page, self.maps), across=_ACROSS)
+        table = responses(self.following.page, self.maps)
+        return response_chart(table, across=_ACROSS, title=_grown(table))
 
     @cached_property
     def claim(self) -> Claim:

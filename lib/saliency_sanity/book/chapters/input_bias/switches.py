@@ -48,7 +48,14 @@ class Switches:
             for text, method in methods.items()
         }
         pixels, names = page.photographs.pixels, page.photographs.names
-        return map_grid(pixels[two], names[two], maps)
+        left = [float((found != 0).any(1).float().mean()) for found in maps.values()]
+        return map_grid(
+            pixels[two],
+            names[two],
+            maps,
+            title=f"RectGrad keeps {left[0]:.0%} of the pixels with τ = 0, and {left[-1]:.0%} with "
+            f"{list(maps)[-1]}",
+        )
 
     @cached_property
     def tau(self) -> Claim:

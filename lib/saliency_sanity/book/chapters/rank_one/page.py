@@ -55,6 +55,7 @@ from saliency_sanity.verdict.reading import table as readings_table
 _NO_EPSILON = 1e-12
 
 # Where an abbreviation would not be understood, or is of something else.
+_SAME = "Nearly the same for another label"
 _SHORT = {"gradient": "Gradient", "lrp_z": "LRP-z", "modified_rectgrad": "RectGrad"}
 
 
@@ -174,7 +175,7 @@ class RankOne(Page):
             f"negative entries, {signed[-1]:.2f} with signs\n"
             f"Without negative entries every cosine is {self.converged:g} or more {first}"
         )
-        figure = factors_chart(self.products, chance(self.channels), _lines(finding))
+        figure = factors_chart(self.products, chance(self.channels), finding)
         save(figure, self.figure("factors"))
         return figure
 
@@ -247,7 +248,7 @@ class RankOne(Page):
         figure = convergence_chart(
             self.convergence.pooled,
             self.titles,
-            _lines(finding),
+            finding,
             converged=self.converged,
         )
         save(figure, self.figure("convergence"))
@@ -290,16 +291,18 @@ class RankOne(Page):
 
     def logits_figure(self) -> Figure:
         """Similarity of the maps of the class and of another label, by method."""
-        rows = self.readings[self.readings["flip"] == FLIPS[1]].set_index("method")
-        same = rows.index[rows["similarity_low"] >= self.alike]
-        other = rows.index[rows["similarity_high"] < self.alike]
-        finding = (
-            f"Nearly the same for another label: {self._listed(same)}\n"
-            f"Another map: {self._listed(other)}"
-        )
-        figure = logits_chart(self.readings, self.titles, _lines(finding), alike=self.alike)
+        same, other = map(self._listed, self._another_label)
+        finding = f"{_SAME}: {same}\nAnother map: {other}"
+        figure = logits_chart(self.readings, self.titles, finding, alike=self.alike)
         save(figure, self.figure("logits"))
         return figure
+
+    @property
+    def _another_label(self) -> tuple[pd.Index, pd.Index]:
+        """Methods whose maps another label leaves nearly the same, and those it does not."""
+        rows = self.readings[self.readings["flip"] == FLIPS[1]].set_index("method")
+        same = rows.index[rows["similarity_low"] >= self.alike]
+        return same, rows.index[rows["similarity_high"] < self.alike]
 
     def _listed(self, keys: Iterable[str]) -> str:
         return " · ".join(self.titles[key] for key in keys) or "none"
@@ -313,7 +316,8 @@ class RankOne(Page):
             "\n".join(wrap(self.classifier.class_name(int(label)), 16)) for label in both.tolist()
         ]
         pixels = self.photographs.pixels[: self.shown].repeat_interleave(2, 0)
-        return map_grid(pixels, names, columns, signed=True)
+        same, _ = self._another_label
+        return map_grid(pixels, names, columns, signed=True, title=f"{_SAME}: {self._listed(same)}")
 
     # What is written
 
@@ -377,8 +381,3 @@ class RankOne(Page):
             [self.seed],
             self.x.device,
         )
-
-
-def _lines(finding: str, width: int = 90) -> str:
-    """A title in lines short enough for its figure."""
-    return "\n".join(part for line in finding.split("\n") for part in wrap(line, width))

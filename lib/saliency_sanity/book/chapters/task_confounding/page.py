@@ -228,7 +228,8 @@ class TaskConfounding(MethodsPage):
             "\n".join(CLASS_NAMES[data][one] for data, one in zip(PAIRED, pair, strict=True))
             for pair in zip(*labels, strict=True)
         ]
-        return map_grid(self._pixels(self.scenes)[: self.shown], names, columns)
+        pixels = self._pixels(self.scenes)[: self.shown]
+        return map_grid(pixels, names, columns, title=self._moving)
 
     # Where they lie.
 
@@ -324,11 +325,14 @@ class TaskConfounding(MethodsPage):
                 "have more on it than under the other task"
             )
             rows.loc[rows["task"] == name, "panel"] = text
-        telling, asked = self._telling
-        title = f"{telling} of {asked} methods move to the object that the label depends on"
-        figure = self._share_chart(rows, title)
+        figure = self._share_chart(rows, self._moving)
         save(figure, self.figure("shares"))
         return figure
+
+    @property
+    def _moving(self) -> str:
+        telling, asked = self._telling
+        return f"{telling} of {asked} methods move to the object that the label depends on"
 
     def _share_chart(self, rows: pd.DataFrame, title: str) -> Figure:
         rows = self._titled(rows.assign(network=rows["network"].map(_NETWORKS)))
@@ -388,20 +392,13 @@ class TaskConfounding(MethodsPage):
     def _by(self, metric: str) -> pd.DataFrame:
         return self.readings[self.readings["metric"] == metric]
 
-    def _kappa_title(self, comparison: str) -> str:
-        own = self._of_methods(self._decisive[self._decisive["comparison"] == comparison])
-        alike = int((own["verdict"] == "above").sum())
-        text = "\n".join(wrap(comparison, 32))
-        return f"{text}:\n{alike} of {len(own)} methods picture-driven"
-
     def kappa_figure(self) -> Figure:
         """Kappa by method, a panel a comparison."""
         panels = [AGAINST_RANDOM[ONE], *(AGAINST_RANDOM[data] for data in PAIRED), AGAINST_OTHER]
-        told = {text: self._kappa_title(text) for text in panels}
         rows = self._titled(self._decisive)
         figure = kappa_ranking(
-            rows.assign(metric=rows["comparison"].map(told)),
-            list(told.values()),
+            rows.assign(metric=rows["comparison"]),
+            panels,
             margin=self.margin,
             words=RANDOMIZATION_WORDS,
             controls=self.controls,
@@ -423,11 +420,9 @@ class TaskConfounding(MethodsPage):
 
     def summary(self) -> Markdown:
         """How many methods tell the tasks apart, and how many of them fail the test of 2018."""
-        telling, asked = self._telling
         tell = set(self.moves["method"][self.moves["verdict"] == "above"])
         lines = [
-            f"**{telling} of {asked} methods move to the object that the label depends on.** Of "
-            "these, the test of random weights calls picture-driven:",
+            f"**{self._moving}.** Of these, the test of random weights calls picture-driven:",
             "",
         ]
         for key in self._judging:
