@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 # A word with a hyphen that fits into a line of a tile.
+_PARTS = re.compile(r"(?<=\bback)(?=prop)|_(?=\w)")
 _HYPHENED = re.compile(r"(?<!\S)(?=\S{3,12}(?!\S))(\S*-\S+)")
 
 
@@ -24,14 +25,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["unbroken"] = unbroken
+    environment.filters["by_words"] = by_words
     return environment
 
 
-def unbroken(name: str) -> Markup:
-    """A name whose lines do not end at the hyphen of a short word, such as LRP-ε."""
+def by_words(name: str) -> Markup:
+    """A name whose lines end where words do: not at the hyphen of a short one, such as LRP-ε.
+
+    Long ones are parted after ``back`` and after underscores.
+    """
     whole = r'<span style="white-space: nowrap">\1</span>'
-    return Markup(_HYPHENED.sub(whole, str(escape(name))))
+    parted = _PARTS.sub(r"\g<0><wbr>", str(escape(name)))
+    return Markup(_HYPHENED.sub(whole, parted))
 
 
 def render(template: str, **values: Any) -> str:

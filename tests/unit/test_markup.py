@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import Environment, TemplateNotFound, UndefinedError
 from made.places import ROOT
-from saliency_sanity._markup import render, unbroken
+from saliency_sanity._markup import by_words, render
 
 LIBRARY = ROOT / "lib/saliency_sanity"
 TEMPLATES = sorted(str(path.relative_to(LIBRARY)) for path in LIBRARY.rglob("*.j2"))
@@ -29,12 +29,14 @@ def test_no_template_takes_a_value_as_it_is(template):
     assert "autoescape" not in text
 
 
-def test_lines_of_names_do_not_end_at_the_hyphen_of_a_short_word():
+def test_lines_of_names_end_where_words_do():
     whole = '<span style="white-space: nowrap">{}</span>'.format
     environment = Environment(autoescape=True)
-    environment.filters["unbroken"] = unbroken
-    shown = environment.from_string("{{ name | unbroken }}").render
+    environment.filters["by_words"] = by_words
+    shown = environment.from_string("{{ name | by_words }}").render
     assert shown(name="Competitive LRP-ε") == f"Competitive {whole('LRP-ε')}"
     assert shown(name="Grad-CAM & more") == f"{whole('Grad-CAM')} &amp; more"
+    assert shown(name="Guided backpropagation") == "Guided back<wbr>propagation"
+    assert shown(name="softmax_linear") == "softmax_<wbr>linear"
     for broken in ("Integrated gradients", "RectGrad, without ⊙ input", "efficientnet-lite-zero"):
         assert shown(name=broken) == broken
