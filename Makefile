@@ -107,7 +107,7 @@ serve: ## serve the built site at http://localhost:PORT
 	@$(PYTHON) -m http.server '$(PORT)' --bind 127.0.0.1 --directory $(dir $(SITE))
 
 clean: ## remove what was built; keep results and the environment
-	rm -rf build .snakemake .pytest_cache .ruff_cache
+	rm -rf build .snakemake .pytest_cache .ruff_cache .import_linter_cache
 
 distclean: clean ## remove results and the environment too
 	rm -rf results $(VENV) lib/*.egg-info

@@ -65,6 +65,26 @@ def results_folder(path: str | Path, free_bytes: int = FREE_BYTES) -> Path:
     return folder
 
 
+@contextmanager
+def leaving_nothing(*folders: str | Path) -> Iterator[None]:
+    """Take away what is empty of folders that were made within it, where it fails.
+
+    Relative folders are meant as for :func:`results_folder`.
+    """
+    missing: list[Path] = []
+    for folder in folders:
+        place = checkout() / folder
+        missing += [path for path in (place, *place.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in sorted(set(missing), key=lambda one: len(one.parts), reverse=True):
+            for inside, _, _ in os.walk(path, topdown=False):
+                with suppress(OSError):  # not empty
+                    Path(inside).rmdir()
+        raise
+
+
 def checkout() -> Path:
     """The root of the checkout that the current folder lies in, else the current folder."""
     here = Path.cwd()

@@ -4,9 +4,15 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from made.places import ROOT
-from saliency_sanity.book.site.coverage import coverage_figure, read_coverage, width_table
+from saliency_sanity.book.site.coverage import (
+    coverage_figure,
+    findings,
+    read_coverage,
+    width_table,
+)
 from scipy import stats
 
 from simulations.coverage import CELLS, Cell, drawn, main, simulated, standard
@@ -39,6 +45,16 @@ def test_intervals_hold_what_the_page_says(kept):
     said = cells["excess"].notna()
     assert (said == (cells["networks"] > 2)).all()
     assert cells["excess"].min() >= 0.93
+
+
+def test_what_is_found_is_that_of_the_table():
+    shares = {"covered": [0.9412, 0.97], "below": [0.031, 0.01], "above": [0.0278, 0.02]}
+    cells = pd.DataFrame(shares | {"networks": [2, 3], "excess": [np.nan, 0.96]})
+    said = findings(cells)
+    assert "94.1 to 97.0 %" in said
+    assert "in at most 3.1 %" in said
+    assert "in at most 2.8 %" in said
+    assert "96.0 to 96.0 %, from 3 networks on" in said
 
 
 def test_widths_are_as_the_page_says(kept):

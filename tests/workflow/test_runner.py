@@ -287,6 +287,40 @@ def tree(tmp_path, never) -> Path:
     return tmp_path
 
 
+def test_an_output_lies_where_the_command_is_given(tree, monkeypatch):
+    """Not where results lie, which are meant from the root of the checkout."""
+    (tree / "_config.yml").touch()
+    (tree / "mine").mkdir()
+    monkeypatch.chdir(tree / "mine")
+    reached = []
+    monkeypatch.setattr(
+        "saliency_sanity.book.runs.runner._execute", lambda *given: reached.append(given[1])
+    )
+    with pytest.raises(FileNotFoundError):  # nothing ran, so there is nothing to read
+        run_notebook("../notebooks/one.ipynb", "out/one.ipynb", progress=False)
+    assert reached == [Path("out/one.log.ipynb")]
+    assert (tree / "mine" / "out").is_dir()
+    assert not (tree / "out").exists()
+
+
+@pytest.mark.parametrize("there", [[], ["out"], ["out/deep", "out/deep/kept.txt"]])
+def test_what_is_refused_leaves_no_folder(there, tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    for name in there:
+        (tree / name).touch() if name.endswith(".txt") else (tree / name).mkdir(parents=True)
+    before = set(tree.rglob("*"))
+
+    def refuse(values):
+        (tree / "out" / "deep" / "tables").mkdir(parents=True)
+        raise InputError("no")
+
+    with pytest.raises(InputError, match="no"):
+        run_notebook("notebooks/one.ipynb", "out/deep/one.ipynb", check=refuse, progress=False)
+    # A folder that was there is somebody's, with what is in it.
+    own = {tree / "out/deep/tables"} if there[1:] else set()
+    assert set(tree.rglob("*")) - before == own
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

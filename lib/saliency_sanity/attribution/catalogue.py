@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._plugins import PEERS, find, peer
+from saliency_sanity._plugins import PEERS, find, is_module, peer
 from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.cards import CARDS, Card
 
@@ -63,7 +63,10 @@ def resolve(name: str, **parameters: object) -> Attribution:
             raise ValueError(f"method {name!r} is a function and takes no parameters here")
         return found
     if name not in CATALOGUE:
-        raise ValueError(unknown("method", name, ["package.module:function", *CATALOGUE]))
+        said = unknown("method", name, ["package.module:function", *CATALOGUE])
+        if is_module(name):
+            said += f" There is a module {name}: for its function {name} say {name}:{name}."
+        raise ValueError(said)
     build = CATALOGUE[name].build
     valid = inspect.signature(build).parameters
     for key in parameters:

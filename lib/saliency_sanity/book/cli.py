@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 when it worked, 1 when a notebook or the book failed, 2 for bad input, 130 when interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for before, word in pairwise(words):
+        name, equals, value = word.partition("=")
+        if before in ("-p", "--parameter") and equals:
+            wrong = f"parameter {word!r}: a name and its value are two words"
+            return _said(f"{wrong}: {before} {name} {value}", BAD_INPUT)
     # What follows -- is for Snakemake; argparse would mix it up with what is before.
     mine = words.index("--") if words[:1] == ["grid"] and "--" in words else len(words)
     options = _parser().parse_args(words[:mine])
     options.more = words[mine + 1 :]
-    return exit_status(lambda: options.command(options))
+    left = "finished results are kept, and the same command goes on from there"
+    return exit_status(lambda: options.command(options), left)
 
 
 def exit_status(command: Callable[[], int | None], left: str = "finished results are kept") -> int:
@@ -196,7 +203,13 @@ def _run(options: argparse.Namespace) -> None:
     )
     print(f"{name}: done in {run.seconds:.0f} s, executed copy in {run.output}")
     if "results" in given:
-        print(f"tables, claims and figures in {os.path.relpath(checkout() / given['results'])}")
+        place = checkout() / given["results"]
+        kinds = [kind for kind in ("tables", "claims", "figures") if _files_in(place / kind)]
+        print(f"{', '.join(kinds) or 'results'} in {os.path.relpath(place)}")
+
+
+def _files_in(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _page_check(source: Path) -> Callable[[Mapping[str, object]], None] | None:
@@ -332,8 +345,8 @@ def _new_method(options: argparse.Namespace) -> None:
     from saliency_sanity.book.new_method import command, write_method
 
     path = write_method(options.name, Path.cwd())
-    print(f"{path.name}: a method that runs as it is; put yours in its place. What is found of it:")
-    print(f"\n{command(options.name, Path(sys.argv[0]).name)}")
+    print(f"{path.name}: a method that runs as it is; put yours in its place. Then test it:")
+    print(f"\n{command(options.name, sys.argv[0])}")
 
 
 def _methods(options: argparse.Namespace) -> None:

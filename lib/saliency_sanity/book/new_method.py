@@ -3,6 +3,7 @@
 import importlib.util
 import keyword
 import os
+import shutil
 from pathlib import Path
 
 from saliency_sanity._errors import InputError
@@ -38,7 +39,15 @@ def write_method(name: str, folder: Path) -> Path:
 
 
 def command(name: str, program: str) -> str:
-    """What to type to have the row of a method in ``NAME.py``, from the current folder."""
+    """What to type to have the row of a method in ``NAME.py``, from the current folder.
+
+    ``program`` is what was typed: its name is enough where the shell finds the same file by it.
+    """
+    typed, found = Path(program), shutil.which(Path(program).name)
+    if typed.suffix == ".py":
+        program = "python -m saliency_sanity"
+    elif found and typed.exists() and Path(found).samefile(typed):
+        program = typed.name
     page = checkout() / _PAGE
     # Without a checkout there are no profiles, and the notebook is somebody's copy of it.
     run = f"run {os.path.relpath(page)} --profile quick" if page.exists() else f"run {page.name}"

@@ -27,13 +27,13 @@ CHECKS = {
     "tensor": Check(
         "returns a tensor",
         "The map is one torch.Tensor.",
-        "Return the map alone; torch.from_numpy(array) makes one of an array.",
+        "Return the map, and it alone; torch.from_numpy(array) makes one of an array.",
     ),
     "shape": Check(
         "a value for every pixel",
         "The map is {full} or {single}.",
-        "Keep the batch, and a sum over channels with keepdim=True; enlarge a coarse map by "
-        "torch.nn.functional.interpolate.",
+        "Keep the batch, and a sum over channels with keepdim=True; bring channels before height "
+        "and width by permute; enlarge a coarse map by torch.nn.functional.interpolate.",
     ),
     "dtype": Check(
         "numbers of x's type", "The map is {dtype}, like x.", "Return the map.to(x.dtype)."
@@ -132,7 +132,12 @@ class Violation:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        return f"{self.what}. Found: {self.found} Valid: {self.valid} Fix: {self.fix}"
+        return f"{self.what}. {self.details}"
+
+    @property
+    def details(self) -> str:
+        """What was found, what is valid, and what helps, each with its name."""
+        return f"Found: {self.found} Valid: {self.valid} Fix: {self.fix}"
 
 
 class ContractError(ValueError):
@@ -172,7 +177,7 @@ class Report(Sequence[Violation]):
         for key, one in CHECKS.items():
             if key in broken:
                 found = broken[key]
-                rows.append((one.title, found.severity, f"{found.found} {found.valid} {found.fix}"))
+                rows.append((one.title, found.severity, found.details))
             else:
                 rows.append((one.title, "not checked" if key in self.unchecked else "kept", ""))
         return rows

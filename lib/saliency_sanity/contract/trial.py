@@ -1,11 +1,9 @@
 """Whether a method keeps what every method owes its caller, before anything long starts."""
 
 import random
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from saliency_sanity._attributes import same
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity._plugins import raised, sentence
 from saliency_sanity.attribution.base import Attribution, check, logits, select
 from saliency_sanity.attribution.catalogue import is_control
 from saliency_sanity.contract.clauses import (
@@ -133,10 +132,10 @@ class _Trial:
         try:
             given = self.method(self.model, x, wanted)
         except NotApplicable as error:
-            self.elsewhere(f"It does not apply to this network: {_sentence(error)}")
+            self.elsewhere(f"It does not apply to this network: {sentence(error)}")
             given = None
         except (Exception, SystemExit) as error:
-            said = f"{when} it raised {type(error).__name__}{_place(error)}"
+            said = f"{when} it raised {raised(error, __file__)}"
             if self.manner.cut and isinstance(error, RuntimeError):
                 cut = f"No gradient reaches the pictures of this network: {self.manner.cut}."
                 self.elsewhere(f"{cut} {said}")
@@ -255,24 +254,6 @@ def _distances(first: Tensor, other: object) -> Tensor:
 def _typical(distances: Tensor) -> float:
     """The upper median: a unit within rounding of its kink may change a picture's map for good."""
     return distances.sort().values[len(distances) // 2].item()
-
-
-def _place(error: BaseException) -> str:
-    """What an exception says, and the last line of the method's own file that led to it."""
-    # Between this module's call and the method there may be a decorator of torch.
-    others = (__file__, str(Path(torch.__file__).parent))
-    frames = traceback.extract_tb(error.__traceback__)
-    home = next((f.filename for f in frames if not f.filename.startswith(others)), None)
-    inside = [frame for frame in frames if frame.filename == home]
-    if not inside:
-        return f": {_sentence(error)}"
-    line = f"{Path(inside[-1].filename).name}, line {inside[-1].lineno}"
-    return f" in {line}: {inside[-1].line or '…'}: {_sentence(error)}"
-
-
-def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "without a message"
-    return text if text.endswith(".") else f"{text}."
 
 
 def _listed(names: list[str]) -> str:

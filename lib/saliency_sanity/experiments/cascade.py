@@ -184,6 +184,7 @@ class Run:
         ):
             for window in windows:
                 bar.set_description(ORIGINAL)
+                self.bar = bar
                 self._trained()
                 # Now, while the network is what it was trained to be.
                 journal.open(window)
@@ -193,6 +194,7 @@ class Run:
                         maps = {n: m for (n, start), m in self.reference.items() if start == 0}
                         self._again_in_double(rows, None, maps)
                         self._other_trainings(rows, maps)
+                bar.set_postfix_str("")
                 bar.update()
                 self._walk(window, bar)
                 self.reference.clear()
@@ -251,6 +253,7 @@ class Run:
     def _explain_original(self, rows: slice) -> None:
         """Maps of the trained network, where something has still to be compared with them."""
         for name in self.journal.unexplained(rows):
+            self.bar.set_postfix_str(name)
             shared = self.of.originals if self.of.originals is not None else {}
             place = self.of.place(name, rows)
             try:
@@ -277,6 +280,8 @@ class Run:
         at = {n: ("double", n, describe(m), *target.tolist()) for n, m in methods.items()}
         held = {} if stage is not None or shared is None else shared
         fresh = {name: method for name, method in methods.items() if at[name] not in held}
+        if stage is None and fresh:
+            self.bar.set_postfix_str("double precision")
         found, refused = in_double(fresh, self.of.model, x, target, self.randomizer.forget)
         held |= {at[name]: double for name, double in found.items()}
         found |= {name: held[at[name]] for name in wanted if at[name] in held}

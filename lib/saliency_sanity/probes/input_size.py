@@ -12,7 +12,8 @@ from saliency_sanity.similarity.metrics import Metric
 from saliency_sanity.similarity.prepare import Array, Prepare, raw_maps
 from saliency_sanity.similarity.rank import Pearson, PixelSpearman, Ranks
 from saliency_sanity.verdict.interval import interval
-from saliency_sanity.verdict.reading import LEAST_IMAGES, Reading, read, table
+from saliency_sanity.verdict.obstacle import LEAST_IMAGES
+from saliency_sanity.verdict.reading import Reading, read, table
 
 LIKENESS, KEPT = "input_likeness", "input_likeness_not_zero"
 INPUT_WORDS = {"below": "does not follow the input", "above": "follows the input"}

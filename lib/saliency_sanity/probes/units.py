@@ -23,12 +23,12 @@ from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier, Scaling
 from saliency_sanity.networks.forward import fitted, logits_of
 from saliency_sanity.networks.framed import FramedConv2d
-from saliency_sanity.probes.input_size import LEAST_IMAGES
 from saliency_sanity.probes.regions import area, share_inside
 from saliency_sanity.similarity.metrics import similarity_rows
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import dithered
 from saliency_sanity.verdict.interval import interval
+from saliency_sanity.verdict.obstacle import LEAST_IMAGES
 from saliency_sanity.verdict.reading import read, table
 from saliency_sanity.verdict.wording import rounded
 

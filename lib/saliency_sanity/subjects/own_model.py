@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from saliency_sanity._errors import unknown
-from saliency_sanity._plugins import find
+from saliency_sanity._plugins import find, raised
 from saliency_sanity._random import seeded
 from saliency_sanity.networks.classifier import Classifier, Scaling
 from saliency_sanity.subjects.weights import fill, is_path, read_weights
@@ -28,7 +28,8 @@ def load_own(
     ``default`` (as the function gives it), a state dict to load into it, or ``none``, for which
     it has to be a Classifier with ``untrained``.
 
-    Raises ValueError and TypeError, which say what to return, and what ``find`` raises.
+    Raises ValueError and TypeError, which say what to return, what ``find`` raises, and what the
+    function does, with a note that says where.
     """
     made = _made(path, seed)
     if isinstance(made, Classifier):
@@ -68,8 +69,13 @@ def _made(path: str, seed: int) -> object:
             f"model {path!r} cannot be called without arguments ({error}); "
             "name a function that takes none"
         ) from error
-    with seeded(seed):
-        return found()
+    try:
+        with seeded(seed):
+            return found()
+    except (Exception, SystemExit) as error:
+        # As it is, for who sees where it came from; in a line, for who does not.
+        error.add_note(f"model {path!r} raised {raised(error, __file__)}")
+        raise
 
 
 def _weighted(classifier: Classifier, path: str, weights: str, seed: int) -> Classifier:

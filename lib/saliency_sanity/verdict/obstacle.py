@@ -11,6 +11,9 @@ from saliency_sanity._errors import known
 # Verdicts that are none, each with an obstacle: more pictures or networks may help, or nothing.
 INCONCLUSIVE, CANNOT_TELL = OPEN = ("inconclusive", "cannot tell")
 
+# With fewer pictures the t quantile is 3.2 or more, and nothing tells whether their tails are long.
+LEAST_IMAGES = 5
+
 
 class Obstacle(StrEnum):
     """What keeps a verdict open."""

@@ -32,6 +32,7 @@ from saliency_sanity.verdict.interval import (
 from saliency_sanity.verdict.obstacle import (
     CANNOT_TELL,
     INCONCLUSIVE,
+    LEAST_IMAGES,
     OPEN,
     CeilingKind,
     Note,
@@ -47,8 +48,6 @@ from saliency_sanity.verdict.wording import (
 )
 
 _LEAST_ROOM = 0.02  # chance leaves less than this: the metric cannot tell
-# With fewer pictures the t quantile is 3.2 or more, and nothing tells whether their tails are long.
-LEAST_IMAGES = 5
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pandas.io.formats.style import Styler
 from saliency_sanity._errors import unknown
 from saliency_sanity.verdict.obstacle import (
     INCONCLUSIVE,
+    LEAST_IMAGES,
     OPEN,
     CeilingKind,
     Note,
@@ -23,7 +24,8 @@ RANDOMIZATION_WORDS = {"below": "responds", "above": "picture-driven"}
 EDGE_WORDS = {"below": "not edge-like", "above": "edge-like"}
 
 _OBSTACLES = {
-    Obstacle.FEW_IMAGES: "too few images: {images}{of} with a defined similarity",
+    Obstacle.FEW_IMAGES: "too few images: {images}{of} with a defined similarity, where "
+    f"{LEAST_IMAGES} are needed",
     Obstacle.CHANCE_UNDEFINED: (
         "chance is undefined: no defined similarity between different images"
     ),

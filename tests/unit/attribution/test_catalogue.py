@@ -115,6 +115,7 @@ def test_description_holds_every_parameter_that_was_given(card):
         ("smoothgard", {}, "unknown method 'smoothgard'. Nearest: smoothgrad"),
         ("SmoothGrad", {}, "Nearest: smoothgrad"),
         ("lime", {}, "package.module:function"),
+        ("json", {}, "There is a module json: for its function json say json:json."),
         ("smoothgrad", {"sample": 3}, "parameter of smoothgrad 'sample'. Nearest: samples"),
         ("gradient", {"samples": 3}, "parameter of gradient 'samples'. Valid: none"),
         ("vargrad", {"samples": 1}, "samples 1 must be at least 2"),

@@ -79,6 +79,11 @@ def test_the_next_command_is_said(place, capsys, monkeypatch):
     ("given", "said"),
     [
         ({"method": "my_map:mymap"}, "Nearest: my_map"),
+        ({"method": "my_map"}, "say my_map:my_map"),
+        (
+            {"model": "my_map:network"},
+            "raised KeyError in my_map.py, line 2: return {}['no']: 'no'",
+        ),
         ({"method": "captum:DeepLit"}, "DeepLift"),
         ({"model": "resnet81"}, "Nearest: resnet18"),
         ({"images": "nowhere"}, "unknown source of photographs 'nowhere'"),
@@ -87,6 +92,10 @@ def test_the_next_command_is_said(place, capsys, monkeypatch):
 )
 def test_a_wrong_name_is_a_line_before_any_kernel(given, said, place, capsys, monkeypatch):
     write_method("my_map", place)
+    with (place / "my_map.py").open("r+") as file:
+        text = file.read()
+        file.seek(0)
+        file.write(f"def network():\n    return {{}}['no']\n\n\n{text}")
     monkeypatch.setattr("papermill.execute_notebook", None)  # a kernel would be another error
     words = [word for item in given.items() for word in ("-p", *item)]
     status = main(["run", str(PAGE), *words, "--output", str(place / "out" / "mine.ipynb")])
@@ -94,7 +103,26 @@ def test_a_wrong_name_is_a_line_before_any_kernel(given, said, place, capsys, mo
     assert status == 2
     assert said in error
     assert len(error.strip().splitlines()) == 1
-    assert not list(place.rglob("*.ipynb"))
+    assert {path.name for path in place.iterdir()} - {"__pycache__"} == {"my_map.py"}
+
+
+def test_a_name_and_its_value_are_two_words(place, capsys):
+    assert main(["run", str(PAGE), "-p", "method=my_map:my_map"]) == 2
+    said = capsys.readouterr().err
+    assert said.strip().endswith("two words: -p method my_map:my_map")
+
+
+def test_the_program_is_called_as_it_was(place, monkeypatch):
+    (place / "bin").mkdir()
+    program = place / "bin" / "saliency-sanity"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(place))
+    assert command("my_map", "bin/saliency-sanity").startswith("bin/saliency-sanity run ")
+    monkeypatch.setenv("PATH", str(place / "bin"))
+    assert command("my_map", str(program)).startswith("saliency-sanity run ")
+    module = command("my_map", "lib/saliency_sanity/__main__.py")
+    assert module.startswith("python -m saliency_sanity run ")
 
 
 def test_a_parameter_that_can_be_is_not_refused(place, monkeypatch):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from made.networks import draw
-from saliency_sanity.probes.input_size import LEAST_IMAGES
 from saliency_sanity.probes.units import (
     Gap,
     gap,
     moved_table,
     region_table,
 )
+from saliency_sanity.verdict.obstacle import LEAST_IMAGES
 
 MASK = torch.zeros(6, 8, 8, dtype=torch.bool)
 MASK[:, :2] = True  # a quarter of the picture

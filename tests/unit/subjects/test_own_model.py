@@ -148,6 +148,32 @@ def test_an_error_in_somebodys_function_comes_as_it_is(mine):
         load_model("my_net:build")
 
 
+def test_where_somebodys_function_failed_is_noted(mine, tmp_path):
+    (tmp_path / "my_net.py").write_text(
+        SOURCE + "\n\ndef loaded():\n    return torch.load('nowhere.pt')\n"
+    )
+    line = len((tmp_path / "my_net.py").read_text().splitlines())
+    with pytest.raises(FileNotFoundError) as failed:
+        load_model("my_net:loaded", device="cpu")
+    (note,) = failed.value.__notes__
+    where = f"model 'my_net:loaded' raised FileNotFoundError in my_net.py, line {line}: "
+    assert note.startswith(f"{where}return torch.load('nowhere.pt'): [Errno 2]")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0\n", r"raised ZeroDivisionError in my_broken.py, line 1: 1 / 0: division by zero"),
+        ("def f(:\n", r"raised SyntaxError: .*my_broken.py"),
+    ],
+)
+def test_a_module_that_fails_is_named_with_the_line(text, said, tmp_path, monkeypatch):
+    (tmp_path / "my_broken.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=rf"method 'my_broken:f': module 'my_broken' {said}"):
+        find("method", "my_broken:f")
+
+
 def test_a_name_is_found_in_a_package():
     assert find("method", "torch.nn:ReLU") is torch.nn.ReLU
 

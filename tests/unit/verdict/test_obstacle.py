@@ -45,11 +45,11 @@ SQUARES = {
 }
 # Obstacle, notes, and the words, all notes said.
 EXPECTED = {
-    "few": ("few_images", (), "too few images: 3 with a defined similarity"),
+    "few": ("few_images", (), "too few images: 3 with a defined similarity, where 5 are needed"),
     "few_of_many": (
         "few_images",
         (Note(NoteKind.OF_IMAGES, 8),),
-        "too few images: 3 of 8 with a defined similarity",
+        "too few images: 3 of 8 with a defined similarity, where 5 are needed",
     ),
     "gone": (
         "chance_undefined",

@@ -143,7 +143,10 @@ def test_too_few_images_are_inconclusive(images):
     reading = read(values)
     assert reading.verdict == "inconclusive"
     assert reading.obstacle is Obstacle.FEW_IMAGES
-    assert why(reading.row()) == f"too few images: {images} with a defined similarity"
+    assert (
+        why(reading.row())
+        == f"too few images: {images} with a defined similarity, where 5 are needed"
+    )
     assert not np.isinf(fields(reading)).any()
 
 
@@ -264,7 +267,10 @@ def test_few_defined_among_many_are_too_few():
         Obstacle.FEW_IMAGES,
         (Note(NoteKind.OF_IMAGES, 20),),
     )
-    assert why(reading.row()) == "too few images: 3 of 20 with a defined similarity"
+    assert (
+        why(reading.row())
+        == "too few images: 3 of 20 with a defined similarity, where 5 are needed"
+    )
 
 
 def test_settings_move_the_verdict():

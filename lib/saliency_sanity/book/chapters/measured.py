@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from saliency_sanity.verdict.interval import interval
-from saliency_sanity.verdict.obstacle import INCONCLUSIVE, Obstacle
-from saliency_sanity.verdict.reading import LEAST_IMAGES
+from saliency_sanity.verdict.obstacle import INCONCLUSIVE, LEAST_IMAGES, Obstacle
 
 # Names of such values, as a metric has.
 RISE, MOVES = "entropy_rise", "moves"

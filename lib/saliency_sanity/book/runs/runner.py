@@ -19,6 +19,8 @@ import nbformat
 from saliency_sanity._errors import InputError
 from saliency_sanity._files import (
     ResultsError,
+    checkout,
+    leaving_nothing,
     replacing,
     results_folder,
     write_json,
@@ -181,13 +183,16 @@ def run_notebook(
             f"notebook and outputs must be different files, not {names}; "
             "choose another --output, --log or --record"
         )
-    for path in targets:
-        results_folder(path.parent)
-        if path.is_dir():
-            raise ResultsError(f"{str(path)!r} is a folder; name a file in it")
     declared = {name: item.default for name, item in read_parameters(source).items()}
-    if check is not None:
-        check({**declared, **values})
+    here = os.path.relpath(Path.cwd(), checkout())  # which outputs are relative to, unlike results
+    folders = [Path(here, path.parent) for path in targets]
+    with leaving_nothing(*folders, Path({**declared, **values}.get("results", here))):
+        for folder, path in zip(folders, targets, strict=True):
+            results_folder(folder)
+            if path.is_dir():
+                raise ResultsError(f"{str(path)!r} is a folder; name a file in it")
+        if check is not None:
+            check({**declared, **values})
     started = datetime.now(UTC)
     _execute(source, log, values, threads or _threads(), progress)
     notebook = nbformat.read(log, as_version=4)

@@ -51,6 +51,7 @@ from saliency_sanity.similarity.hog import Hog
 from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.verdict.wording import EDGE_WORDS, kappa_text, rounded, verdict_table
 
+_LONG = 100  # lines of a file that are shown
 _UNTRAINED = "its weights are random, so its verdicts say nothing about a method"
 _STANDINGS = {
     "unwanted": "as it should not",
@@ -111,8 +112,11 @@ class OwnMethod(MethodsPage):
             sys.path.insert(0, str(Path.cwd()))  # as the kernel has it
         try:
             cls.of(values)
-        except (ValueError, TypeError, ImportError, OSError) as error:
-            raise InputError(" ".join(str(error).split())) from error
+        except (Exception, SystemExit) as error:
+            noted = getattr(error, "__notes__", [])
+            if not noted and not isinstance(error, (ValueError, TypeError, ImportError, OSError)):
+                raise
+            raise InputError(" ".join((noted[0] if noted else str(error)).split())) from error
 
     def too_small(self) -> list[str]:
         """Similarities that the pictures are too small for, with the reason."""
@@ -121,11 +125,13 @@ class OwnMethod(MethodsPage):
 
     @property
     def written(self) -> Markdown | None:
-        """The file that the method stands in; None for one of the catalogue."""
+        """The file of the method, or of a long one the method alone; None for the catalogue's."""
         if ":" not in self.method:
             return None
         own = self.chosen[self.method]
         text = inspect.getsource(inspect.getmodule(own) or type(own))
+        if len(text.splitlines()) > _LONG and inspect.isfunction(own):
+            text = inspect.getsource(own)
         return Markdown(f"```python\n{text.rstrip()}\n```")
 
     def contract(self) -> Report:
@@ -138,9 +144,16 @@ class OwnMethod(MethodsPage):
         """Whether the network's weights are not random."""
         return self.classifier.weights != "none"
 
-    def nothing_learned(self) -> Markdown:
-        """A warning for a network whose weights are random."""
-        return Markdown(f"**This network has learned nothing: {_UNTRAINED}.**")
+    def warnings(self) -> list[Markdown]:
+        """What to know of a network whose weights are random, or look so, before its verdicts."""
+        if not self.learned:
+            return [Markdown(f"**This network has learned nothing: {_UNTRAINED}.**")]
+        classes = self.target.unique()
+        if len(self.target) == 1 or len(classes) > 1:
+            return []
+        name = self.classifier.class_name(int(classes))
+        said = f"All {len(self.target)} pictures are of one class to this network, {name}"
+        return [Markdown(f"**{said}. If its weights are random, its verdicts say nothing.**")]
 
     @cached_property
     def facts(self) -> dict[str, str]:

@@ -1,16 +1,18 @@
 """How often intervals hold what is true, as the book shows what ``make coverage`` has found."""
 
 import json
+import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from saliency_sanity.plots.layout import headline
 from saliency_sanity.plots.style import save, use_style
 
 FIGURE = Path("figures/coverage.png")
-WIDTHS = "coverage_widths.md"
+WIDTHS, FOUND = "coverage_widths.md", "coverage_found.md"
 
 SAID, ENOUGH = 0.95, 0.92
 _STYLE = {  # Okabe and Ito's colours; the marker says the same
@@ -49,7 +51,34 @@ def coverage_figure(cells: pd.DataFrame) -> Figure:
     grid[0].set_ylabel("share that holds kappa")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    headline(
+        figure, f"Of intervals that say {100 * SAID:g} %, {_between(cells['covered'])} hold kappa"
+    )
     return figure
+
+
+def _between(shares: pd.Series) -> str:
+    """The lowest and the highest share in per cent, rounded outwards."""
+    low, high = math.floor(1000 * shares.min()) / 10, math.ceil(1000 * shares.max()) / 10
+    return f"{low:.1f} to {high:.1f} %"
+
+
+def findings(cells: pd.DataFrame) -> str:
+    """What intervals hold, how often each side is wrong, and the excess, as a list for a page."""
+    most = {side: math.ceil(1000 * cells[side].max()) / 10 for side in ("below", "above")}
+    few = cells["networks"][cells["excess"].notna()].min()
+    return "\n".join(
+        [
+            f"* *They hold what they should* in {_between(cells['covered'])} of the runs of a cell.",
+            f"* *Wrong words at the margin.* The interval lies below kappa, and the word is "
+            f"*responds*, in at most {most['below']:.1f} % of the runs of a cell. It lies above in "
+            f"at most {most['above']:.1f} %. A long tail to the right is not seen before a picture "
+            "comes from it.",
+            f"* *The excess over the prior* is held in {_between(cells['excess'].dropna())}, from "
+            f"{few} networks on.",
+            "",
+        ]
+    )
 
 
 def width_table(about: dict, cells: pd.DataFrame) -> str:
@@ -72,10 +101,11 @@ def width_table(about: dict, cells: pd.DataFrame) -> str:
 
 
 def write_coverage(book: Path) -> None:
-    """Draw the figure, and write the table, of ``coverage.json`` in the book's staged folder."""
+    """Draw the figure and write findings and table of ``coverage.json`` in a staged book."""
     about, cells = read_coverage(book)
     use_style()
     figure = coverage_figure(cells)
     save(figure, book / FIGURE)
     plt.close(figure)
+    (book / FOUND).write_text(findings(cells), encoding="utf-8")
     (book / WIDTHS).write_text(width_table(about, cells), encoding="utf-8")

@@ -8,6 +8,7 @@ import torch
 from made.pages import parameters
 from PIL import Image
 from saliency_sanity._errors import NotApplicable
+from saliency_sanity.book.scoreboard import own_method
 from saliency_sanity.book.scoreboard.own_method import OwnMethod
 from saliency_sanity.contract.clauses import ContractError
 from saliency_sanity.probes.complexity import signed_entropy
@@ -179,6 +180,14 @@ def test_the_method_of_a_file_is_shown_and_one_of_the_catalogue_is_not(place):
     assert page(place, method="gradient").written is None
 
 
+def test_of_a_long_file_the_method_alone_is_shown(place, monkeypatch):
+    assert "class Squared" in page(place).written.data
+    monkeypatch.setattr(own_method, "_LONG", 9)
+    shown = page(place).written.data
+    assert shown.startswith("```python\ndef plain(model, x, target):")
+    assert "class Squared" not in shown
+
+
 def test_what_pictures_are_too_small_for_is_left_out(place):
     made = page(place, metrics=["spearman_abs", "hog"])
     assert made.too_small() == ["left out: HOG, which needs more than 32 px"]
@@ -188,9 +197,19 @@ def test_what_pictures_are_too_small_for_is_left_out(place):
 
 def test_a_network_without_training_is_said_to_know_nothing(place):
     assert page(place).learned
+    assert page(place).warnings() == []
     made = page(place, model="mine_alone:blank")
     assert not made.learned
-    assert "**This network has learned nothing:" in made.nothing_learned().data
+    (warning,) = made.warnings()
+    assert "**This network has learned nothing:" in warning.data
+
+
+def test_pictures_of_one_class_are_said_to_be(place):
+    made = page(place)
+    assert len(made.target.unique()) > 1
+    made.target = made.target.new_full((6,), 3)
+    (warning,) = made.warnings()
+    assert warning.data.startswith("**All 6 pictures are of one class to this network, ")
 
 
 def test_what_critics_ask_is_in_the_row(place):

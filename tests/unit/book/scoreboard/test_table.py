@@ -274,7 +274,7 @@ def test_why_a_verdict_is_open_stands_as_key_and_in_words(tmp_path):
     assert table["obstacle"].tolist() == ["margin_inside", "few_images"]
     assert table["words"].tolist() == [
         "inconclusive: the interval includes the margin 0.1",
-        "inconclusive: too few images: 3 of 20 with a defined similarity",
+        "inconclusive: too few images: 3 of 20 with a defined similarity, where 5 are needed",
     ]
 
 

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from saliency_sanity.book.chapters.claims import Claim, ClaimTable, judge
 from saliency_sanity.probes.units import UNCHANGED, gap
-from saliency_sanity.verdict.reading import LEAST_IMAGES
+from saliency_sanity.verdict.obstacle import LEAST_IMAGES
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded
 
 RECT, MODIFIED = "rectgrad", "modified_rectgrad"

@@ -23,7 +23,7 @@ from saliency_sanity.book.chapters.page import plain_table
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.probes.units import moved_matrices, read_moved, rescaled
-from saliency_sanity.verdict.reading import LEAST_IMAGES
+from saliency_sanity.verdict.obstacle import LEAST_IMAGES
 from saliency_sanity.verdict.wording import kappa_text, rounded
 
 _PAIRED = (RECT, MODIFIED, "gradient_x_input", "gradient", "guided_backprop")

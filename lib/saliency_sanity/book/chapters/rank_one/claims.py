@@ -9,7 +9,7 @@ import pandas as pd
 from saliency_sanity.book.chapters.claims import ClaimTable
 from saliency_sanity.probes.random_logit import FLIPS
 from saliency_sanity.verdict.interval import interval
-from saliency_sanity.verdict.reading import LEAST_IMAGES
+from saliency_sanity.verdict.obstacle import LEAST_IMAGES
 
 _PAPER = "Sixt et al. 2020, abstract and introduction"
 

@@ -8,8 +8,7 @@ import pandas as pd
 from saliency_sanity.book.chapters.claims import ClaimTable, shown
 from saliency_sanity.probes.rankings import Concordance
 from saliency_sanity.probes.scales import KeptScales, summary
-from saliency_sanity.verdict.obstacle import CANNOT_TELL
-from saliency_sanity.verdict.reading import LEAST_IMAGES
+from saliency_sanity.verdict.obstacle import CANNOT_TELL, LEAST_IMAGES
 from saliency_sanity.verdict.wording import METRIC_TITLES, rounded
 
 CONTROL = "noise"
