@@ -5,9 +5,11 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from saliency_sanity.book.site.build import BookError
 
 # The landing page, a page a figure, and the scoreboard.
@@ -25,6 +27,7 @@ SCHEMES = ("light", "dark")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run")
 _HERO = "figure.hero"
+_EDGE = 24  # pixels of white around a hero
 _TALLEST = 6000  # pixels of a page that are taken
 
 
@@ -47,8 +50,8 @@ def take_shots(site: Path, out: Path, pages: Iterable[str] = PAGES) -> list[Path
     """Take pictures of ``pages`` of the built ``site`` into ``out`` and return their paths.
 
     Each page in two widths and two schemes, and ``hero.jpg``, the landing page's first picture by
-    itself at double resolution with half of its stages gone. Raises BookError where there is no
-    such page or no browser, before any picture is taken.
+    itself at 1.5 times the resolution, trained and with half of its stages gone. Raises BookError
+    where there is no such page or no browser, before any picture is taken.
     """
     files = {page: site / f"{page}.html" for page in pages}
     missing = [str(file) for file in files.values() if not file.is_file()]
@@ -65,7 +68,7 @@ def take_shots(site: Path, out: Path, pages: Iterable[str] = PAGES) -> list[Path
         return [*taken, *(_hero(browser, files[page], out) for page in files if page == PAGES[0])]
 
 
-def _open(browser: Any, file: Path, width: int, scheme: str, scale: int = 1) -> Any:
+def _open(browser: Any, file: Path, width: int, scheme: str, scale: float = 1) -> Any:
     page = browser.new_page(
         viewport={"width": width, "height": WIDTHS[width]},
         color_scheme=scheme,
@@ -86,13 +89,24 @@ def _whole(browser: Any, file: Path, path: Path, width: int, scheme: str) -> Pat
 
 
 def _hero(browser: Any, file: Path, out: Path) -> Path:
-    page = _open(browser, file, max(WIDTHS), SCHEMES[0], scale=2)
+    """The trained network, and below it half of the stages gone: what stays is seen, too."""
+    page = _open(browser, file, max(WIDTHS), SCHEMES[0], scale=1.5)
     hero, slider = page.locator(_HERO), page.locator(f"{_HERO} input[type=range]")
-    slider.fill(str((int(slider.get_attribute("max")) + 1) // 2))
+    rows = []
+    half = (int(slider.get_attribute("max")) + 1) // 2
+    # What it shows is said once, below both.
+    for stage, part in ((0, hero.locator(".scene")), (half, hero)):
+        slider.fill(str(stage))
+        slider.blur()
+        rows.append(Image.open(BytesIO(part.screenshot())).convert("RGB"))
+    page.close()
+    width, heights = rows[0].width + 2 * _EDGE, [row.height for row in rows]
+    both = Image.new("RGB", (width, sum(heights) + _EDGE * (len(rows) + 1)), "white")
+    for number, row in enumerate(rows):
+        both.paste(row, (_EDGE, _EDGE * (number + 1) + sum(heights[:number])))
     # The README shows it: light, and with all of a photograph's colours.
     path = out / "hero.jpg"
-    hero.screenshot(path=path, type="jpeg", quality=88)
-    page.close()
+    both.save(path, quality=72, optimize=True)
     return path
 
 

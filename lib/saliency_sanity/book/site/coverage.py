@@ -51,9 +51,8 @@ def coverage_figure(cells: pd.DataFrame) -> Figure:
     grid[0].set_ylabel("share that holds kappa")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
-    headline(
-        figure, f"Of intervals that say {100 * SAID:g} %, {_between(cells['covered'])} hold kappa"
-    )
+    held = _between(cells["covered"])
+    headline(figure, f"Of intervals that say {100 * SAID:g} %, {held} hold kappa")
     return figure
 
 
@@ -69,7 +68,7 @@ def findings(cells: pd.DataFrame) -> str:
     few = cells["networks"][cells["excess"].notna()].min()
     return "\n".join(
         [
-            f"* *They hold what they should* in {_between(cells['covered'])} of the runs of a cell.",
+            f"* *They hold what they should* in {_between(cells['covered'])} of a cell's runs.",
             f"* *Wrong words at the margin.* The interval lies below kappa, and the word is "
             f"*responds*, in at most {most['below']:.1f} % of the runs of a cell. It lies above in "
             f"at most {most['above']:.1f} %. A long tail to the right is not seen before a picture "
