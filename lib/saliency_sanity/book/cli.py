@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 when it worked, 1 when a notebook or the book failed, 2 for bad input, 130 when interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for before, word in pairwise(words):
+    # What follows -- is for Snakemake; argparse would mix it up with what is before.
+    mine = words.index("--") if words[:1] == ["grid"] and "--" in words else len(words)
+    for before, word in pairwise(words[:mine]):
         name, equals, value = word.partition("=")
         if before in ("-p", "--parameter") and equals:
             wrong = f"parameter {word!r}: a name and its value are two words"
             return _said(f"{wrong}: {before} {name} {value}", BAD_INPUT)
-    # What follows -- is for Snakemake; argparse would mix it up with what is before.
-    mine = words.index("--") if words[:1] == ["grid"] and "--" in words else len(words)
     options = _parser().parse_args(words[:mine])
     options.more = words[mine + 1 :]
     left = "finished results are kept, and the same command goes on from there"

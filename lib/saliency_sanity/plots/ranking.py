@@ -101,11 +101,11 @@ def kappa_ranking(
                 )
         if "ceiling" in rows and rows["ceiling"].notna().any():
             shares = "share" in rows
-            label = "Canny's edges" if shares else "ceiling"
+            label = "kappa of Canny's edges" if shares else "ceiling"
             axes.plot(rows["ceiling"], range(len(order)), "|", color=CEILING, ms=9, label=label)
             if shares:
                 lines = rows["ceiling"] * rows["share_line"]
-                label = f"{rows['share_line'].max():g} of their kappa"
+                label = f"{rows['share_line'].max():g} of that kappa"
                 axes.plot(lines, range(len(order)), "|", color=CEILING, ms=6, label=label)
         axes.set_xlim(min(-0.25, rows["low"].min() - 0.05), 1.05)
         _scale(axes, f"kappa (0 chance, 1 {one})")

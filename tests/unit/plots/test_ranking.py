@@ -107,8 +107,8 @@ def test_shares_are_drawn_with_the_detectors_kappa_and_the_line():
     rows = compare({"noise": noise, "same": pictures}, pictures, metrics, detector=detector)[0]
     figure = kappa_ranking(rows, list(metrics), margin=0.1, words=EDGE_WORDS)
     drawn = {line.get_label(): line.get_xdata() for line in figure.axes[0].get_lines()}
-    assert drawn["Canny's edges"] == pytest.approx(rows["ceiling"].to_numpy())
-    assert drawn["0.5 of their kappa"] == pytest.approx(rows["ceiling"].to_numpy() / 2)
+    assert drawn["kappa of Canny's edges"] == pytest.approx(rows["ceiling"].to_numpy())
+    assert drawn["0.5 of that kappa"] == pytest.approx(rows["ceiling"].to_numpy() / 2)
     assert "ceiling" not in drawn
 
 
