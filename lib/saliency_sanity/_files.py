@@ -71,15 +71,13 @@ def leaving_nothing(*folders: str | Path) -> Iterator[None]:
 
     Relative folders are meant as for :func:`results_folder`.
     """
-    missing: list[Path] = []
-    for folder in folders:
-        place = checkout() / folder
-        missing += [path for path in (place, *place.parents) if not path.exists()]
+    places = [checkout() / folder for folder in folders]
+    missing = [[one for one in (place, *place.parents) if not one.exists()] for place in places]
     try:
         yield
     except BaseException:
-        for path in sorted(set(missing), key=lambda one: len(one.parts), reverse=True):
-            for inside, _, _ in os.walk(path, topdown=False):
+        for highest in {ones[-1] for ones in missing if ones}:
+            for inside, _, _ in os.walk(highest, topdown=False):
                 with suppress(OSError):  # not empty
                     Path(inside).rmdir()
         raise

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-# A word with a hyphen that fits into a line of a tile.
+# Where a long word may be parted, and a word with a hyphen that fits into a line of a tile.
 _PARTS = re.compile(r"(?<=\bback)(?=prop)|_(?=\w)")
 _HYPHENED = re.compile(r"(?<!\S)(?=\S{3,12}(?!\S))(\S*-\S+)")
 

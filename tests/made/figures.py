@@ -10,7 +10,7 @@ from saliency_sanity.plots.layout import SMALL
 
 
 def assert_readable(figure: Figure) -> None:
-    """No text is small, none runs into another or over the edge, legends cover no panel."""
+    """No text is small, cut off or on another; legends cover neither panels nor labels."""
     figure.draw_without_rendering()
     whole = figure.get_tightbbox()
     assert whole.x0 >= -0.01
@@ -18,8 +18,9 @@ def assert_readable(figure: Figure) -> None:
     assert whole.y0 >= -0.01
     assert whole.y1 <= figure.get_figheight() + 0.01
     legends = [legend.get_window_extent() for legend in figure.legends]
-    panels = [axes.get_tightbbox() for axes in figure.axes if axes.get_visible()]
-    assert not any(one.overlaps(other) for one in legends for other in panels)
+    others = [axes.get_tightbbox() for axes in figure.axes if axes.get_visible()]
+    others += [text.get_window_extent() for one in (figure, *figure.subfigs) for text in one.texts]
+    assert not any(one.overlaps(other) for one in legends for other in others)
     texts = list(shown_texts(figure))
     assert len(texts) > 5
     assert min(text.get_fontsize() for text in texts) >= SMALL

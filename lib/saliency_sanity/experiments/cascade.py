@@ -180,11 +180,10 @@ class Run:
             arithmetic(of.precision, of.x.device),
             Randomizer(of.model, self.blocks, of.randomization, of.x) as self.randomizer,
             replaying(of.model, self.blocks, of.x) as self.replay,
-            tqdm(total=total, unit="stage", mininterval=1) as bar,
+            tqdm(total=total, unit="stage", mininterval=1) as self.bar,
         ):
             for window in windows:
-                bar.set_description(ORIGINAL)
-                self.bar = bar
+                self.bar.set_description(ORIGINAL)
                 self._trained()
                 # Now, while the network is what it was trained to be.
                 journal.open(window)
@@ -194,9 +193,9 @@ class Run:
                         maps = {n: m for (n, start), m in self.reference.items() if start == 0}
                         self._again_in_double(rows, None, maps)
                         self._other_trainings(rows, maps)
-                bar.set_postfix_str("")
-                bar.update()
-                self._walk(window, bar)
+                self.bar.set_postfix_str("")
+                self.bar.update()
+                self._walk(window)
                 self.reference.clear()
                 self.described.clear()
 
@@ -212,14 +211,14 @@ class Run:
             windows[-1].append(rows)
         return windows
 
-    def _walk(self, window: Sequence[slice], bar: tqdm) -> None:
+    def _walk(self, window: Sequence[slice]) -> None:
         """Every stage of every network."""
         journal = self.journal
         before: dict[tuple[str, int], Tensor] = {}
         whole: dict[tuple[str, int], Tensor] = {}
         for seed in journal.seeds:
             for stage in journal.stages:
-                bar.set_description(f"{stage.name}, network {seed - self.of.seed + 1}")
+                self.bar.set_description(f"{stage.name}, network {seed - self.of.seed + 1}")
                 last = stage is journal.stages[-1]
                 for rows in window:
                     self.classes(rows, stage, seed)
@@ -245,7 +244,7 @@ class Run:
                     self._again_in_double(rows, stage, top)
                     if last:
                         self._pair(rows, before, whole, seed)
-                bar.update()
+                self.bar.update()
             before, whole = whole, {}
 
     # What is computed.

@@ -13,8 +13,6 @@ from saliency_sanity.plots.layout import (
     chosen_names,
     count_above,
     legend,
-    metric_title,
-    panel_title,
 )
 from saliency_sanity.plots.ranking import label_rows, metric_panels, ranked
 from saliency_sanity.plots.style import CHANCE, VERDICTS
@@ -61,15 +59,15 @@ def agreement_bars(
     chosen = readings[readings["method"].isin(methods) & readings["metric"].isin(metrics)]
     _check_once(chosen, methods, metrics)
     order = ranked(chosen, metrics[0])
-    figure, grid = metric_panels(metrics, len(order), _ROW)
+    tables = [chosen[chosen["metric"] == metric] for metric in metrics]
+    found = [] if title else [count_above(table, controls) for table in tables]
+    figure, grid = metric_panels(metrics, len(order), _ROW, found)
     if len(metrics) == 1:
         figure.set_figwidth(PAGE)
     if title:
         figure.suptitle(title, fontsize=SMALL + 1, fontweight="bold", x=0.01, ha="left")
-    for axes, metric in zip(grid.flat, metrics, strict=False):
-        rows = chosen[chosen["metric"] == metric].set_index("method").loc[order]
-        if not title:
-            panel_title(axes, metric_title(metric), count_above(rows.reset_index(), controls))
+    for axes, table in zip(grid.flat, tables, strict=False):
+        rows = table.set_index("method").loc[order]
         axes.tick_params(labelsize=SMALL)
         _draw(axes, rows)
         _say(axes, rows, margin, controls)

@@ -21,9 +21,12 @@ from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
 
 
 def metric_panels(
-    metrics: Sequence[str], rows: int, height: float = 0.27
+    metrics: Sequence[str], rows: int, height: float = 0.27, found: Sequence[str] = ()
 ) -> tuple[Figure, np.ndarray]:
-    """A titled panel a metric, two beside each other, for ``rows`` rows of ``height`` inches."""
+    """A titled panel a metric, two beside each other, for ``rows`` rows of ``height`` inches.
+
+    ``found`` says of each metric what its panel shows, below its name.
+    """
     columns = min(2, len(metrics))
     lines = -(-len(metrics) // columns)
     figure, grid = plt.subplots(
@@ -34,8 +37,8 @@ def metric_panels(
         squeeze=False,
         layout="constrained",
     )
-    for axes, metric in zip(grid.flat, metrics, strict=False):
-        panel_title(axes, metric_title(metric))
+    for axes, metric, said in zip(grid.flat, metrics, found or [""] * len(metrics), strict=False):
+        panel_title(axes, metric_title(metric), said)
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(metrics) :]:
         axes.set_visible(False)
@@ -77,12 +80,12 @@ def kappa_ranking(
     Controls are set in italics.
     """
     order = ranked(readings, metrics[0])
-    figure, grid = metric_panels(metrics, len(order))
-    for axes, metric in zip(grid.flat, metrics, strict=False):
-        own = readings[readings["metric"] == metric]
-        word = words.get("above", "above")
-        panel_title(axes, metric_title(metric), count_above(own, controls, word, of))
-        rows = own.set_index("method").reindex(order)
+    tables = [readings[readings["metric"] == metric] for metric in metrics]
+    word = words.get("above", "above")
+    found = [count_above(table, controls, word, of) for table in tables]
+    figure, grid = metric_panels(metrics, len(order), found=found)
+    for axes, table in zip(grid.flat, tables, strict=False):
+        rows = table.set_index("method").reindex(order)
         axes.axvspan(-margin, margin, color=CHANCE, alpha=0.5, lw=0, label=f"margin ±{margin:g}")
         axes.axvline(0, color="#555555", lw=1)
         for verdict, (colour, marker) in VERDICTS.items():
@@ -122,13 +125,15 @@ def similarity_beside_chance(
     Each panel's title counts the methods above their band that are no controls.
     """
     order = ranked(readings, metrics[0])
-    figure, grid = metric_panels(metrics, len(order))
-    for axes, metric in zip(grid.flat, metrics, strict=False):
-        rows = readings[readings["metric"] == metric].set_index("method").reindex(order)
-        asked = rows[~rows.index.isin(controls)]
-        above = (asked["similarity"] > asked["chance_high"]).sum()
-        found = f"above chance: {above} of {len(asked)} methods"
-        panel_title(axes, metric_title(metric), found)
+    tables = [readings[readings["metric"] == metric] for metric in metrics]
+    above = [
+        rows.assign(verdict=np.where(rows["similarity"] > rows["chance_high"], "above", ""))
+        for rows in tables
+    ]
+    found = [count_above(rows, controls, "above chance") for rows in above]
+    figure, grid = metric_panels(metrics, len(order), found=found)
+    for axes, table in zip(grid.flat, tables, strict=False):
+        rows = table.set_index("method").reindex(order)
         at = np.arange(len(order))
         axes.hlines(
             at,

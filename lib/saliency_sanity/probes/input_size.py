@@ -16,6 +16,8 @@ from saliency_sanity.verdict.obstacle import LEAST_IMAGES
 from saliency_sanity.verdict.reading import Reading, read, table
 
 LIKENESS, KEPT = "input_likeness", "input_likeness_not_zero"
+# What *above* says of the size of a map in a sentence of its own.
+GROWS = "The larger the input, the larger the map"
 INPUT_WORDS = {"below": "does not follow the input", "above": "follows the input"}
 
 _ROUNDING = 1e-4  # of a raw value that went to the network's units and back

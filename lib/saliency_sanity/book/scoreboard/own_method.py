@@ -39,6 +39,7 @@ from saliency_sanity.plots.ranking import kappa_ranking
 from saliency_sanity.plots.stages import kappa_curves
 from saliency_sanity.plots.tiles import Tiles, View, stage_tiles
 from saliency_sanity.probes.input_size import (
+    GROWS,
     INPUT_WORDS,
     KEPT,
     LIKENESS,
@@ -306,7 +307,7 @@ class OwnMethod(MethodsPage):
         )
         rows = self.examination.likeness
         rows = self._titled(rows[rows["metric"] == LIKENESS])
-        found = count_above(rows, self.controls, "The larger the input, the larger the map")
+        found = count_above(rows, self.controls, GROWS)
         return response_chart(responses, across="|x|, in units of the network", title=found)
 
     def likeness_ranking(self) -> Figure:

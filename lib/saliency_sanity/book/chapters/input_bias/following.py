@@ -28,6 +28,7 @@ from saliency_sanity.plots.input_bias import response_chart
 from saliency_sanity.plots.layout import count_above
 from saliency_sanity.plots.ranking import kappa_ranking
 from saliency_sanity.probes.input_size import (
+    GROWS,
     INPUT_WORDS,
     KEPT,
     LIKENESS,
@@ -133,7 +134,7 @@ class Following:
         )
         ranked = ranked.assign(method=ranked["method"].map(self.page.titles))
         rows = self.overall.assign(method=self.overall["method"].map(self.page.titles))
-        found = count_above(rows, self.page.controls, "The larger the input, the larger the map")
+        found = count_above(rows, self.page.controls, GROWS)
         return response_chart(ranked, across=_ACROSS, title=found)
 
     def ranking(self) -> Figure:
