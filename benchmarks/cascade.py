@@ -2,7 +2,9 @@
 
 Torchvision's Inception v3 at 299 px with random weights and calibrated batch norms, the gradient
 only, 17 stages from the logits down, all four similarities. Bare passes are one for each stage and
-one for the trained network, no batch norm folded. Quantus randomizes layer by layer and compares
+one for the trained network, no batch norm folded. Ceilings, for which the trained and the last
+network run once more in double precision, are timed beside the same cascade without them: neither
+bare passes nor Quantus have any. Quantus randomizes layer by layer and compares
 by one similarity only, so times are for one stage and image; its own pass over the unrandomized
 network, "original" among its scores, is no layer.
 """
@@ -16,6 +18,7 @@ from types import ModuleType
 import pandas as pd
 import torch
 from saliency_sanity import METRICS, Experiment, metric, resolve
+from saliency_sanity.experiments.ceiling import PICTURES
 from saliency_sanity.randomization.blocks import find_blocks, find_stages
 from torch import Tensor, nn
 
@@ -31,7 +34,7 @@ QUANTUS_AIM, MEMORY_AIM = 0.40, 1.05
 BESIDE_QUANTUS, ROUNDS = 4, {"cpu": 1, "cuda": 3}
 
 
-def experiment(model: nn.Module, x: Tensor, stage_limit: int = 0) -> Experiment:
+def experiment(model: nn.Module, x: Tensor, stage_limit: int = 0, ceiling: int = 0) -> Experiment:
     return Experiment(
         model,
         x,
@@ -40,6 +43,7 @@ def experiment(model: nn.Module, x: Tensor, stage_limit: int = 0) -> Experiment:
         {name: metric(name) for name in METRICS},
         seeds=1,
         stage_limit=stage_limit,
+        ceiling=ceiling,
     )
 
 
@@ -101,7 +105,8 @@ def quantus_row(model: nn.Module, x: Tensor, stages: int, rounds: int) -> dict[s
 
 def cascade_memory(device: str, stage_limit: int) -> float:
     """MiB by which a cascade of two pictures raises the peak above the loaded network."""
-    return rise(experiment(inception(device), pictures(2, SIZE, device), stage_limit), device)
+    model, x = inception(device), pictures(2, SIZE, device)
+    return rise(experiment(model, x, stage_limit, PICTURES), device)
 
 
 def memory_row(device: str, few: int = 3) -> dict[str, object]:
@@ -130,12 +135,20 @@ def run(
     ours = experiment(model, x)
     model.requires_grad_(False)
     stages = len(find_stages(find_blocks(model, x), "top_down"))
-    sides = {"ours": ours, "bare": partial(passes, model.network, x, ours.target, stages)}
+    sides = {
+        "ours": ours,
+        "bare": partial(passes, model.network, x, ours.target, stages),
+        "with ceilings": experiment(model, x, ceiling=PICTURES),
+    }
     warm_up = partial(_warm_up, model, x) if short else None
     times = timed(sides, 1 if short else 3, device, "cascade", warm_up)
     counted = [[s / (stages * len(x)) for s in times[side]] for side in ("ours", "bare")]
     what = f"cascade of {len(x)} pictures, a stage and picture / bare passes"
-    rows = [row(what, *counted, BARE_AIM[device])]
+    beside = f"cascade of {len(x)} pictures, with ceilings / without"
+    rows = [
+        row(what, *counted, BARE_AIM[device]),
+        row(beside, times["with ceilings"], times["ours"]),
+    ]
     if layers:
         few = x[: 2 if short and device == "cpu" else BESIDE_QUANTUS]
         rows.append(quantus_row(model, few, stages, 1 if short else ROUNDS[device]))

@@ -3,7 +3,10 @@
 import importlib.resources
 import re
 
+import nbformat
 import pytest
+from made.places import ROOT
+from made.site import STAGE
 from made.visits import DESK, PAGES, STANDS, unfold
 
 SERIOUS = ("serious", "critical")
@@ -54,6 +57,29 @@ def page(browser):
     context.route(re.compile(r"\.(png|webp|jpe?g)$|/mathjax/"), lambda route: route.abort())
     yield context.new_page()
     context.close()
+
+
+def alternatives(notebook):
+    """Alternative texts by cell, of the cells that have one and, where they ran, a picture."""
+    return {
+        cell.id: cell.metadata["mystnb"]["image"]["alt"]
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if "image" in cell.metadata.get("mystnb", {})
+        and (notebook.parent.parent == ROOT or any("data" in item for item in cell.outputs))
+    }
+
+
+@pytest.mark.usefixtures("site")
+def test_a_figures_text_says_first_what_was_found():
+    copies = sorted((STAGE / "notebooks").glob("*.ipynb"))
+    assert len(copies) > 20
+    for copy in copies:
+        seen = alternatives(ROOT / "notebooks" / f"{copy.stem.partition('-')[0]}.ipynb")
+        for cell, text in alternatives(copy).items():
+            found = text.removesuffix(seen[cell]).strip()
+            assert text.endswith(seen[cell]), (copy.name, text)
+            assert found.endswith("."), (copy.name, text)
+            assert len(found.split()) > 3, (copy.name, text)
 
 
 def faults(page, axe, options):

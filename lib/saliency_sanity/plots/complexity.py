@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from saliency_sanity.plots.layout import SMALL, WIDTH, wrapped
+from saliency_sanity.plots.layout import SMALL, WIDTH, headline, wrapped
 from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -84,7 +84,7 @@ def rank_chart(
     for side in ("left", "right", "bottom", "top"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(title, pad=12)
+    headline(figure, title)
     figure.legend(
         handles=_verdict_handles(scores),
         loc="outside lower center",
@@ -163,7 +163,7 @@ def rise_chart(
     points = [*rows["emprt"].dropna(), *changed["value"], *(published or {}).values()]
     room = 0.15 * np.ptp(points)
     upper.set_xlim(min(points) - room, max(points) + room)
-    upper.set_title(title)
+    headline(figure, title)
     lower.set_title("noise before and after, nothing else")
     lower.set_xlabel("eMPRT: relative rise of entropy (0: as complex as before)")
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL)

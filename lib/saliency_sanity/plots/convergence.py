@@ -34,7 +34,7 @@ def factors_chart(cosines: Mapping[str, np.ndarray], chance: float, finding: str
     axes.set_xlabel("number of random matrices", fontsize=SMALL)
     axes.set_ylabel("absolute cosine", fontsize=SMALL)
     axes.tick_params(labelsize=SMALL)
-    axes.set_title(finding, fontsize=SMALL + 1)
+    headline(figure, finding)
     legend(figure, {})
     return figure
 
@@ -141,6 +141,6 @@ def logits_chart(
     axes.set_xlabel("structural similarity (1 the same map)", fontsize=SMALL)
     axes.tick_params(axis="x", labelsize=SMALL)
     axes.grid(visible=False, axis="y")
-    axes.set_title(finding, fontsize=SMALL + 1)
+    headline(figure, finding)
     legend(figure, {})
     return figure

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from saliency_sanity.experiments.outcome import ORIGINAL
-from saliency_sanity.plots.layout import PAGE, chosen_names, legend, rows_of, stages_of
+from saliency_sanity.plots.layout import PAGE, chosen_names, legend, rows_of, stages_of, tell
 from saliency_sanity.plots.style import CEILING, CHANCE, INTERVAL, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
@@ -173,6 +173,7 @@ def _panels(
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
     if title:
+        tell(figure, [title])
         figure.suptitle(
             _wrapped(title, int(width * 12.5)),
             fontsize=TEXT + 2.5,

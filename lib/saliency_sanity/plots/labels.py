@@ -13,6 +13,7 @@ from saliency_sanity.plots.layout import (
     chosen_names,
     count_above,
     legend,
+    tell,
 )
 from saliency_sanity.plots.ranking import label_rows, metric_panels, ranked
 from saliency_sanity.plots.style import CHANCE, VERDICTS
@@ -65,6 +66,7 @@ def agreement_bars(
     if len(metrics) == 1:
         figure.set_figwidth(PAGE)
     if title:
+        tell(figure, [title])
         figure.suptitle(title, fontsize=SMALL + 1, fontweight="bold", x=0.01, ha="left")
     for axes, table in zip(grid.flat, tables, strict=False):
         rows = table.set_index("method").loc[order]

@@ -1,7 +1,7 @@
 """Layout of figures over stages: a panel a method and metric, stages below, one legend."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from textwrap import wrap
 
@@ -53,6 +53,7 @@ def multiples(
     for axes, metric in zip(grid[0], metrics, strict=True):
         rows = last[(last["metric"] == metric) & last["method"].isin(methods)]
         found = metric_title(metric), count_above(rows, controls)
+        tell(figure, found)
         axes.annotate(
             "\n".join(wrapped(part, width, SMALL + 1) for part in found),
             (0.5, 1),
@@ -120,6 +121,18 @@ def wrapped(title: str, inches: float, points: float = SMALL) -> str:
     return "\n".join(chain.from_iterable(lines))
 
 
+def tell(figure: Figure | SubFigure, found: Iterable[str]) -> None:
+    """Add what was found to the figure's label, as a sentence; its parts get dashes between them.
+
+    With the label begins the figure's alternative text where it is shown in a page.
+    """
+    whole = figure.figure
+    # A line that begins anew is a statement of its own.
+    lines = (re.sub(r"(?<![,:;.])\n(?=[A-Z])", ". ", part) for part in found)
+    said = " – ".join(" ".join(line.split()) for line in lines)
+    whole.set_label(f"{whole.get_label()} {said}.".strip())
+
+
 def headline(figure: Figure | SubFigure, finding: str) -> Text | None:
     """Put what was found above all panels, in bold, on as many lines as it takes.
 
@@ -130,6 +143,7 @@ def headline(figure: Figure | SubFigure, finding: str) -> Text | None:
     text = "\n".join(chain.from_iterable(lines))
     if not text:
         return None
+    tell(figure, [finding])
     whole = figure.figure
     whole.set_figheight(whole.get_figheight() + _LINE * (text.count("\n") + 1))
     return figure.suptitle(text, fontsize=SMALL + 2, fontweight="bold")
@@ -137,7 +151,10 @@ def headline(figure: Figure | SubFigure, finding: str) -> Text | None:
 
 def panel_title(axes: Axes, name: str, found: str = "") -> None:
     """Name a panel, and below its name say what was found in it; both fit two beside each other."""
-    lines = (wrapped(part, 0.37 * WIDTH, SMALL + 1) for part in (name, found) if part)
+    parts = [part for part in (name, found) if part]
+    if found:
+        tell(axes.figure, parts)
+    lines = (wrapped(part, 0.37 * WIDTH, SMALL + 1) for part in parts)
     axes.set_title("\n".join(lines), fontsize=SMALL + 1)
 
 

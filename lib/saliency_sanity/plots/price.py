@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saliency_sanity.plots.layout import SMALL
+from saliency_sanity.plots.layout import SMALL, headline
 from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -29,7 +29,7 @@ def price_chart(rows: pd.DataFrame, *, margin: float) -> Figure:
         strict=True,
     ):
         own = rows[rows["network"] == network].sort_values("seconds", ascending=False)
-        part.suptitle(f"{network}: {finding(own)}", fontsize="large", fontweight="bold")
+        headline(part, f"{network}: {finding(own)}")
         left, right = part.subplots(1, 2, sharey=True, width_ratios=(1, 1.6))
         _prices(left, own)
         _kappas(right, own, margin)

@@ -176,7 +176,7 @@ def kappa_curves(
         columns,
         figsize=(
             width_of(columns),
-            lines * max(3.5, 0.17 * len(methods) + 1.3) + 0.08 * longest,
+            lines * max(3.5, 0.17 * len(methods) + 1.3) + 0.08 * longest + 0.3,
         ),
         sharex=True,
         sharey=True,
@@ -192,7 +192,7 @@ def kappa_curves(
         panel_title(axes, metric_title(metric), count_above(last, controls))
         axes.axhspan(-margin, margin, color=CHANCE, alpha=0.5, lw=0, label=f"margin ±{margin:g}")
         axes.axhline(0, color="#555555", lw=0.8)
-        axes.axvline(1, color="#555555", lw=0.8, ls="--")
+        axes.axvline(1, color="#555555", lw=0.8, ls="--", label="first random stage")
         _ceilings(axes, rows[~rows["method"].isin(controls)])
         ends = {}
         for method in methods:

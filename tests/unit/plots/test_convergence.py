@@ -58,7 +58,7 @@ def test_factors_have_a_median_and_a_level_of_chance():
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["signed"].get_ydata() == pytest.approx(np.median(cosines["signed"], axis=1))
     assert lines["chance"].get_ydata()[0] == 0.2
-    assert axes.get_title() == "found"
+    assert axes.figure.get_suptitle() == "found"
 
 
 def readings():

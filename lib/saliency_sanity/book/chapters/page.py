@@ -26,6 +26,7 @@ from saliency_sanity.attribution.base import Attribution
 from saliency_sanity.attribution.cards import Card
 from saliency_sanity.attribution.catalogue import CATALOGUE, is_control, resolve, title, titles
 from saliency_sanity.book.chapters.claims import ClaimTable
+from saliency_sanity.book.runs.alternatives import carry_findings
 from saliency_sanity.book.runs.provenance import ProvenanceBox, provenance_box
 from saliency_sanity.experiments.store import Store
 from saliency_sanity.networks.classifier import Classifier
@@ -82,6 +83,7 @@ class Page:
         self.started = datetime.now(UTC)
         self.folder: Path = results_folder(self.results)
         use_style()
+        carry_findings()
 
     @classmethod
     def of(cls, namespace: Mapping[str, Any]) -> Self:

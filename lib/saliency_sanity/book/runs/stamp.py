@@ -1,4 +1,4 @@
-"""Executed notebooks: how far one got, what made it, light pictures, no trace of the machine."""
+"""Executed notebooks: how far one got, what made it, its pictures, no trace of the machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import nbformat
 
+from saliency_sanity.book.runs.alternatives import set_alternatives
 from saliency_sanity.book.runs.pictures import lighten
 
 METADATA_KEY = "saliency_sanity"
@@ -63,7 +64,7 @@ def _unfinished(notebook: nbformat.NotebookNode) -> bool:
 
 
 def finish(notebook: nbformat.NotebookNode, source: Path, stamp: Mapping[str, Any]) -> None:
-    """Stamp an executed notebook, take the machine's folders out of it, lighten its pictures.
+    """Stamp an executed notebook, take the machine's folders out of it, see to its pictures.
 
     All in place.
 
@@ -87,6 +88,7 @@ def finish(notebook: nbformat.NotebookNode, source: Path, stamp: Mapping[str, An
     record = notebook.metadata["papermill"]
     record["input_path"] = record["output_path"] = source.name
     lighten(notebook)
+    set_alternatives(notebook)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags and "hide-input" not in tags:
