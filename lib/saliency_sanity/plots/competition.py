@@ -13,6 +13,7 @@ from saliency_sanity.plots.layout import (
     chosen_names,
     headline,
     legend,
+    tell,
     width_of,
     wrapped,
 )
@@ -107,6 +108,7 @@ def sums_chart(sums: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         axes.plot(ends, ends, color="#000000", lw=1, ls=":", label="equal")
         axes.plot(rows["logit"], rows["sum"], ".", color="#0072b2", ms=4, alpha=0.5, label="label")
         axes.set_title(wrapped(titles[kind], 0.85 * WIDTH / 3), fontsize=SMALL)
+        tell(figure, titles[kind].split("\n"))
         axes.set_xlabel("logit that it explains", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     for axes in grid[:, 0]:
@@ -132,6 +134,7 @@ def removal_chart(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             rows = table[(table["method"] == method) & (table["way"] == way)].sort_values("share")
             draw_line(axes, rows, "share", method, styles[method])
         axes.set_title(wrapped(titles[way], 0.45 * WIDTH), fontsize=SMALL)
+        tell(figure, [titles[way]])
         axes.set_xlabel(f"share of the pixels {way}", fontsize=SMALL)
         axes.tick_params(labelsize=SMALL)
     grid[0, 0].set_ylabel("probability of the class", fontsize=SMALL)

@@ -79,6 +79,7 @@ def test_sums_stand_against_their_logits():
     figure = sums_chart(rows, {"b": "second", "a": "first"})
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
     assert list(panels) == ["second", "first"]
+    assert figure.get_label() == "second. first."
     equal, points = panels["first"].lines
     assert np.array_equal(equal.get_xdata(), equal.get_ydata())
     assert points.get_xdata().tolist() == [1, 3]
@@ -91,6 +92,7 @@ def test_both_ways_of_removal_have_a_panel():
     found = {"deleted": "the curves fall", "inserted": "the curves rise"}
     figure = removal_chart(both, found)
     assert [axes.get_title() for axes in figure.axes] == list(found.values())
+    assert figure.get_label() == "the curves fall. the curves rise."
     assert_readable(figure)
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "share of the pixels deleted",

@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from saliency_sanity._errors import unknown
 from saliency_sanity.book.scoreboard.columns import CHECKS, Check
 from saliency_sanity.book.scoreboard.table import in_order, method_title
+from saliency_sanity.plots.layout import tell
 from saliency_sanity.plots.style import VERDICTS
 from saliency_sanity.verdict.wording import rounded
 
@@ -116,6 +117,7 @@ def scoreboard_chart(
         for check in columns:
             cell = measured.get((method, check.key))
             _tile(axes, across[check.key], y, cell, narrow)
+    _tell(figure, table[table["method"].isin(methods)], looks(table))
     if any(check.kept for check in columns):
         axes.plot([], [], " ", label=f"{_KEPT} batch norms kept")
     figure.legend(
@@ -125,6 +127,14 @@ def scoreboard_chart(
         frameon=False,
     )
     return figure
+
+
+def _tell(figure: Figure, rows: pd.DataFrame, standings: list) -> None:
+    """How often methods, without controls, stand how."""
+    found = [look(line) for _, line in rows.iterrows()]
+    counts = (f"{one[2]}: {found.count(one)}" for _, one in standings)
+    what = f"{rows['method'].nunique()} methods, {rows['check'].nunique()} checks"
+    tell(figure, [what, ", ".join(counts)])
 
 
 def _places(columns: Sequence[Check]) -> dict[str, float]:

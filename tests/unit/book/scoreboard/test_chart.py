@@ -56,6 +56,18 @@ def test_each_tile_has_the_marker_and_the_colour_of_its_verdict(drawn, table):
     assert len({marker for _, marker, _ in STANDINGS.values()}) == len(STANDINGS)
 
 
+def test_the_label_counts_how_methods_stand(drawn, table):
+    figure, _ = drawn
+    methods, _ = in_order(table["method"])
+    rows = table[table["method"].isin(methods)]
+    what, counts = figure.get_label().rstrip(".").split(" – ")
+    assert what == f"{rows['method'].nunique()} methods, {rows['check'].nunique()} checks"
+    told = dict(part.rsplit(": ", 1) for part in counts.split(", "))
+    assert sum(map(int, told.values())) == len(rows)
+    wanted = (rows["standing"] == "wanted").sum()
+    assert int(told["as a map that sees the model should"]) == wanted > 0
+
+
 def test_the_wide_picture_has_kappa_and_both_limits(table):
     figure = scoreboard_chart(table)
     said = texts(figure)
