@@ -13,7 +13,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from saliency_sanity.experiments.outcome import ORIGINAL
-from saliency_sanity.plots.layout import PAGE, chosen_names, legend, rows_of, stages_of, tell
+from saliency_sanity.plots.layout import (
+    PAGE,
+    balanced,
+    chosen_names,
+    legend,
+    rows_of,
+    stages_of,
+    tell,
+)
 from saliency_sanity.plots.style import CEILING, CHANCE, INTERVAL, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
@@ -175,7 +183,7 @@ def _panels(
     if title:
         tell(figure, [title])
         figure.suptitle(
-            _wrapped(title, int(width * 12.5)),
+            balanced(title, int(width * 12.5)),
             fontsize=TEXT + 2.5,
             fontweight="bold",
             x=0.01,
@@ -225,7 +233,7 @@ def _lowest(rows: pd.DataFrame, *columns: str) -> float:
 
 def _name(axes: Axes, method: str, control: bool) -> None:
     axes.set_title(
-        _wrapped(method, _LINE),
+        balanced(method, _LINE),
         loc="left",
         fontsize=TEXT,
         fontstyle="italic" if control else "normal",
@@ -233,17 +241,6 @@ def _name(axes: Axes, method: str, control: bool) -> None:
         pad=2,
         linespacing=1.0,
     )
-
-
-def _wrapped(text: str, letters: int) -> str:
-    """The text in lines of about the same length, none much longer than ``letters``."""
-    lines = [""]
-    wanted = len(text) / math.ceil(len(text) / letters)
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        fits = len(longer) <= letters and (len(lines[-1]) < wanted or len(longer) <= wanted)
-        lines[-1:] = [longer] if fits or not lines[-1] else [lines[-1], word]
-    return "\n".join(lines)
 
 
 def _longest(names: Sequence[str]) -> int:

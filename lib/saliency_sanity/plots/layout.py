@@ -121,6 +121,19 @@ def wrapped(title: str, inches: float, points: float = SMALL) -> str:
     return "\n".join(chain.from_iterable(lines))
 
 
+def balanced(text: str, letters: int) -> str:
+    """The text on as few lines as are ``letters`` long, all about as long as each other."""
+
+    def lines(width: int) -> list[str]:
+        return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+    fewest = len(lines(letters))
+    widths = range(max(1, len(text) // max(1, fewest)), letters)
+    return "\n".join(
+        next((lines(width) for width in widths if len(lines(width)) == fewest), lines(letters))
+    )
+
+
 def tell(figure: Figure | SubFigure, found: Iterable[str]) -> None:
     """Add what was found to the figure's label, as a sentence; its parts get dashes between them.
 
@@ -139,8 +152,7 @@ def headline(figure: Figure | SubFigure, finding: str) -> Text | None:
     The figure gets higher by as much. Nothing, and None, for "".
     """
     letters = int(0.95 * figure.bbox.width / figure.dpi * 72 / (0.65 * (SMALL + 2)))
-    lines = (wrap(line, letters, break_on_hyphens=False) for line in finding.split("\n"))
-    text = "\n".join(chain.from_iterable(lines))
+    text = "\n".join(balanced(line, letters) for line in finding.split("\n"))
     if not text:
         return None
     tell(figure, [finding])

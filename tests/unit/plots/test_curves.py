@@ -20,7 +20,7 @@ STAGES = [f"block_{place}" for place in range(17)]
 LEFT = {"Gradient": 0.0, "Guided backpropagation": 0.9, "Competitive integrated gradients": 0.3}
 CONTROL = "Sobel edges"
 HEADS = [
-    "Gradient", "Guided backpropagation", "Competitive integrated\ngradients", CONTROL
+    "Gradient", "Guided backpropagation", "Competitive\nintegrated gradients", CONTROL
 ]  # fmt: skip
 PIXELS = 736
 

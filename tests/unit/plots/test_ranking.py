@@ -155,6 +155,7 @@ def test_a_headline_takes_the_lines_that_it_needs_and_nothing_from_the_maps():
     lines = headed.get_suptitle().split("\n")
     assert " ".join(lines) == finding.strip()
     assert len(lines) > 1
+    assert min(map(len, lines)) > 0.7 * max(map(len, lines)), "no word stands alone"
     assert_readable(headed)
     sizes = []
     for figure in (bare, headed):

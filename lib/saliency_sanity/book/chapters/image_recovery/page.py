@@ -212,8 +212,9 @@ class ImageRecovery(MethodsPage):
         for units in self.hidden[-1:]:
             columns[f"GBP, dense\n{units} units"] = self._maps(DENSE, units, "guided_backprop")
         words = (
-            f"Random networks: GBP correlates {rounded(self._similarity(PLAIN, RANDOM[0]))} with "
-            f"the picture, G {rounded(self._similarity(PLAIN, 'gradient'))}"
+            "Random networks: guided backpropagation correlates "
+            f"{rounded(self._similarity(PLAIN, RANDOM[0]))} with the picture, the gradient "
+            f"{rounded(self._similarity(PLAIN, 'gradient'))}"
         )
         return recovery_grid(self.small.pixels[: self.shown], columns, words)
 
