@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from saliency_sanity.plots.layout import SMALL, WIDTH, headline, wrapped
+from saliency_sanity.plots.layout import SMALL, WIDTH, headline, legend, tell, wrapped
 from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -46,9 +46,7 @@ def rank_chart(
         .set_index("index")["level_0"]
         for key, (lower, _) in columns.items()
     }
-    figure, axes = plt.subplots(
-        figsize=(WIDTH * 0.8, 0.3 * len(scores) + 1.3), layout="constrained"
-    )
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.27 * len(scores) + 1.3), layout="constrained")
     at = dict(zip(columns, range(len(columns)), strict=True))
     for index, row in scores.iterrows():
         colour, marker = VERDICTS[row["verdict"]]
@@ -66,20 +64,23 @@ def rank_chart(
         for key in known:
             axes.plot(at[key], places[key][index], marker, color=colour, ms=7, zorder=3)
         style = "italic" if row["method"] in controls else "normal"
-        for key, side, shift in ((known[0], "right", -0.05), (known[-1], "left", 0.05)):
+        for key, side, shift in ((known[0], "right", -8), (known[-1], "left", 8)):
             axes.annotate(
                 row["method"],
-                (at[key] + shift, places[key][index]),
+                (at[key], places[key][index]),
+                xytext=(shift, 0),
+                textcoords="offset points",
                 ha=side,
                 va="center",
                 fontsize=SMALL,
                 fontstyle=style,
             )
-    axes.set_xlim(-0.95, len(columns) - 0.05)
+    axes.set_xlim(-0.75, len(columns) - 0.25)
     axes.set_ylim(len(scores) - 0.3, -0.7)
     axes.set_xticks(range(len(columns)), [name for _, name in columns.values()])
     axes.xaxis.tick_top()
-    axes.set_yticks([0, len(scores) - 1], ["best", "worst"], fontsize=SMALL)
+    axes.set_yticks([])
+    figure.supylabel("place, the best on top", fontsize=SMALL)
     axes.grid(visible=False)
     for side in ("left", "right", "bottom", "top"):
         axes.spines[side].set_visible(False)
@@ -127,7 +128,7 @@ def rise_chart(
     figure, (upper, lower) = plt.subplots(
         2,
         1,
-        figsize=(WIDTH * 0.8, 0.27 * (len(rows) + len(changed)) + 2.2),
+        figsize=(WIDTH, 0.27 * (len(rows) + len(changed)) + 2.2),
         height_ratios=[len(rows) + 1, len(changed) + 1],
         sharex=True,
         layout="constrained",
@@ -165,7 +166,7 @@ def rise_chart(
     upper.set_xlim(min(points) - room, max(points) + room)
     headline(figure, title)
     lower.set_title("noise before and after, nothing else")
-    lower.set_xlabel("eMPRT: relative rise of entropy (0: as complex as before)")
+    lower.set_xlabel("eMPRT: relative rise of entropy (0: as complex as before)", fontsize=SMALL)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL)
     return figure
 
@@ -176,23 +177,24 @@ def histogram_chart(
     """How a map's values are spread before and after the network is random, a panel a map.
 
     ``pairs`` has by title the values before and after, and the entropy of each. Each map's values
-    run from its own least to its own largest; heights are shares of its values.
+    run from its own least to its own largest; heights are shares of its values. Titles say both
+    entropies.
     """
     columns = min(3, len(pairs))
     lines = -(-len(pairs) // columns)
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(WIDTH, 2.5 * lines + 0.5),
+        figsize=(WIDTH, 2.4 * lines + 1),
         squeeze=False,
         layout="constrained",
     )
     for axes, (title, (before, after, first, second)) in zip(
         grid.flat, pairs.items(), strict=False
     ):
-        for values, entropy, colour, what in (
-            (before, first, _BEFORE, "trained"),
-            (after, second, _AFTER, "random"),
+        for values, colour, what in (
+            (before, _BEFORE, "before: trained"),
+            (after, _AFTER, "after: random"),
         ):
             counts, _ = np.histogram(values, bins=bins)
             axes.stairs(
@@ -200,21 +202,21 @@ def histogram_chart(
                 np.linspace(0, 1, bins + 1),
                 color=colour,
                 lw=1.5,
-                label=f"{what}: {entropy:.2f}",
+                label=what,
             )
-        axes.set_title(wrapped(title, 0.85 * WIDTH / columns), fontsize=SMALL + 1)
+        found = title, f"entropy {first:.2f}, then {second:.2f}"
+        tell(figure, found)
+        heads = (wrapped(part, 0.8 * WIDTH / columns, SMALL + 1) for part in found)
+        axes.set_title("\n".join(heads), fontsize=SMALL + 1)
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, 20 * high)  # room for the legend
         axes.tick_params(labelsize=SMALL)
         axes.set_xticks([0, 1], ["smallest", "largest"])
-        axes.legend(
-            title="entropy", loc="upper center", ncols=2, fontsize=SMALL, title_fontsize=SMALL
-        )
+        axes.set_xlabel("value of the map", fontsize=SMALL)
         axes.grid(color=CHANCE, lw=0.5)
     for axes in grid.flat[len(pairs) :]:
         axes.set_visible(False)
-    figure.supxlabel("value of the map", fontsize="medium")
-    figure.supylabel("share of its pixels", fontsize="medium")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share of its pixels", fontsize=SMALL)
+    legend(figure, {})
     return figure

@@ -142,7 +142,7 @@ def tell(figure: Figure | SubFigure, found: Iterable[str]) -> None:
     whole = figure.figure
     # A line that begins anew is a statement of its own.
     lines = (re.sub(r"(?<![,:;.])\n(?=[A-Z])", ". ", part) for part in found)
-    said = " – ".join(" ".join(line.split()) for line in lines)
+    said = " – ".join(" ".join(line.split()) for line in lines).removesuffix(".")
     whole.set_label(f"{whole.get_label()} {said}.".strip())
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from saliency_sanity.plots.competition import styles_of
-from saliency_sanity.plots.layout import SMALL, WIDTH, headline
+from saliency_sanity.plots.layout import SMALL, WIDTH, headline, legend
 from saliency_sanity.plots.style import SIGNED
 
 ORDER_TITLES = {"top_down": "from the logits down", "bottom_up": "from the input up"}
@@ -76,7 +76,7 @@ def edge_chart(
         "share": [q for q in words if q == "top"],
     }
     figure, grid = plt.subplots(
-        1, len(panels), figsize=(WIDTH, 5.2), squeeze=False, layout="constrained"
+        1, len(panels), figsize=(WIDTH, 4.6), squeeze=False, layout="constrained"
     )
     headline(figure, title)
     stages, styles = rows.drop_duplicates("position").sort_values("position"), styles_of([*words])
@@ -102,5 +102,5 @@ def edge_chart(
         axes.tick_params(labelsize=SMALL)
         axes.set_title(titles[panel], fontsize=SMALL + 1)
         axes.set_xlabel("share of random blocks, from the logits down", fontsize=SMALL)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=SMALL)
+    legend(figure, {})
     return figure

@@ -68,7 +68,6 @@ def test_histograms_are_shares_of_all_values():
     (axes,) = [axes for axes in figure.axes if axes.get_visible()]
     steps = axes.patches
     assert [step.get_data().values.sum() for step in steps] == pytest.approx([1, 1])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "trained: 1.00",
-        "random: 2.00",
-    ]
+    assert axes.get_title() == "x\nentropy 1.00, then 2.00"
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["before: trained", "after: random"]

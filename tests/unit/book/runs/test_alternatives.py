@@ -45,7 +45,7 @@ def test_outside_a_kernel_nothing_happens(monkeypatch):
 def test_titles_of_figures_and_panels_are_what_is_told():
     figure = plt.figure()
     upper, lower = figure.subfigures(2)
-    headline(upper, "MLP: all respond")
+    headline(upper, "MLP: all respond.")
     headline(lower, "CNN: 2 of 3\nrespond\nNone is\nopen")
     panel_title(lower.subplots(), "Rank correlation", "picture-driven: 1 of 3 methods")
     panel_title(upper.subplots(), "A panel that only has a name")
