@@ -130,7 +130,7 @@ def share_chart(
             axes.plot(
                 own["value"], at, marker, color=colour, ms=6, clip_on=False, label=told.format(name)
             )
-        axes.set_title(wrapped(panel, 0.75 * width / columns), fontsize=SMALL + 1)
+        axes.set_title(wrapped(panel, 0.66 * width / columns, SMALL + 1), fontsize=SMALL + 1)
         axes.tick_params(labelsize=SMALL)
         axes.grid(visible=False, axis="y")
     for axes in grid.flat[len(panels) :]:

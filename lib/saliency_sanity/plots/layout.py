@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from textwrap import wrap
 
 import matplotlib.pyplot as plt
@@ -117,8 +116,7 @@ def wrapped(title: str, inches: float, points: float = SMALL) -> str:
     if letters < len(_LONGEST):
         title = title.replace(_LONGEST, _PARTED)
     long = re.compile(rf"(\S{{{letters - 1}}})(?=\S\S)")
-    lines = (wrap(long.sub(r"\1- ", line), letters) for line in title.split("\n"))
-    return "\n".join(chain.from_iterable(lines))
+    return "\n".join(balanced(long.sub(r"\1- ", line), letters) for line in title.split("\n"))
 
 
 def balanced(text: str, letters: int) -> str:

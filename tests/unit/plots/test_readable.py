@@ -11,6 +11,7 @@ from made.figures import assert_readable
 from saliency_sanity.attribution.catalogue import CATALOGUE, title
 from saliency_sanity.plots.complexity import histogram_chart, rank_chart, rise_chart
 from saliency_sanity.plots.convergence import convergence_chart, factors_chart, logits_chart
+from saliency_sanity.plots.input_bias import share_chart
 from saliency_sanity.plots.price import price_chart
 from saliency_sanity.plots.rankings import preparation_dots, rank_slopes, score_ranking
 from saliency_sanity.plots.recovery import changes_chart, recovery_chart, recovery_grid
@@ -185,6 +186,17 @@ def edge():
     return edge_chart(table, words, titles=titles, title=FINDING)
 
 
+def shares():
+    found = "{} decides: 18 of 18 methods\nhave more on it than under the other task"
+    table = rows(
+        method=NAMES,
+        panel=[found.format(name) for name in ("the garment", "the shape")],
+        zero=["trained on this task", "trained on the other task", "random network"],
+    )
+    areas = {"area": 0.25, "area_low": 0.24, "area_high": 0.26}
+    return share_chart(table.assign(**areas), told="{}", controls=CONTROLS, title=FINDING)
+
+
 def heatmap():
     table = rows(order=["from the logits down", "from the input up"], method=NAMES, stage=STAGES)
     places = [STAGES.index(stage) for stage in table["stage"]]
@@ -209,6 +221,7 @@ def heatmap():
         changes,
         scales,
         edge,
+        shares,
         heatmap,
     ],
     ids=lambda chart: chart.__name__,
