@@ -35,17 +35,28 @@ def grid_caption(metric: str, count: int, modes: tuple[str, ...] = ("absolute", 
         "Its maps by method (rows). The first column is the trained network. Each other column "
         "randomizes the block that it names, and in a cascade all blocks above it, too. κ says "
         "how much of a map is left: 0 is what another picture's map gives, 1 is the same map (by "
-        f"{METRIC_TITLES[metric]}, mean over {count} pictures). {colours} Each map is cut at its "
-        "99th percentile. What looks the same from left to right does not need what was randomized."
+        f"{METRIC_TITLES[metric]}, mean over {count} pictures). In brackets: over how many, where "
+        f"maps of the others are one value everywhere and have no kappa. {colours} Each map is cut "
+        "at its 99th percentile. What looks the same from left to right does not need what was "
+        "randomized."
     )
 
 
 def kappas_by_stage(
     readings: pd.DataFrame, metric: str, says: str = "κ {}"
 ) -> Mapping[str, list[str]]:
-    """Kappa in words by method, for the original, which has none, and each stage in order."""
+    """Kappa in words by method, for the original, which has none, and each stage in order.
+
+    Where it is of fewer pictures than others it says of how many.
+    """
     rows = readings[readings["metric"] == metric]
+    most = rows["images"].max()
+
+    def said(kappa: float, images: int) -> str:
+        # A map that is zero in the random network is not like the trained one's, nor unlike it.
+        return says.format(rounded(kappa)) + f" ({images} of {most})" * bool(images < most)
+
     return {
-        method: ["", *(says.format(rounded(kappa)) for kappa in by_stage)]
-        for method, by_stage in rows.groupby("method")["kappa"]
+        method: ["", *map(said, by_stage["kappa"], by_stage["images"])]
+        for method, by_stage in rows.groupby("method")
     }

@@ -38,16 +38,21 @@ def test_a_finding_counts_the_verdicts_of_its_similarity_only():
 def test_kappas_stand_by_stage_after_the_original_which_has_none():
     rows = pd.concat([readings("below", "above"), readings("above", "below")])
     rows["kappa"] = [0.5, -0.001, np.nan, 1.0]
+    rows["images"] = 20
     assert kappas_by_stage(rows, "hog") == {
         "M0": ["", "κ 0.50", "κ –"],
         "M1": ["", "κ 0.00", "κ 1.00"],
     }
     assert kappas_by_stage(rows, "ssim") == {}
+    rows["images"] = [20, 8, 0, 20]
+    fewer = {"M0": ["", "κ 0.50", "κ – (0 of 20)"], "M1": ["", "κ 0.00 (8 of 20)", "κ 1.00"]}
+    assert kappas_by_stage(rows, "hog") == fewer, "maps that are gone are not among the mean"
 
 
 def test_a_caption_explains_the_colours_that_are_there_and_kappa():
     both, signed = grid_caption("hog", 7), grid_caption("hog", 7, ("signed",))
     assert "HOG correlation, mean over 7 pictures" in both
+    assert "In brackets: over how many" in both
     assert "black is zero" in both
     assert "black is zero" not in signed
     assert "white zero" in signed

@@ -72,8 +72,8 @@ def edge_sentence(rows: pd.DataFrame) -> str:
     if drawn.empty:
         return f"None of {len(rows)} methods is surely edge-like on these photographs."
     return (
-        f"An edge detector has never seen a network, and {len(drawn)} of {len(rows)} methods draw "
-        f"much of what it draws: {foremost(drawn)}."
+        f"An edge detector has never seen a network, and {len(drawn)} of {len(rows)} methods "
+        f"{'draws' if len(drawn) == 1 else 'draw'} much of what it draws: {foremost(drawn)}."
     )
 
 

@@ -220,10 +220,13 @@ class DarkObjects:
         """What RectGrad gives dark objects, by what is zero."""
         zeros = ("black", "mid-grey")
         ranges = self._ranges(*((RECT, zero) for zero in zeros))
-        shares = [f"{one} where {zero} is zero" for one, zero in zip(ranges, zeros, strict=True)]
+        shares = [
+            f"{one} times as much where {zero} is zero"
+            for one, zero in zip(ranges, zeros, strict=True)
+        ]
         return (
-            "RectGrad gives a dark object, of the fair share of its area (1), "
-            f"{' and '.join(shares)}."
+            "RectGrad gives a pixel of a dark object, next to an average one, "
+            f"{', '.join(shares)} (by percentile q)"
         )
 
     @cached_property
@@ -309,8 +312,8 @@ class DarkObjects:
         below = (rows["high"] < rows["area_low"]).groupby(rows["method"]).any()
         return share_chart(
             rows.assign(method=rows["method"].map(self.page.titles)),
-            title=f"{below.sum()} of {len(below)} methods give dark objects less than their share "
-            "of the area, with one zero at least",
+            title="Surely less on dark objects than their share of the area, with one of these "
+            f"zeros at least: {below.sum()} of {len(below)} methods",
         )
 
     def quantiles(self) -> Figure | None:

@@ -18,7 +18,7 @@ def noise_finding(rankings: Mapping[str, pd.DataFrame], control: str) -> str:
     for title, ranking in rankings.items():
         ranks = ranking.set_index("method")["rank"]
         parts.append(f"{ranks[control]:g} of {int(ranks.notna().sum())} by {title}")
-    return f"Noise, which explains nothing, has rank {parts[0]},\n{', '.join(parts[1:])}"
+    return f"Noise, which explains nothing, has rank {parts[0]}, {', '.join(parts[1:])}"
 
 
 def first_gone(rows: pd.DataFrame, controls: Sequence[str], metric: str) -> str:
@@ -29,7 +29,7 @@ def first_gone(rows: pd.DataFrame, controls: Sequence[str], metric: str) -> str:
         first = part[part["position"] == 0]
         below = int((first["verdict"] == "below").sum())
         parts.append(f"{below} of {len(first)} {ORDER_TITLES.get(order, order)}")
-    return f"Methods that respond to the first random block:\n{', '.join(parts)} ({metric})"
+    return f"Methods that respond to the first random block: {', '.join(parts)} ({metric})"
 
 
 def inherited_finding(found: _Numbers) -> str:
@@ -38,7 +38,7 @@ def inherited_finding(found: _Numbers) -> str:
     says = "keep some of" if low > 0 else "rather reverse" if high < 0 else "show nothing of"
     numbers = _minus(f"{rounded(value)}, {rounded(low)} to {rounded(high)}")
     return (
-        f"Layers below the random ones are as they were; random ones {says} the order\n"
+        f"Layers below the random ones are as they were; random ones {says} the order "
         f"of their channels' sizes (whole network random: {numbers})"
     )
 
@@ -47,7 +47,7 @@ def carried_finding(found: _Numbers) -> str:
     """How many of the large channels stay influential."""
     value, low, high = found
     return (
-        f"{value:.0%} of the large channels stay influential, all layers above random\n"
+        f"{value:.0%} of the large channels stay influential, all layers above random "
         f"({low:.0%} to {high:.0%}, mean over stages; chance a quarter)"
     )
 
@@ -66,7 +66,7 @@ def concord_finding(found: Concordance) -> str:
     known = found.ceiling > SAME
     says = "alike" if low > SAME else "otherwise" if high < SAME and known else "perhaps alike"
     return _minus(
-        f"Change from the logits down and faithfulness rank methods {says}:\n"
+        f"Change from the logits down and faithfulness rank methods {says}: "
         f"rank correlation {rounded(found.value)} ({rounded(low)} to {rounded(high)}; "
         f"ceiling {rounded(found.ceiling)}), by SSIM"
     )

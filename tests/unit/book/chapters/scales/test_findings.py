@@ -26,7 +26,7 @@ from saliency_sanity.probes.rankings import Concordance
 def test_rankings_are_alike_or_not(value, spread, ceiling, says):
     adds = spread / 4 * np.array([-1.0, 1.0, -1.0, 1.0])
     text = concord_finding(Concordance(value, 7, adds, (), ceiling))
-    assert f"rank methods {says}:\nrank correlation {value:.2f} (" in text
+    assert f"rank methods {says}: rank correlation {value:.2f} (" in text
     assert f"ceiling {ceiling:.2f}" in text
 
 
@@ -38,7 +38,7 @@ def test_numbers_below_zero_have_a_minus():
 def test_the_rank_of_noise_is_told_by_similarity():
     table = pd.DataFrame({"method": ["noise", "one", "none"], "rank": [1.5, 1.5, np.nan]})
     text = noise_finding({"SSIM": table, "ranks": table}, "noise")
-    assert text.endswith("has rank 1.5 of 2 by SSIM,\n1.5 of 2 by ranks")
+    assert text.endswith("has rank 1.5 of 2 by SSIM, 1.5 of 2 by ranks")
 
 
 def test_one_rank_in_all_scalings_is_told_once():
