@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from saliency_sanity.plots.layout import SMALL, WIDTH, headline, legend, tell, wrapped
+from saliency_sanity.plots.layout import SMALL, WIDTH, headline, legend, panel_title
 from saliency_sanity.plots.style import CHANCE, VERDICTS
 from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
 
@@ -204,10 +204,8 @@ def histogram_chart(
                 lw=1.5,
                 label=what,
             )
-        found = title, f"entropy {first:.2f}, then {second:.2f}"
-        tell(figure, found)
-        heads = (wrapped(part, 0.8 * WIDTH / columns, SMALL + 1) for part in found)
-        axes.set_title("\n".join(heads), fontsize=SMALL + 1)
+        found = f"entropy {first:.2f}, then {second:.2f}"
+        panel_title(axes, title, found, 0.8 * WIDTH / columns)
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(labelsize=SMALL)

@@ -159,12 +159,12 @@ def headline(figure: Figure | SubFigure, finding: str) -> Text | None:
     return figure.suptitle(text, fontsize=SMALL + 2, fontweight="bold")
 
 
-def panel_title(axes: Axes, name: str, found: str = "") -> None:
-    """Name a panel, and below its name say what was found in it; both fit two beside each other."""
+def panel_title(axes: Axes, name: str, found: str = "", inches: float = 0.37 * WIDTH) -> None:
+    """Name a panel, and below its name say what was found in it; by default two fit in a row."""
     parts = [part for part in (name, found) if part]
     if found:
         tell(axes.figure, parts)
-    lines = (wrapped(part, 0.37 * WIDTH, SMALL + 1) for part in parts)
+    lines = (wrapped(part, inches, SMALL + 1) for part in parts)
     axes.set_title("\n".join(lines), fontsize=SMALL + 1)
 
 
