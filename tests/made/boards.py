@@ -21,10 +21,12 @@ def reading(method: str, metric: str, interval: tuple[float, float], **more) -> 
     low, high = interval
     verdict = "below" if high < MARGIN else "above" if low > MARGIN else "inconclusive"
     obstacle = "margin_inside" if verdict == "inconclusive" else ""
-    row = {"method": method, "metric": metric, "kappa": (low + high) / 2, "low": low, "high": high}
     return (
-        row
+        {"method": method, "metric": metric, "kappa": (low + high) / 2}
         | {
+            "low": low,
+            "sure_low": low,
+            "high": high,
             "verdict": verdict,
             "obstacle": obstacle,
             "notes": "one_network",

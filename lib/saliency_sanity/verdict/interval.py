@@ -234,6 +234,14 @@ def corrected(values: np.ndarray) -> Corrected:
     return Corrected(similarity, chance, Estimate.of(kappa, adds, known))
 
 
+def counted(values: np.ndarray) -> np.ndarray:
+    """Values [R,N,P] in which what has no similarity is as any other picture's map: changed."""
+    own, chance = own_similarities(values), float(mean(others(values), axis=(0, 1, 2)))
+    values, at = values.copy(), np.arange(values.shape[1])
+    values[:, at, at % values.shape[2]] = np.where(np.isfinite(own), own, chance)
+    return values
+
+
 def _columns(rows: np.ndarray) -> np.ndarray:
     """Sums [R,N] over what other pictures' rows [R,N,P] say of each picture."""
     networks, images, partners = rows.shape

@@ -22,6 +22,7 @@ class Obstacle(StrEnum):
     CHANCE_UNDEFINED = "chance_undefined"  # by no two different images
     NO_ROOM = "no_room"  # between chance and 1: the metric cannot tell maps apart
     UNDEFINED_SIMILARITIES = "undefined_similarities"  # but for those of one network of several
+    VANISHED = "vanished"  # above, but not with what has no similarity counted as changed
     MARGIN_INSIDE = "margin_inside"  # the interval holds the margin
     LINE_INSIDE = "line_inside"  # it holds the line that a check draws instead
     NOT_MEMORIZED = "not_memorized"  # the networks did not learn their permuted labels

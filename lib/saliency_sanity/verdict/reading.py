@@ -24,6 +24,7 @@ from saliency_sanity.verdict.interval import (
     Corrected,
     Estimate,
     corrected,
+    counted,
     excess,
     mean,
     others,
@@ -61,6 +62,7 @@ class Reading:
     are known. `excess` is kappa less the kappa of the prior; with fewer than three networks its
     interval covers images only. `ceiling` is the lowest kappa of maps between which nothing changed
     that should matter, with its interval, similarity and ``CeilingKind``, of `ceiling_images`.
+    `sure_low` is `low`, or less: the lower end if each picture without a similarity had kappa 0.
     `p` is the largest 1 - confidence at which kappa's interval holds the margin, NaN where there is
     no verdict whatever the margin. `images` counts those whose own similarity is defined. Without a
     prior its fields are NaN, without a ceiling too, and its kind is empty. `obstacle` says why the
@@ -76,6 +78,7 @@ class Reading:
     kappa: float
     low: float
     high: float
+    sure_low: float
     p: float
     prior_similarity: float
     prior_band_low: float
@@ -156,6 +159,9 @@ def read(
     networks but one has, or if chance leaves the similarity no room. `obstacle` says
     which, and `notes` that with one network the interval is that network's.
 
+    A map that is one value everywhere has no similarity, nor has one with a value that is not
+    finite. Nothing of either is left, so "above" has to hold even if all of these had kappa 0.
+
     `ceiling` has by ``CeilingKind`` similarities, shaped as the others and of some of the images or
     other ones, of maps between which nothing changed that should matter. The lowest kappa counts.
     Where it lies below the margin, a kappa that does so too has no meaning: the verdict is "cannot
@@ -180,12 +186,17 @@ def read(
     defined = found.similarity.seen
     obstacle = _obstacle(found, low)
     verdict = INCONCLUSIVE
-    p = math.nan
+    sure_low, p = low, math.nan
     notes: list[Note] = []
     if obstacle is None:
         p = found.kappa.p(margin)
-        verdict = "below" if high < margin else "above" if low > margin else INCONCLUSIVE
-        obstacle = Obstacle.MARGIN_INSIDE if verdict == INCONCLUSIVE else None
+        if np.isnan(own_similarities(values)).any():
+            lower = corrected(counted(values)).kappa
+            sure_low = min(low, _limits(lower, values, confidence)[0])
+            p = max(p, lower.p(margin)) if low > margin else p
+        verdict = "below" if high < margin else "above" if sure_low > margin else INCONCLUSIVE
+        if verdict == INCONCLUSIVE:
+            obstacle = Obstacle.VANISHED if low > margin else Obstacle.MARGIN_INSIDE
         if verdict != "above" and highest["ceiling"] < margin:
             verdict, obstacle = CANNOT_TELL, Obstacle.LOW_CEILING
         notes += [Note(NoteKind.ONE_NETWORK)] * (seeds == 1)
@@ -205,6 +216,7 @@ def read(
         kappa=found.kappa.value,
         low=low,
         high=high,
+        sure_low=sure_low,
         p=p,
         images=defined,
         seeds=seeds,

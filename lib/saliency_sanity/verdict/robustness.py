@@ -10,6 +10,7 @@ from saliency_sanity.verdict.obstacle import CANNOT_TELL, INCONCLUSIVE, Obstacle
 MARGINS = (0.05, 0.1, 0.2)
 LINES = (0.25, 0.5, 0.75)  # shares of Canny's kappa
 _DECIDED = ("below", "above")
+_INSIDE = (Obstacle.MARGIN_INSIDE, Obstacle.SHARE_INSIDE, Obstacle.VANISHED)
 
 
 def holm(p: Sequence[float], level: float = 0.05) -> np.ndarray:
@@ -38,32 +39,34 @@ def at_margin(readings: pd.DataFrame, margin: float) -> pd.DataFrame:
     readings = readings.assign(margin=margin)
     if "share" in readings:
         return at_line(readings, readings["share_line"])
-    below, above = readings["high"] < margin, readings["low"] > margin
+    below, above = readings["high"] < margin, readings["sure_low"] > margin
+    inside = np.where(readings["low"] > margin, Obstacle.VANISHED, Obstacle.MARGIN_INSIDE)
     untold = ~above & (readings["ceiling"] < margin)
-    return _held(readings, below, above, Obstacle.MARGIN_INSIDE, untold, Obstacle.LOW_CEILING)
+    return _held(readings, below, above, inside, untold, Obstacle.LOW_CEILING)
 
 
 def at_line(readings: pd.DataFrame, line: float | pd.Series) -> pd.DataFrame:
     """A table of shares with the verdicts that another line would have given, as ``at_margin``."""
-    below, above = readings["share_high"] < line, readings["share_low"] > line
+    below, above = readings["share_high"] < line, readings["share_sure_low"] > line
+    inside = np.where(readings["share_low"] > line, Obstacle.VANISHED, Obstacle.SHARE_INSIDE)
     untold = ~(readings["ceiling_low"] > readings["margin"])
     readings = readings.assign(share_line=line)
-    return _held(readings, below, above, Obstacle.SHARE_INSIDE, untold, Obstacle.UNCLEAR_CEILING)
+    return _held(readings, below, above, inside, untold, Obstacle.UNCLEAR_CEILING)
 
 
 def _held(
     readings: pd.DataFrame,
     below: pd.Series,
     above: pd.Series,
-    inside: Obstacle,
+    inside: np.ndarray,
     untold: pd.Series,
     low: Obstacle,
 ) -> pd.DataFrame:
-    """New verdicts, but for what reasons other than these two obstacles keep open."""
-    held = readings["verdict"].isin(_DECIDED) | readings["obstacle"].isin((inside, low))
+    """New verdicts, but for what reasons other than a line or this ceiling keep open."""
+    held = readings["verdict"].isin(_DECIDED) | readings["obstacle"].isin((*_INSIDE, low))
     cases = [~held, untold, below, above]
     words = np.select(cases, [readings["verdict"], CANNOT_TELL, *_DECIDED], INCONCLUSIVE)
-    obstacles = np.select(cases, [readings["obstacle"], low.value, "", ""], inside.value)
+    obstacles = np.select(cases, [readings["obstacle"], low.value, "", ""], inside)
     return readings.assign(verdict=words, obstacle=obstacles)
 
 
@@ -116,4 +119,4 @@ def robustness(readings: pd.DataFrame) -> str:
 
 def _silenced(readings: pd.DataFrame) -> pd.Series:
     """Where the verdict is open for a reason that the interval does not know."""
-    return ~readings["obstacle"].isin(("", Obstacle.MARGIN_INSIDE, Obstacle.SHARE_INSIDE))
+    return ~readings["obstacle"].isin(("", *_INSIDE))

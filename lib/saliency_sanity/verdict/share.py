@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from saliency_sanity.verdict.interval import Estimate, corrected
+from saliency_sanity.verdict.interval import Estimate, corrected, counted, own_similarities
 from saliency_sanity.verdict.obstacle import CANNOT_TELL, INCONCLUSIVE, CeilingKind, Obstacle
 from saliency_sanity.verdict.reading import Reading, read, squares
 from saliency_sanity.verdict.wording import share_text
 
 LINE = 0.5  # of Canny's kappa
-_HELD = (None, Obstacle.MARGIN_INSIDE, Obstacle.LOW_CEILING)
+_HELD = (None, Obstacle.MARGIN_INSIDE, Obstacle.VANISHED, Obstacle.LOW_CEILING)
 _MOST = 2.0**20  # of a share: what is not excluded here has no limit
 
 
@@ -28,11 +28,13 @@ class ShareReading(Reading):
 
     `share_low` and `share_high` enclose the share in `confidence` of all cases; all three are NaN
     where the ceiling's interval does not lie above 0, and so may be nothing to have a share of.
+    `share_sure_low` is `share_low`, or less: with kappa 0 of each picture without a similarity.
     """
 
     share: float
     share_low: float
     share_high: float
+    share_sure_low: float
     share_line: float
 
     def __str__(self) -> str:
@@ -67,24 +69,33 @@ def read_share(
         values, ceiling={CeilingKind.DETECTOR: top}, margin=margin, confidence=confidence
     )
     own, whole = corrected(values).kappa, corrected(np.broadcast_to(top, values.shape)).kappa
-    share = low = high = p = math.nan
+    share = low = high = sure_low = p = math.nan
+    lower = corrected(counted(values)).kappa if np.isnan(own_similarities(values)).any() else own
     verdict, obstacle = reading.verdict, reading.obstacle
     held = obstacle in _HELD
     if held and reading.ceiling_low > 0:
         share = own.value / whole.value
         low, high = _limits(own, whole, confidence)
+        sure_low = low if lower is own else min(low, _limits(lower, whole, confidence)[0])
     if held and not reading.ceiling_low > margin:
         verdict, obstacle = CANNOT_TELL, Obstacle.UNCLEAR_CEILING
     elif held:
         p = own.less(whole, line).p(0.0)
-        verdict = "below" if high < line else "above" if low > line else INCONCLUSIVE
-        obstacle = Obstacle.SHARE_INSIDE if verdict == INCONCLUSIVE else None
+        if low > line:
+            p = max(p, lower.less(whole, line).p(0.0))
+        verdict = "below" if high < line else "above" if sure_low > line else INCONCLUSIVE
+        obstacle = None
+        if verdict == INCONCLUSIVE:
+            obstacle = Obstacle.VANISHED if low > line else Obstacle.SHARE_INSIDE
     judged = replace(reading, p=p, verdict=verdict, obstacle=obstacle)
-    return ShareReading(**vars(judged), **_shares(share, low, high, line))
+    return ShareReading(**vars(judged), **_shares(share, low, high, sure_low, line))
 
 
-def _shares(share: float, low: float, high: float, line: float) -> dict[str, float]:
-    return {"share": share, "share_low": low, "share_high": high, "share_line": line}
+def _shares(
+    share: float, low: float, high: float, sure_low: float, line: float
+) -> dict[str, float]:
+    ends = {"share_low": low, "share_high": high, "share_sure_low": sure_low}
+    return {"share": share, **ends, "share_line": line}
 
 
 def _limits(own: Estimate, whole: Estimate, confidence: float) -> tuple[float, float]:

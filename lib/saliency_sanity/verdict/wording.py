@@ -31,6 +31,10 @@ _OBSTACLES = {
     ),
     Obstacle.NO_ROOM: "chance is {chance:.3f}: the metric cannot tell maps apart",
     Obstacle.UNDEFINED_SIMILARITIES: "too many undefined similarities for an interval",
+    Obstacle.VANISHED: (
+        "{undefined_diagonal} maps have no similarity, and counted as changed they may take "
+        "{measure} to {lowest}"
+    ),
     Obstacle.MARGIN_INSIDE: "the interval includes the margin {margin:g}",
     Obstacle.LINE_INSIDE: "the interval includes {line:g}",
     Obstacle.NOT_MEMORIZED: "the permuted labels were not memorized",
@@ -64,7 +68,14 @@ def why(row: Mapping) -> str:
     same = CEILINGS[CeilingKind(row["ceiling_kind"])] if obstacle is Obstacle.LOW_CEILING else ""
     unclear = obstacle is Obstacle.UNCLEAR_CEILING
     detector = (ceiling_text(row) if row["ceiling_kind"] else "undefined") if unclear else ""
-    return _OBSTACLES[obstacle].format(**row, of=of, same=same, detector=detector)
+    said = {"of": of, "same": same, "detector": detector}
+    if obstacle is Obstacle.VANISHED:
+        share = "share" in row
+        lowest = (
+            rounded(row["share_sure_low"]) if share else rounded(row["sure_low"], row["margin"])
+        )
+        said |= {"measure": "the share of Canny's kappa" if share else "kappa", "lowest": lowest}
+    return _OBSTACLES[obstacle].format(**row, **said)
 
 
 def reasons(row: Mapping) -> str:
@@ -257,7 +268,7 @@ METRIC_TITLES = {
 
 def settled(reading: Mapping) -> bool:
     """Whether the interval may be held against any line: nothing but the margin kept it open."""
-    held = (Obstacle.MARGIN_INSIDE, Obstacle.LINE_INSIDE)
+    held = (Obstacle.MARGIN_INSIDE, Obstacle.LINE_INSIDE, Obstacle.VANISHED)
     return reading["verdict"] not in OPEN or Obstacle.of(reading["obstacle"]) in held
 
 

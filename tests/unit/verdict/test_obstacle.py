@@ -32,12 +32,21 @@ def alone(lost):
     return values
 
 
+def vanishing(kept):
+    """Similarities of 30 images near 0.9 of the first ones; maps of all others are gone."""
+    values = 0.01 * np.random.default_rng(0).standard_normal((2, 30, 30)) + 0.9 * np.eye(30)
+    values[:, :, kept:] = np.nan
+    return values
+
+
 SQUARES = {
     "few": np.eye(3)[None] + 0.1,
     "few_of_many": np.where(np.eye(8) * (np.arange(8) > 2), np.nan, 0.5)[None],
     "gone": np.where(np.eye(8), 0.5, np.nan)[None],
     "full": np.full((2, 8, 8), 0.9876) + 0.001 * np.eye(8),
     "lacking": alone(1),
+    "vanished": vanishing(5),
+    "vanished_less": vanishing(20),
     "open": 0.1 * np.eye(8) + 0.1 * np.random.default_rng(0).standard_normal((2, 8, 8)),
     "open_once": 0.1 * np.eye(8) + 0.1 * np.random.default_rng(1).standard_normal((1, 8, 8)),
     "once": np.eye(8),
@@ -58,6 +67,12 @@ EXPECTED = {
     ),
     "full": ("no_room", (), "chance is 0.988: the metric cannot tell maps apart"),
     "lacking": ("undefined_similarities", (), "too many undefined similarities for an interval"),
+    "vanished": (
+        "vanished",
+        (),
+        "50 maps have no similarity, and counted as changed they may take kappa to 0.02",
+    ),
+    "vanished_less": (None, (), ""),
     "open": ("margin_inside", (), "the interval includes the margin 0.1"),
     "open_once": (
         "margin_inside",
@@ -83,7 +98,7 @@ def test_every_obstacle_of_a_reading_is_met_and_said(readings, name):
     row = reading.row()
     assert reasons(row) == words
     assert why(row) == (words.partition("; ")[0] if obstacle else "")
-    assert settled(row) == (obstacle in (None, "margin_inside"))
+    assert settled(row) == (obstacle in (None, "margin_inside", "vanished"))
     if obstacle:
         assert said(row) == f"inconclusive: {words.partition('; ')[0]}"
         assert reading.words() == verdict_words(row) == f"inconclusive ({words})"

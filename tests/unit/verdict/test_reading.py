@@ -8,6 +8,7 @@ from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.verdict.interval import interval
 from saliency_sanity.verdict.obstacle import Note, NoteKind, Obstacle
 from saliency_sanity.verdict.reading import Cascade, by_image, cascade, read, table
+from saliency_sanity.verdict.robustness import at_margin
 from saliency_sanity.verdict.wording import EDGE_WORDS, reasons, why
 
 
@@ -271,6 +272,35 @@ def test_few_defined_among_many_are_too_few():
         why(reading.row())
         == "too few images: 3 of 20 with a defined similarity, where 5 are needed"
     )
+
+
+@pytest.mark.parametrize("kept", [6, 20, 38])
+def test_what_stays_above_stays_so_with_maps_that_vanished_counted_as_changed(kept):
+    values = population(0, seeds=2, images=40, kappa=0.9)
+    values[:, :, kept:] = np.nan
+    reading = read(values)
+    filled = values.copy()
+    filled[:, np.arange(kept, 40), np.arange(kept, 40)] = reading.chance
+    expected = read(filled)
+    assert reading.kappa == pytest.approx(expected.kappa * 40 / kept)
+    assert reading.sure_low == pytest.approx(expected.low)
+    assert reading.sure_low < reading.low
+    assert (reading.images, reading.undefined_diagonal) == (kept, 2 * (40 - kept))
+    # Of the maps that are left, all is clear; of all pictures only if enough are left.
+    assert reading.low > 0.1
+    assert reading.p >= expected.p
+    assert (reading.verdict == "above") == (expected.low > 0.1) == (kept > 6)
+    again = at_margin(table({"x": reading}), 0.05).iloc[0]
+    other = read(values, margin=0.05)
+    assert (again["verdict"], again["obstacle"]) == (other.verdict, other.row()["obstacle"])
+
+
+def test_a_map_that_vanished_takes_nothing_from_what_lies_below():
+    values = population(0, images=20, kappa=0.0)
+    own = read(values)
+    values[:, :, 12:] = np.nan
+    assert own.verdict == read(values).verdict == "below"
+    assert own.sure_low == own.low
 
 
 def test_settings_move_the_verdict():

@@ -191,7 +191,7 @@ def test_p_says_what_the_verdict_says():
 
 def test_any_other_verdict_is_left_alone():
     rows = pd.DataFrame({"verdict": ["inconclusive"], "obstacle": ["no_room"]})
-    found = at_margin(rows.assign(low=0.5, high=0.6, ceiling=0.0), 0.1)
+    found = at_margin(rows.assign(low=0.5, sure_low=0.5, high=0.6, ceiling=0.0), 0.1)
     assert found[["verdict", "obstacle"]].to_numpy().tolist() == [["inconclusive", "no_room"]]
 
 

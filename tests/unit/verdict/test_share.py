@@ -139,6 +139,26 @@ def test_what_keeps_every_reading_open_keeps_a_share_open():
     assert (same.verdict, same.obstacle) == ("inconclusive", Obstacle.NO_ROOM)
 
 
+@pytest.mark.parametrize(("kept", "verdict"), [(8, "inconclusive"), (28, "above")])
+def test_a_share_stays_above_its_line_with_maps_that_vanished_counted_as_no_edges(kept, verdict):
+    own, whole = square(np.full(30, 0.4)), square(np.full(30, 0.4), 1)
+    own[..., np.arange(kept, 30), :] = np.nan
+    found = read_share(own, whole)
+    row = found.row()
+    assert found.share_low > found.share_line
+    assert found.share_sure_low < found.share_low
+    assert (found.verdict, found.share_sure_low > 0.5) == (verdict, verdict == "above")
+    if kept == 8:
+        assert found.obstacle is Obstacle.VANISHED
+        assert why(row).startswith(
+            "22 maps have no similarity, and counted as changed they may take the share"
+        )
+    frame = at_line(table({"x": found}), 0.05)
+    assert (frame["verdict"].item(), frame["obstacle"].item()) == ("above", "")
+    frame = at_line(frame, 0.5)
+    assert (frame["verdict"].item(), frame["obstacle"].item()) == (verdict, row["obstacle"])
+
+
 def test_a_reading_without_a_detector_is_the_same_but_for_its_verdict():
     own, whole = drawn(3, 0.5)
     found, plain = read_share(square(own), square(whole, 1)), read(square(own))

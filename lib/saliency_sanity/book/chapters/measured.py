@@ -43,6 +43,7 @@ def measured(
                 "metric": metric,
                 "kappa": value,
                 "low": max(low, least),
+                "sure_low": max(low, least),  # a measure is not one of changes
                 "high": min(high, most),
                 "verdict": verdict,
                 "obstacle": str(obstacle),

@@ -188,6 +188,10 @@ def _measure(check: Check) -> str:
     return _MEASURES[check.metric]
 
 
+def _without(missing: int) -> str:
+    return f" without {missing} maps that have none" * bool(missing)
+
+
 def _cell(row: pd.Series, check: Check) -> dict[str, str | float | None]:
     """What is shown of a verdict; ``rank`` and ``worse`` say what is the worst of several."""
     value = rounded(row["kappa"])
@@ -200,7 +204,7 @@ def _cell(row: pd.Series, check: Check) -> dict[str, str | float | None]:
         "value": value,
         "limits": f"{low} to {high}" if value != "–" else "undefined",
         "words": row["words"],
-        "kappa": kappa_text(row),
+        "kappa": kappa_text(row) + _without(row["missing"]),
         "at": row["stage"],
         "held": row["held"],
         "link": row["link"],

@@ -39,7 +39,7 @@ _TWIN_ALONE = "Only the page on competition has it."
 
 COLUMNS = (
     *("method", "check", "kappa", "low", "high", "verdict", "standing", "words"),
-    *("obstacle", "margin", "held", "stage", "page", "link"),
+    *("obstacle", "margin", "held", "missing", "stage", "page", "link"),
 )
 # Of several blocks that one counts which is noticed least.
 _SEVERITY = {"below": 0, "inconclusive": 1, "cannot tell": 2, "above": 3}
@@ -68,8 +68,9 @@ def read_scoreboard(
     Columns ``COLUMNS``: ``method`` is a name of the catalogue where it has the method; ``verdict``
     is below, above, inconclusive or "cannot tell", ``obstacle`` why it is open, ``words`` what that
     means, ``margin`` what the interval is held against, ``held`` the same in words where it is not
-    the margin, ``standing`` as ``Check.standing`` says; ``page`` and ``link`` lead to what shows
-    why. What was not measured has no row.
+    the margin, ``missing`` how many maps have no similarity and so no kappa, ``standing`` as
+    ``Check.standing`` says; ``page`` and ``link`` lead to what shows why. What was not measured has
+    no row.
 
     Raises
     ------
@@ -239,14 +240,15 @@ def _judged(row: Mapping, check: Check) -> tuple[str, str]:
     """The verdict and why it is open."""
     if check.line is None or not settled(row):
         return row["verdict"], row["obstacle"]
-    if row["low"] > check.line:
+    if row["sure_low"] > check.line:
         return "above", ""
     # Of a map that is no more alike when nothing changed, the line cannot be asked.
     if row.get("ceiling", math.nan) < check.line:
         return CANNOT_TELL, Obstacle.LOW_CEILING.value
     if row["high"] < check.line:
         return "below", ""
-    return "inconclusive", Obstacle.LINE_INSIDE.value
+    inside = Obstacle.VANISHED if row["low"] > check.line else Obstacle.LINE_INSIDE
+    return "inconclusive", inside.value
 
 
 def _chosen(readings: pd.DataFrame, check: Check, source: Source) -> pd.DataFrame:
@@ -275,6 +277,7 @@ def _row(row: Mapping, check: Check, source: Source) -> dict:
         **{key: row[key] for key in ("method", "kappa", "low", "high", "verdict", "obstacle")},
         "margin": row["margin"] if check.line is None else check.line,
         "held": _held(row, check),
+        "missing": int(row.get("undefined_diagonal", 0)),
         "check": check.key,
         "standing": check.standing(verdict),
         "words": check.words.get(verdict) or f"{verdict}: {why(row)}",

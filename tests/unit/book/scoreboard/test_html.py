@@ -116,6 +116,17 @@ def test_data_have_every_cell_with_what_other_margins_make_of_it(moved):
         assert (check.line is None) or cell[1:] == [{}, {}], "it has a line of its own"
 
 
+def test_a_kappa_says_how_many_maps_have_none(moved):
+    table, _ = moved
+    gone = table["method"] == "gradient"
+    page = BeautifulSoup(
+        Scorecard(table.assign(missing=12 * gone.astype(int)))._repr_html_(), "html.parser"
+    )
+    for row in page.select("tbody tr"):
+        name, text = row.th.get_text(strip=True), str(row)
+        assert ("without 12 maps that have none" in text) == (name == "Gradient"), name
+
+
 def test_a_margin_that_is_the_pages_own_is_offered_once(moved):
     table, _ = moved
     for others, wanted in (({}, ["0.1"]), ({0.1: table, 0.3: table}, ["0.1", "0.3"])):

@@ -343,6 +343,7 @@ def test_shares_of_the_edges_kappa_are_held_against_their_own_line(tmp_path):
     check = next(check for check in CHECKS if check.key == "edges")
     row = reading("gradient", check.metric, (0.4, 0.5)) | {
         "verdict": "above", "share": 0.7, "share_low": 0.6, "share_high": 0.8, "share_line": 0.5,
+        "share_sure_low": 0.6,
         "ceiling": 0.6, "ceiling_low": 0.15, "ceiling_high": 0.7, "ceiling_kind": "detector",
     }  # fmt: skip
     put(tmp_path, check.source.file, [row])

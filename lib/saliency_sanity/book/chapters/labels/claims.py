@@ -237,7 +237,7 @@ def _named(metric: str, metrics: Sequence[str]) -> str:
 def _above(row: Mapping, line: float) -> bool | None:
     if not settled(row):
         return None
-    return True if row["low"] > line else False if row["high"] < line else None
+    return True if row["sure_low"] > line else False if row["high"] < line else None
 
 
 def _below(row: Mapping, line: float) -> bool | None:

@@ -14,7 +14,8 @@ from saliency_sanity.verdict.robustness import at_margin
 def row(method: str, stage: str, position: int, low: float, high: float) -> dict:
     return {
         "method": method, "metric": "spearman_abs", "stage": stage, "position": position,
-        "low": low, "high": high, "kappa": (low + high) / 2, "similarity": high, "chance": 0.0,
+        "low": low, "sure_low": low, "high": high, "kappa": (low + high) / 2,
+        "similarity": high, "chance": 0.0,
         "verdict": "above" if low > 0.1 else "inconclusive", "obstacle": "", "margin": 0.1,
         "random": (position + 1) / 2,
     }  # fmt: skip

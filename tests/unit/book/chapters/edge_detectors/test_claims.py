@@ -27,7 +27,7 @@ def shares(canny: float = 0.4, **intervals) -> pd.DataFrame:
     """Readings whose verdict is on the share of a kappa that is known exactly."""
     rows = readings(**intervals)
     rows = rows.assign(share_line=0.5, ceiling=canny, ceiling_low=canny, ceiling_high=canny)
-    ends = {"share": "kappa", "share_low": "low", "share_high": "high"}
+    ends = {"share": "kappa", "share_low": "low", "share_high": "high", "share_sure_low": "low"}
     rows = rows.assign(**{share: rows[kappa] / canny for share, kappa in ends.items()})
     rows = rows.assign(verdict="inconclusive", obstacle="share_inside")
     return at_line(rows, 0.5)
