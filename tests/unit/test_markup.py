@@ -38,5 +38,5 @@ def test_lines_of_names_end_where_words_do():
     assert shown(name="Grad-CAM & more") == f"{whole('Grad-CAM')} &amp; more"
     assert shown(name="Guided backpropagation") == "Guided back<wbr>propagation"
     assert shown(name="softmax_linear") == "softmax_<wbr>linear"
-    for broken in ("Integrated gradients", "RectGrad, without ⊙ input", "efficientnet-lite-zero"):
+    for broken in ("Integrated gradients", "RectGrad without ⊙ input", "efficientnet-lite-zero"):
         assert shown(name=broken) == broken

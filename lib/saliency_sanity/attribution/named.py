@@ -74,7 +74,7 @@ def ig_smoothgrad(
     baseline: Colour = None,
     seed: int = 0,
 ) -> Attribution:
-    """SmoothGrad of integrated gradients."""
+    """Smoothed integrated gradients."""
     return NoiseAverage(integrated_gradients(steps, rule, baseline), samples, noise, seed)
 
 

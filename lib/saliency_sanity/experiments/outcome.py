@@ -132,6 +132,9 @@ def stage_table(
     return rows if random is None else rows.assign(random=rows["stage"].map(random))
 
 
+MOST = 0.5  # kappa above which more of a map is left than is gone
+
+
 def halfway(readings: pd.DataFrame) -> str | None:
     """The stage of a cascade with half of its blocks random, of an odd number one fewer.
 

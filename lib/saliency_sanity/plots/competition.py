@@ -17,7 +17,7 @@ from saliency_sanity.plots.layout import (
     width_of,
     wrapped,
 )
-from saliency_sanity.probes.survival import QUANTITY_TITLES
+from saliency_sanity.probes.survival import QUANTITY_TITLES, QUANTITY_UNITS
 
 # Okabe and Ito's, and a marker each, so that neither is needed alone.
 _LINES = (
@@ -67,6 +67,7 @@ def survival_chart(
     for axes, quantity in zip(grid.flat, quantities, strict=False):
         name = QUANTITY_TITLES.get(quantity, quantity)
         axes.set_title(name[:1].upper() + name[1:], fontsize=SMALL + 1)
+        axes.set_ylabel(QUANTITY_UNITS.get(quantity, "share"), fontsize=SMALL)
         if quantity in nulls:
             axes.axhline(nulls[quantity], color="#000000", lw=1.2, ls=":", label="chance")
         for method in styles:

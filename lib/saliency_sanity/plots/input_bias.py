@@ -15,7 +15,7 @@ from saliency_sanity.plots.layout import SMALL, WIDTH, chosen_names, headline, l
 from saliency_sanity.plots.ranking import label_rows
 from saliency_sanity.plots.style import CHANCE
 
-_RELATIVE = "mean |E| (1 = average of the map)"
+_RELATIVE = "absolute map (1 = its average)"
 _ONE = {"color": "#000000", "lw": 1.2, "ls": ":"}
 
 
@@ -138,7 +138,7 @@ def share_chart(
     label_rows(grid, order, controls)
     # No share is above 1, though an interval from few networks may be.
     grid[0, 0].set_xlim(0, min(1.02, grid[0, 0].get_xlim()[1]))
-    part.supxlabel("share of |E| inside the mask (0 to 1)", fontsize=SMALL)
+    part.supxlabel("share of the absolute map inside the object (0 to 1)", fontsize=SMALL)
     headline(part, title)
     legend(figure, {})
     return figure
@@ -157,7 +157,7 @@ def percentile_chart(table: pd.DataFrame, *, title: str = "") -> Figure:
         draw_line(axes, table[table["method"] == method].sort_values("q"), "q", method, style)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("percentile q that each layer drops (%)", fontsize=SMALL)
-    axes.set_ylabel("|E| in the dark region\n(1 = average of the map)", fontsize=SMALL)
+    axes.set_ylabel("absolute map in the dark object\n(1 = its average)", fontsize=SMALL)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=SMALL)
     headline(figure, title)

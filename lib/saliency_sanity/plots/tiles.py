@@ -111,13 +111,14 @@ def network_tiles(
     caption: str,
     notes: Mapping[str, Sequence[str]] | None = None,
     limit: int = _LIMIT,
+    every: str = "",
 ) -> Tiles:
     """One row a method, one column a network; those at ``first`` are shown, all for a click.
 
-    Maps are ``[K, h, w]`` for the K networks, else as ``stage_tiles``. Source: adebayo2018sanity,
-    figure 6.
+    Maps are ``[K, h, w]`` for the K networks, else as ``stage_tiles``; ``every`` says what a click
+    shows, where rows and columns are something else. Source: adebayo2018sanity, figure 6.
     """
-    every = f"all {len(networks)} networks"
+    every = every or f"all {len(networks)} networks"
     return _tiles("stages", views, networks, first, finding, caption, notes, limit, every)
 
 

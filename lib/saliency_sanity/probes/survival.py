@@ -64,6 +64,7 @@ QUANTITY_TITLES = {
     "overlap": "overlap",
     "spearman_union": METRIC_TITLES["spearman_union"],
 }
+QUANTITY_UNITS = {"spearman_union": "rank correlation"}  # the others are shares
 STATISTICS = {"survivors": survivors, "mass": mass}
 
 

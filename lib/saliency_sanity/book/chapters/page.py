@@ -35,7 +35,7 @@ from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import Photographs, load_photographs
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
-from saliency_sanity.verdict.wording import METRIC_TITLES
+from saliency_sanity.verdict.wording import METRIC_TITLES, foremost
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
 _DENSE = 0.95
@@ -318,6 +318,22 @@ def counted(readings: pd.DataFrame, metric: str) -> str:
     other = len(verdicts) - above - below
     said = f"{above} of {len(verdicts)} methods stay picture-driven, {below} respond"
     return said + (f", {other} cannot be judged" if other else "")
+
+
+def named(readings: pd.DataFrame, metric: str) -> str:
+    """The same in sentences that name them: at most three methods a verdict, by kappa."""
+    rows = readings[readings["metric"] == metric]
+    parts = {
+        "stay picture-driven": rows[rows["verdict"] == "above"],
+        "respond": rows[rows["verdict"] == "below"],
+        "cannot be judged": rows[~rows["verdict"].isin(("above", "below"))],
+    }
+    words = [
+        f"{len(found)} of {len(rows)} methods {word}: {foremost(found)}"
+        for word, found in parts.items()
+        if len(found)
+    ]
+    return ". ".join(words)
 
 
 def verdict_counts(readings: pd.DataFrame, metric: str) -> dict[str, int]:

@@ -1,9 +1,10 @@
 """What pages say of a grid of maps by method and stage: its finding, caption, kappa in tiles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from saliency_sanity.experiments.outcome import MOST, halfway
 from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, rounded
 
 _COLOURS = {
@@ -12,49 +13,89 @@ _COLOURS = {
 }
 
 
-def kept_sentence(last: pd.DataFrame, metric: str) -> str:
-    """How many methods' maps stay what they were when the whole network is random, and whose.
+def kept_sentence(readings: pd.DataFrame, metric: str, half: str | None = None) -> str:
+    """How many methods' maps stay what they were when the network is random, and whose.
 
-    ``last`` are readings of the last stage with titles of methods.
+    ``readings`` have titles of methods; the last stage is wholly random. ``half`` is the stage
+    ``halfway`` of a cascade from the logits down, where there is one: its maps are told first.
     """
-    rows = last[last["metric"] == metric]
-    kept = rows[rows["verdict"] == "above"]
-    if kept.empty:
-        return f"With the whole network random, none of {len(rows)} methods surely keeps its map."
-    whose = "all" if len(kept) == len(rows) else f"{len(kept)} of"
+    rows = readings[readings["metric"] == metric]
+    last = rows[rows["position"] == rows["position"].max()]
+    whole = _kept(last[last["verdict"] == "above"], len(last), "surely keeps its map", _STILL)
+    if half is None:
+        return f"With the whole network random, {whole}."
+    there = rows[rows["stage"] == half]
+    most = _kept(there[there["sure_low"] > MOST], len(there), "surely keeps most of its map", _MOST)
+    return f"With the upper half random, {most}. With all of it random, {whole}."
+
+
+def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]) -> str:
+    """How many methods keep their maps in a random network, and how many in competition.
+
+    ``last`` are readings of the last stage with titles of methods, ``twins`` has by the title of
+    each competitive method that of its base.
+    """
+    rows = last[last["metric"] == metric].set_index("method")["verdict"]
+    kept, left = (
+        [one for one in names if rows[one] == "above"] for names in (twins.values(), twins)
+    )
+    whose = f"those of {len(left)}: {', '.join(twins[one] for one in left)}"
     return (
-        f"With the whole network random, the maps of {whose} {len(rows)} methods are still like "
-        f"the trained network's: {foremost(kept)}."
+        f"With the whole network random, the maps of {len(kept)} of {len(twins)} methods are still "
+        f"like the trained network's; in competition {whose if left else 'none surely is'}."
     )
 
 
-def grid_caption(metric: str, count: int, modes: tuple[str, ...] = ("absolute", "signed")) -> str:
+_STILL = "the maps of {whose} {count} methods are still like the trained network's: {names}"
+_MOST = "most is left of the maps of {whose} {count} methods: {names}"
+
+
+def _kept(kept: pd.DataFrame, count: int, none: str, some: str) -> str:
+    if kept.empty:
+        return f"none of {count} methods {none}"
+    whose = "all" if len(kept) == count else f"{len(kept)} of"
+    return some.format(whose=whose, count=count, names=foremost(kept))
+
+
+def stage_heads(stages: Sequence[str], half: str | None) -> list[str]:
+    """What stands above the columns of stages; the one halfway says that it is."""
+    return [f"{stage} (upper half)" if stage == half else stage for stage in stages]
+
+
+def upper_half(readings: pd.DataFrame, order: str) -> str | None:
+    """The stage with the upper half random, of a cascade from the logits down of three or more."""
+    return halfway(readings) if order == "top_down" and "random" in readings else None
+
+
+def grid_caption(
+    metric: str, count: int, margin: float, modes: tuple[str, ...] = ("absolute", "signed")
+) -> str:
     """What such a grid shows, by the name of the similarity; kappa is over ``count`` pictures."""
     colours = " ".join(_COLOURS[mode] for mode in modes)
     return (
         "Its maps by method (rows). The first column is the trained network. Each other column "
         "randomizes the block that it names, and in a cascade all blocks above it, too. κ says "
         "how much of a map is left: 0 is what another picture's map gives, 1 is the same map (by "
-        f"{METRIC_TITLES[metric]}, mean over {count} pictures). In brackets: over how many, where "
-        f"maps of the others are one value everywhere and have no kappa. {colours} Each map is cut "
-        "at its 99th percentile. What looks the same from left to right does not need what was "
-        "randomized."
+        f"{METRIC_TITLES[metric]}, mean over {count} pictures). A map is still like the trained "
+        f"network's if κ's interval lies above the margin {margin:g}. In brackets: "
+        "over how many, where maps of the others are one value everywhere and have no kappa. "
+        f"{colours} Each map is cut at its 99th percentile. What looks the same from left to "
+        "right does not need what was randomized."
     )
 
 
 def kappas_by_stage(
-    readings: pd.DataFrame, metric: str, says: str = "κ {}"
+    readings: pd.DataFrame, metric: str, count: int, says: str = "κ {}"
 ) -> Mapping[str, list[str]]:
     """Kappa in words by method, for the original, which has none, and each stage in order.
 
-    Where it is of fewer pictures than others it says of how many.
+    Where it is of fewer pictures than all ``count`` it says of how many.
     """
     rows = readings[readings["metric"] == metric]
-    most = rows["images"].max()
 
     def said(kappa: float, images: int) -> str:
         # A map that is zero in the random network is not like the trained one's, nor unlike it.
-        return says.format(rounded(kappa)) + f" ({images} of {most})" * bool(images < most)
+        return says.format(rounded(kappa)) + f" ({images} of {count})" * bool(images < count)
 
     return {
         method: ["", *map(said, by_stage["kappa"], by_stage["images"])]

@@ -94,12 +94,10 @@ def scoreboard_chart(
     methods, controls = in_order(table["method"])
     across, down = _places(columns), _rows(methods, controls)
     width, row = _WIDTHS[narrow], _ROW[narrow]
-    names = [
-        f"{check.question}: " * narrow + check.title + f" {_KEPT}" * bool(check.kept)
-        for check in columns
-    ]
-    # The longest heading upright, and in the wide picture the questions above.
-    head = _LETTER * max(map(len, names)) + (0.05 if narrow else 0.5)
+    names = [check.title + f" {_KEPT}" * bool(check.kept) for check in columns]
+    # The longest heading upright, and above it the questions, upright too where it is narrow.
+    questions = 1.3 * _LETTER * max(len(c.question) for c in columns) + 0.1 if narrow else 0.5
+    head = _LETTER * max(map(len, names)) + questions
     foot = 0.75 if narrow else 0.35
     body = row * (max(down.values()) + 1)
     height = head + body + foot
@@ -177,19 +175,18 @@ def _label(
     if 0 < len(controls) < len(down):
         line, left = down[controls[0]] - 0.5 - _BETWEEN / 2, _NAMES / _WIDTHS[narrow]
         axes.axhline(line, xmin=-left / (1 - left), color="#333333", lw=1, clip_on=False)
-    if narrow:
-        return
     above = _LETTER * max(map(len, names)) * 72 + 6
     for question, group in groupby(columns, key=lambda check: check.question):
         places = [across[check.key] for check in group]
         axes.annotate(
-            fill(question, 9 * len(places) // 2, break_long_words=False),
+            question if narrow else fill(question, 9 * len(places) // 2, break_long_words=False),
             (sum(places) / len(places), 1),
             xycoords=("data", "axes fraction"),
             xytext=(0, above),
             textcoords="offset points",
             ha="center",
             va="bottom",
+            rotation=90 * narrow,
             fontsize=_SMALL,
             fontweight="bold",
             annotation_clip=False,
@@ -217,5 +214,7 @@ def _tile(axes: Axes, x: float, y: float, cell: pd.Series | None, narrow: bool) 
     axes.text(x + 0.44, y - 0.27, number(cell["kappa"]), **text, fontsize=_SMALL, fontweight="bold")
     if not pd.isna(cell["low"]):
         text["fontproperties"] = _LIMITS
+        if cell["standing"] == "cannot":  # no line through a number
+            text["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}
         axes.text(x + 0.44, y + 0.04, number(cell["low"], cell["margin"]), **text)
         axes.text(x + 0.44, y + 0.32, number(cell["high"], cell["margin"]), **text)

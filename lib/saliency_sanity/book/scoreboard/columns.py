@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from saliency_sanity._errors import unknown
-from saliency_sanity.book.chapters.cascade.claims import MOST
 from saliency_sanity.book.chapters.measured import MOVES, RISE
 from saliency_sanity.book.runs.cases import Case
+from saliency_sanity.experiments.outcome import MOST
 from saliency_sanity.probes.input_size import INPUT_WORDS, KEPT
 from saliency_sanity.probes.units import MOVED, UNCHANGED
 from saliency_sanity.verdict.obstacle import CANNOT_TELL

@@ -8,6 +8,7 @@ from saliency_sanity._files import replacing
 from saliency_sanity._markup import render
 from saliency_sanity.book.chapters.claims import DECIDED, VERDICTS
 from saliency_sanity.book.chapters.claims_index import Ledger, overall
+from saliency_sanity.verdict.obstacle import OPEN
 
 # By figure the statements, names in statements.toml, that make up what its card says of the paper.
 FIVE: Mapping[str, tuple[str, ...]] = {
@@ -44,8 +45,14 @@ class Badge:
         if not tested:
             return "No reading could be tested."
         agree, disagree = (self.counts[verdict] for verdict in DECIDED)
-        parts = [f"{agree} agree", f"{disagree} disagree", f"{tested - agree - disagree} open"]
-        return f"{tested} reading{'s' * (tested != 1)}: {', '.join(parts)}."
+        near, untold = (self.counts[word] for word in OPEN)
+        parts = [f"{agree} agree", f"{disagree} disagree", f"{near + untold} open"]
+        why = [f"{near} too near to call"] * bool(near) + [f"{untold} cannot tell"] * bool(untold)
+        return (
+            f"{tested} reading{'s' * (tested != 1)}: {', '.join(parts)}"
+            + f" ({', '.join(why)})" * bool(why)
+            + "."
+        )
 
     @property
     def markup(self) -> str:

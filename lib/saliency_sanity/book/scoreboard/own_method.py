@@ -23,6 +23,8 @@ from saliency_sanity.book.chapters.stage_maps import (
     grid_caption,
     kappas_by_stage,
     kept_sentence,
+    stage_heads,
+    upper_half,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.book.scoreboard.chart import scoreboard_chart
@@ -262,13 +264,13 @@ class OwnMethod(MethodsPage):
             for kind in (0, 1)
         )
         rows = self._titled(self.examination.cascade)
-        last = rows[rows["stage"] == self.outcome.stages[-1]]
-        kappas = kappas_by_stage(rows, self._main)
+        kappas = kappas_by_stage(rows, self._main, len(self.x))
+        half = upper_half(rows, "top_down")
         return stage_tiles(
             [View(self.photographs.names[0], self.photographs.arrays[0], absolute, signed)],
-            self.outcome.stages,
-            finding=kept_sentence(last[~last["method"].isin(self.controls)], self._main),
-            caption=grid_caption(self._main, len(self.x)),
+            stage_heads(self.outcome.stages, half),
+            finding=kept_sentence(rows[~rows["method"].isin(self.controls)], self._main, half),
+            caption=grid_caption(self._main, len(self.x), self.margin),
             notes={key: kappas[key] for key in absolute},
         )
 

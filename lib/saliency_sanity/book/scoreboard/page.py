@@ -25,7 +25,7 @@ from saliency_sanity.book.scoreboard.columns import (
     Check,
     checks_in,
 )
-from saliency_sanity.book.scoreboard.five_figures import write_badges
+from saliency_sanity.book.scoreboard.five_figures import FIVE, write_badges
 from saliency_sanity.book.scoreboard.html import Scorecard
 from saliency_sanity.book.scoreboard.table import at_margins, read_scoreboard, reasons, tally
 from saliency_sanity.plots.style import save
@@ -193,6 +193,7 @@ class Scoreboard(Page):
         counts = self.ledger.counts("paper")
         numbers |= {"checks": len(self.columns), "readings": self.ledger.readings}
         numbers |= {"statements": sum(counts.values())}
+        numbers["five_figures_statements"] = sum(map(len, FIVE.values()))
         return numbers | {
             f"statements_{word.replace(' ', '_')}": count for word, count in counts.items()
         }

@@ -150,7 +150,7 @@ def _refused(file: Path) -> dict[str, str]:
 def method_title(name: str) -> str:
     """What pages call a method of the scoreboard."""
     base = _base(name)
-    return title(base) + ", competitive" * (base != name)
+    return title(base) + " (competitive)" * (base != name)
 
 
 def in_order(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -221,6 +221,11 @@ def score(
     if own.empty:
         raise ValueError(
             f"{source.file}: {unknown('metric', check.metric, readings['metric'].unique())}"
+        )
+    if "sure_low" not in own:
+        raise ValueError(
+            f"{source.file} lacks column 'sure_low', so an earlier version wrote it; run its "
+            "notebook again"
         )
     if margin is not None and check.line is None:
         own = at_margin(own, margin)

@@ -11,6 +11,7 @@ from saliency_sanity.book.chapters.page import (
     at_least,
     bullets,
     counted,
+    named,
     pictures_used,
     verdict_counts,
     verdict_lists,
@@ -39,6 +40,15 @@ def test_titles_of_figures_count_the_same_verdicts():
     assert counted(READINGS, "hog") == (
         "0 of 1 methods stay picture-driven, 0 respond, 1 cannot be judged"
     )
+
+
+def test_a_finding_names_the_methods_of_each_verdict():
+    readings = READINGS.assign(kappa=[0.01, 0.04, 0.6, 0.1])
+    assert named(readings, "ssim") == (
+        "1 of 3 methods stay picture-driven: Guided backpropagation. 2 of 3 methods respond: "
+        "Grad-CAM and Gradient"
+    )
+    assert named(readings, "hog") == "1 of 1 methods cannot be judged: Gradient"
 
 
 def test_verdicts_are_counted_each_under_its_name():

@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from saliency_sanity.book.chapters.edge_detectors.page import edge_sentence
-from saliency_sanity.book.chapters.stage_maps import grid_caption, kappas_by_stage, kept_sentence
+from saliency_sanity.book.chapters.stage_maps import (
+    competing_sentence,
+    grid_caption,
+    kappas_by_stage,
+    kept_sentence,
+    stage_heads,
+    upper_half,
+)
 from saliency_sanity.verdict.wording import foremost
 
 
@@ -13,7 +20,7 @@ def readings(*verdicts, metric="hog"):
     names = [f"M{n}" for n in range(len(verdicts))]
     return pd.DataFrame(
         {"method": names, "metric": metric, "verdict": verdicts, "kappa": kappas, "stage": "all"}
-    )
+    ).assign(position=0, sure_low=kappas - 0.05)
 
 
 @pytest.mark.parametrize(
@@ -31,28 +38,71 @@ def test_a_finding_counts_the_verdicts_of_its_similarity_only():
     assert said.endswith("M3 and M1.")
     assert "all 4 methods" in kept_sentence(other, "ssim")
     assert "none of 2 methods surely" in kept_sentence(readings("below", "inconclusive"), "hog")
-    assert "2 of 4 methods" in edge_sentence(rows)
-    assert edge_sentence(readings("below")).startswith("None of 1")
+    assert edge_sentence(pd.concat([rows, other]), ["ssim", "hog"]).endswith(
+        "are the maps of 4 of 4 methods by SSIM (M3, M2 and 2 others), and of 2 by HOG correlation "
+        "(M3 and M1)."
+    )
+    assert edge_sentence(readings("below"), ["hog"]).endswith(
+        "of none of 1 methods by HOG correlation."
+    )
 
 
 def test_kappas_stand_by_stage_after_the_original_which_has_none():
     rows = pd.concat([readings("below", "above"), readings("above", "below")])
     rows["kappa"] = [0.5, -0.001, np.nan, 1.0]
     rows["images"] = 20
-    assert kappas_by_stage(rows, "hog") == {
+    assert kappas_by_stage(rows, "hog", 20) == {
         "M0": ["", "κ 0.50", "κ –"],
         "M1": ["", "κ 0.00", "κ 1.00"],
     }
-    assert kappas_by_stage(rows, "ssim") == {}
+    assert kappas_by_stage(rows, "ssim", 20) == {}
     rows["images"] = [20, 8, 0, 20]
     fewer = {"M0": ["", "κ 0.50", "κ – (0 of 20)"], "M1": ["", "κ 0.00 (8 of 20)", "κ 1.00"]}
-    assert kappas_by_stage(rows, "hog") == fewer, "maps that are gone are not among the mean"
+    assert kappas_by_stage(rows, "hog", 20) == fewer, "maps that are gone are not among the mean"
+    rows["images"] = 19
+    assert kappas_by_stage(rows, "hog", 20)["M0"] == ["", "κ 0.50 (19 of 20)", "κ – (19 of 20)"]
+
+
+def test_the_upper_half_is_told_before_the_whole_network():
+    stages = pd.concat(
+        [
+            readings("above", "above", "above").assign(stage=stage, position=at, random=share)
+            for at, (stage, share) in enumerate({"fc": 0.25, "mid": 0.5, "stem": 1.0}.items())
+        ]
+    )
+    half = upper_half(stages, "top_down")
+    assert half == "mid"
+    assert upper_half(stages, "independent") is upper_half(stages, "bottom_up") is None
+    assert stage_heads(["fc", "mid", "stem"], half) == ["fc", "mid (upper half)", "stem"]
+    # Of 0.1, 0.5 and 0.9 only the last lies above one half with its interval.
+    assert kept_sentence(stages, "hog", half) == (
+        "With the upper half random, most is left of the maps of 1 of 3 methods: M2. With all of "
+        "it random, the maps of all 3 methods are still like the trained network's: M2, M1 and M0."
+    )
+    low = stages.assign(sure_low=0.4)
+    assert kept_sentence(low, "hog", half).startswith(
+        "With the upper half random, none of 3 methods surely keeps most of its map. With all"
+    )
+
+
+def test_competition_is_told_by_the_methods_that_keep_their_maps_in_spite_of_it():
+    rows = readings("above", "below", "above", "above")
+    twins = {"M1": "M0", "M3": "M2"}
+    assert competing_sentence(rows, "hog", twins) == (
+        "With the whole network random, the maps of 2 of 2 methods are still like the trained "
+        "network's; in competition those of 1: M2."
+    )
+    none = competing_sentence(readings("above", "below"), "hog", {"M1": "M0"})
+    assert none.endswith("in competition none surely is.")
 
 
 def test_a_caption_explains_the_colours_that_are_there_and_kappa():
-    both, signed = grid_caption("hog", 7), grid_caption("hog", 7, ("signed",))
+    both, signed = (
+        grid_caption("hog", 7, 0.1, modes) for modes in (("absolute", "signed"), ("signed",))
+    )
     assert "HOG correlation, mean over 7 pictures" in both
     assert "In brackets: over how many" in both
+    assert "above the margin 0.1." in both
     assert "black is zero" in both
     assert "black is zero" not in signed
     assert "white zero" in signed

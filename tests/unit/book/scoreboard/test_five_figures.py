@@ -49,7 +49,7 @@ def test_the_word_and_the_counts_are_those_of_the_readings(verdicts):
 
 def test_what_was_not_tested_is_no_reading():
     said = badges(ledger("reproduced", "inconclusive", "not tested"))["edges"].said
-    assert said == "2 readings: 1 agree, 0 disagree, 1 open."
+    assert said == "2 readings: 1 agree, 0 disagree, 1 open (1 too near to call)."
     assert badges(ledger())["edges"].said == "No reading could be tested."
 
 

@@ -201,7 +201,7 @@ def test_twins_stand_under_the_catalogues_name(tmp_path):
     rows = [reading(name, "spearman_abs", RESPONDS) for name in names]
     table = read(tmp_path, CASCADE, rows)
     assert set(table.index) == {*TWINS.values(), "gradient_x_input", f"{TWIN}noise"}
-    assert method_title(f"{TWIN}noise") == "Noise, competitive"
+    assert method_title(f"{TWIN}noise") == "Noise (competitive)"
     assert in_order(table.index)[1] == [f"{TWIN}noise"], "a control, although in no catalogue"
 
 
@@ -337,6 +337,16 @@ def test_with_another_margin_another_block_may_be_noticed_least(tmp_path):
     assert found == {
         0.05: ("conv", "above"), 0.1: ("conv", "above"), 0.2: ("fc", "inconclusive")
     }  # fmt: skip
+
+
+def test_a_table_of_an_earlier_version_is_named(tmp_path):
+    check = replace(CASCADE, stage=ONE_BLOCK)
+    rows = staged("gradient", "spearman_abs", fc=(0.02, 0.22), conv=(0.13, 0.19))
+    for row in rows:
+        del row["sure_low"]
+    put(tmp_path, check.source.file, rows)
+    with pytest.raises(ValueError, match=r"lacks column 'sure_low'.*run its notebook again"):
+        at_margins(tmp_path, [check])
 
 
 def test_shares_of_the_edges_kappa_are_held_against_their_own_line(tmp_path):

@@ -10,7 +10,7 @@ from saliency_sanity.book.chapters.cascade.layers import LOOKING, over_layers
 from saliency_sanity.book.chapters.cascade.norms import by_policy, hanging
 from saliency_sanity.book.chapters.claims import ClaimTable, judge, resting
 from saliency_sanity.book.chapters.published import Published
-from saliency_sanity.experiments.outcome import halfway
+from saliency_sanity.experiments.outcome import MOST, halfway
 from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled
@@ -23,9 +23,6 @@ PRODUCTS = ("gradient_x_input", "integrated_gradients")
 # What claims are about.
 _ATTENTION = ("attention", "attention_rollout")
 CLAIMED = ("gradient", "grad_cam", *_GUIDED, *PRODUCTS, *_ATTENTION)
-
-# A kappa above this: more of the map is left than is gone.
-MOST = 0.5
 
 
 class Readings:

@@ -68,6 +68,8 @@ from saliency_sanity.book.chapters.stage_maps import (
     grid_caption,
     kappas_by_stage,
     kept_sentence,
+    stage_heads,
+    upper_half,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
@@ -265,19 +267,21 @@ class Cascade(MethodsPage):
             View(name, self.scene[i], self._films(False, i), self._films(True, i))
             for i, name in enumerate(self.photographs.names[: min(self.shown, VIEWS)])
         ]
-        kappas = kappas_by_stage(self.readings, self.metrics[0])
+        kappas = kappas_by_stage(self.readings, self.metrics[0], len(self.photographs))
+        half = upper_half(self.table, self.order)
+        methods = self.readings[~self.readings["method"].isin(self.controls)]
         return stage_tiles(
             views,
-            self.outcome.stages,
-            finding=kept_sentence(self._methods_last, self.metrics[0]),
-            caption=grid_caption(self.metrics[0], len(self.photographs)),
+            stage_heads(self.outcome.stages, half),
+            finding=kept_sentence(methods, self.metrics[0], half),
+            caption=grid_caption(self.metrics[0], len(self.photographs), self.margin),
             notes={key: kappas[key] for key in views[0].absolute},
         )
 
     def slider(self) -> StageSlider:
         """Maps of the first picture, to move through; kappa by the first similarity below."""
         films = self._films(False, 0)
-        kappas = kappas_by_stage(self.readings, self.metrics[0], "kappa {}")
+        kappas = kappas_by_stage(self.readings, self.metrics[0], len(self.photographs), "kappa {}")
         return stage_slider(
             self.scene[0],
             films,

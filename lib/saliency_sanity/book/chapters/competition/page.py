@@ -36,9 +36,9 @@ from saliency_sanity.book.chapters.page import (
     plain_table,
 )
 from saliency_sanity.book.chapters.stage_maps import (
+    competing_sentence,
     grid_caption,
     kappas_by_stage,
-    kept_sentence,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment
@@ -49,7 +49,7 @@ from saliency_sanity.plots.competition import removal_chart, sums_chart, surviva
 from saliency_sanity.plots.labels import agreement_bars
 from saliency_sanity.plots.mosaic import mosaic, tinted
 from saliency_sanity.plots.style import save
-from saliency_sanity.plots.tiles import VIEWS, Tiles, View, map_tiles, stage_tiles
+from saliency_sanity.plots.tiles import VIEWS, Tiles, View, network_tiles, spread, stage_tiles
 from saliency_sanity.probes.deletion import check_shares
 from saliency_sanity.probes.survival import (
     STATISTICS,
@@ -71,10 +71,10 @@ _NOISE, _CONTROL = "noise", "input_x_noise"
 # Shown on the landing page beside its competitive twin.
 _CARD = "gradient_x_input"
 _MAPS = (
-    "Its maps by every method, each followed by its competitive twin, in which all labels of the "
-    "network compete. Channels are summed: red is positive, blue negative, white zero; each map is "
-    "cut at its 99th percentile. Left: the share of the map's coordinates that are not zero which "
-    "competition keeps, mean over {count} pictures."
+    "Its maps by every method, above by itself, below in competition of all labels of the network. "
+    "Channels are summed: red is positive, blue negative, white zero; each map is cut at its 99th "
+    "percentile. The number below a map is the share of the coordinates that were not zero and "
+    "still are not, mean over {count} pictures."
 )
 
 
@@ -150,7 +150,7 @@ class Competition(Page):
         self.methods[twin_of(_NOISE)] = Compete(self.methods[_NOISE], top=self.top)
         self.twins[twin_of(_NOISE)] = _NOISE
         self.titles = {key: title(key) for key in self.methods} | {
-            twin: f"{title(key)}, competitive" for twin, key in self.twins.items()
+            twin: f"{title(key)} (competitive)" for twin, key in self.twins.items()
         }
 
     @property
@@ -201,24 +201,37 @@ class Competition(Page):
             if twin in maps and base in maps
         }
         least, most = min(left.values(), default=np.nan), max(left.values(), default=np.nan)
-        return map_tiles(
+        rows = {
+            "by itself": {base: maps[base] for base in map(self.twins.get, left)},
+            "in competition": {self.twins[twin]: maps[twin] for twin in left},
+        }
+        return network_tiles(
             [
                 View(
                     self.photographs.names[i],
                     self.photographs.arrays[i],
                     None,
                     {
-                        self.titles[key]: signed_picture(found[i : i + 1].float()).numpy()
-                        for key, found in maps.items()
+                        row: np.concatenate(
+                            [
+                                signed_picture(one[i : i + 1].float()).numpy()
+                                for one in found.values()
+                            ]
+                        )
+                        for row, found in rows.items()
                     },
                 )
                 for i in range(min(self.shown, VIEWS))
             ],
+            [self.titles[self.twins[twin]] for twin in left],
+            spread(len(left)),
             finding=(
-                f"Of what a map has that is not zero, competition leaves {least:.0%} to {most:.0%}."
+                "In the trained network, competition leaves "
+                f"{least:.0%} to {most:.0%} of what a map has that is not zero."
             ),
             caption=_MAPS.format(count=min(self.shown, len(self.x))),
-            notes={self.titles[twin]: f"{share:.0%} left" for twin, share in left.items()},
+            notes={"in competition": [f"{share:.0%} left" for share in left.values()]},
+            every=f"all {len(left)} methods",
         )
 
     def channels(self) -> Styler | None:
@@ -289,21 +302,30 @@ class Competition(Page):
 
     def stages(self) -> Tiles:
         """Maps of the first picture by method and stage, each method before its twin."""
-        films = {
-            self.titles[key]: self.outcome.pictures[key][1][:, 0]
+        shown = [
+            key
             for pair in self.competing.items()
             for key in reversed(pair)
             if key in self.outcome.pictures
-        }
+        ]
+        absolute, signed = (
+            {self.titles[key]: self.outcome.pictures[key][kind][:, 0] for key in shown}
+            for kind in (0, 1)
+        )
         rows = self._titled(self.readings)
-        rows = rows[rows["method"].isin(films)]
+        rows = rows[rows["method"].isin(absolute)]
         main = next(iter(self.measures))
+        twins = {
+            self.titles[twin]: self.titles[base]
+            for twin, base in self.competing.items()
+            if base in self.bases and {twin, base} <= set(shown)
+        }
         return stage_tiles(
-            [View(self.photographs.names[0], self.photographs.arrays[0], None, films)],
+            [View(self.photographs.names[0], self.photographs.arrays[0], absolute, signed)],
             self.outcome.stages,
-            finding=kept_sentence(rows[rows["stage"] == self.outcome.stages[-1]], main),
-            caption=grid_caption(main, len(self.x), ("signed",)),
-            notes=kappas_by_stage(rows, main),
+            finding=competing_sentence(self._titled(self.last), main, twins),
+            caption=grid_caption(main, len(self.x), self.margin),
+            notes=kappas_by_stage(rows, main, len(self.x)),
         )
 
     @cached_property

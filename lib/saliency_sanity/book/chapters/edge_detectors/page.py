@@ -1,6 +1,6 @@
 """The page on edge detectors: maps of many methods against the edges of their pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -52,6 +52,8 @@ _GRID = (
     "Its maps by every method, beside its edges (Sobel gradient magnitude of the luminance). κ "
     "says how much more the method's map is like the edges of its own photograph than like those "
     "of others: 0 is chance, 1 the edges themselves (by {metric}, mean over {count} photographs). "
+    "Other detectors have less: the share is that of Canny's κ. A map is edge-like if the whole "
+    "interval of its share lies above a half. "
     "Absolute values are summed over channels: black is zero, bright is large. Signed: red is "
     "positive, blue negative, white zero. Each map is cut at its 99th percentile."
 )
@@ -66,14 +68,23 @@ _COUNTED = {
 }
 
 
-def edge_sentence(rows: pd.DataFrame) -> str:
-    """How many methods draw edges, and which; readings of one similarity, titles of methods."""
-    drawn = rows[rows["verdict"] == "above"]
-    if drawn.empty:
-        return f"None of {len(rows)} methods is surely edge-like on these photographs."
+def edge_sentence(readings: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """How many methods' maps are edge-like, and whose, by each of these similarities.
+
+    ``readings`` have titles of methods.
+    """
+    parts: list[str] = []
+    for key in metrics:
+        rows = readings[readings["metric"] == key]
+        like = rows[rows["verdict"] == "above"]
+        count = (
+            f"{len(like) or 'none'} of {len(rows)} methods" if not parts else len(like) or "none"
+        )
+        whose = f" ({foremost(like)})" * (not like.empty)
+        parts.append(f"of {count} by {METRIC_TITLES[key]}{whose}")
     return (
-        f"An edge detector has never seen a network, and {len(drawn)} of {len(rows)} methods "
-        f"{'draws' if len(drawn) == 1 else 'draw'} much of what it draws: {foremost(drawn)}."
+        "An edge detector has never seen a network. Like its edges are the maps "
+        f"{', and '.join(parts)}."
     )
 
 
@@ -177,13 +188,16 @@ class EdgeDetectors(MethodsPage):
         shown = {"Sobel edges": self.edges} | {
             title(name): batch for name, batch in self._maps.items() if not is_control(name)
         }
-        rows = self._titled(self.readings)
-        rows = rows[(rows["metric"] == self.main) & rows["method"].isin(shown)]
+        every = self._titled(self.readings)
+        rows = every[(every["metric"] == self.main) & every["method"].isin(shown)]
         return map_tiles(
             [self._view(i, shown) for i in range(min(self.shown, VIEWS, len(self.x)))],
-            finding=edge_sentence(rows[~rows["method"].isin(self.controls)]),
+            finding=edge_sentence(every[~every["method"].isin(self.controls)], list(self.drawing)),
             caption=_GRID.format(metric=METRIC_TITLES[self.main], count=len(self.x)),
-            notes={row.method: f"κ {rounded(row.kappa)}" for row in rows.itertuples()},
+            notes={
+                row.method: f"κ {rounded(row.kappa)}, share {rounded(row.share)}"
+                for row in rows.itertuples()
+            },
         )
 
     def _view(self, i: int, shown: Mapping[str, Tensor]) -> View:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from saliency_sanity.attribution.catalogue import title
-from saliency_sanity.book.chapters.cascade.claims import MOST
 from saliency_sanity.book.chapters.claims import ClaimTable, judge
+from saliency_sanity.experiments.outcome import MOST
 from saliency_sanity.probes.recovery import Recovered
 from saliency_sanity.verdict.interval import corrected, interval
 from saliency_sanity.verdict.obstacle import CANNOT_TELL, Obstacle

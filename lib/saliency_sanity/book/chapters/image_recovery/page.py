@@ -14,7 +14,6 @@ from torch import Tensor
 from saliency_sanity import load_model, load_photographs, metric, resolve, weights_hash
 from saliency_sanity._arithmetic import arithmetic
 from saliency_sanity.attribution.catalogue import title
-from saliency_sanity.book.chapters.cascade.claims import MOST
 from saliency_sanity.book.chapters.claims import ClaimTable, tried
 from saliency_sanity.book.chapters.image_recovery.claims import (
     ATTACK,
@@ -36,6 +35,7 @@ from saliency_sanity.book.chapters.page import (
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.comparison import Explained, explain
+from saliency_sanity.experiments.outcome import MOST
 from saliency_sanity.plots.maps import network_grid
 from saliency_sanity.plots.recovery import changes_chart, recovery_chart, recovery_grid
 from saliency_sanity.plots.style import save

@@ -189,6 +189,8 @@ class DarkObjects:
         if len(self) < self.count:
             count += f"; the {len(self)} darkest are used"
         lines = [how, f"{count}."]
+        if len(page.x) < searched:
+            lines.append(f"What is asked below without objects is asked of {len(page.x)} pictures.")
         if not self.count and not page.garments:
             lines.append(_NONE)
         return Markdown(" ".join(lines))
@@ -308,12 +310,15 @@ class DarkObjects:
         """The share of each map inside the objects."""
         if not len(self):
             return None
-        rows = self.shares
-        below = (rows["high"] < rows["area_low"]).groupby(rows["method"]).any()
+        rows = self.shares.assign(method=self.shares["method"].map(self.page.titles))
+        # Pictures differ in their areas far more than in what maps make of them.
+        less = rows[rows["density_high"] < 1].drop_duplicates("method")
+        names = f": {', '.join(less['method'])}" * (not less.empty)
         return share_chart(
-            rows.assign(method=rows["method"].map(self.page.titles)),
-            title="Surely less on dark objects than their share of the area, with one of these "
-            f"zeros at least: {below.sum()} of {len(below)} methods",
+            rows,
+            title="Held against the area picture by picture, surely less than its share on dark "
+            f"objects, with one of these zeros at least: {len(less)} of "
+            f"{rows['method'].nunique()} methods{names}",
         )
 
     def quantiles(self) -> Figure | None:
@@ -321,7 +326,7 @@ class DarkObjects:
         if not len(self):
             return None
         lines = {(RECT, zero): f"RectGrad, zero is {zero}" for zero in self.fed}
-        lines[MODIFIED, "black"] = "RectGrad, without ⊙ input"
+        lines[MODIFIED, "black"] = "RectGrad without ⊙ input"
         keys = zip(self.curve["method"], self.curve["zero"], strict=True)
         return percentile_chart(
             self.curve.assign(

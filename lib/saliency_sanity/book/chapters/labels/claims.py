@@ -7,7 +7,7 @@ from pandas.io.formats.style import Styler
 
 from saliency_sanity.attribution.catalogue import title
 from saliency_sanity.book.chapters.cascade import claims as cascade
-from saliency_sanity.book.chapters.cascade.claims import MOST, PAPER, PRODUCTS, Readings
+from saliency_sanity.book.chapters.cascade.claims import PAPER, PRODUCTS, Readings
 from saliency_sanity.book.chapters.claims import ClaimTable, resting
 from saliency_sanity.book.chapters.labels.references import (
     ABSOLUTE,
@@ -19,6 +19,7 @@ from saliency_sanity.book.chapters.labels.references import (
     reference_kappa,
 )
 from saliency_sanity.book.chapters.published import PERMUTED, Published
+from saliency_sanity.experiments.outcome import MOST
 from saliency_sanity.verdict.wording import METRIC_TITLES, settled
 
 _FIGURES = "section 4, figures 6 and 22 to 25"

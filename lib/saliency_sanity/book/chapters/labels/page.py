@@ -26,6 +26,7 @@ from saliency_sanity.book.chapters.page import (
     counted,
     described,
     memorized_by_all,
+    named,
     nonzero_metrics,
     nonzero_pixels,
     pictures_for,
@@ -63,11 +64,13 @@ _FORMATS = {
 _CARD = ("gradient_x_input", "guided_backprop")
 _GRID = (
     "Its maps by method (rows) under networks that learned true labels and under networks that "
-    "learned permuted ones. κ says how alike maps are over all pairs "
-    "of networks: below true labels between two seeds, below permuted ones between true and "
-    "permuted; 0 as alike as maps of other pictures, 1 the same map; by {metric}, mean over "
-    "{count} pictures. Absolute values: black is zero, bright is large. With signs: red is "
-    "positive, blue negative, white zero. Each map is cut at its 99th percentile."
+    "learned permuted ones. κ says how alike the maps of two networks are: 0 as maps of other "
+    "pictures, 1 the same map; by {metric}, mean over {count} pictures and all pairs. It stands "
+    "twice a row: “true” is for two networks that both learned true labels and differ in the seed, "
+    "and “across” is for one that learned true and one that learned permuted labels. Where the second is as "
+    "large as the first, what the labels said does not matter to the map. Absolute values: black "
+    "is zero, bright is large. With signs: red is positive, blue negative, white zero. Each map is "
+    "cut at its 99th percentile."
 )
 
 
@@ -248,11 +251,14 @@ class Labels(MethodsPage):
             ],
             names,
             [kind * self.pairs + seed for kind in range(2) for seed in few],
-            finding=f"When labels are random, {counted(self._methods_only, main)}.",
+            finding=f"With permuted labels, {named(self._methods_only, main)}.",
             caption=_GRID.format(metric=METRIC_TITLES[main], count=len(self.photographs)),
             notes={
-                row["method"]: [f"κ {rounded(row['true_kappa'])}"] * self.pairs
-                + [f"κ {rounded(row['kappa'])}"] * self.pairs
+                row["method"]: [
+                    # A pair's, not a network's: it stands once.
+                    *(f"true: κ {rounded(row['true_kappa'])}", *[""] * (self.pairs - 1)),
+                    *(f"across: κ {rounded(row['kappa'])}", *[""] * (self.pairs - 1)),
+                ]
                 for row in rows
                 if row["method"] in films
             },
@@ -270,7 +276,7 @@ class Labels(MethodsPage):
             [key],
             margin=self.margin,
             controls=self.controls,
-            title=f"Labels permuted:\n{counted(self._methods_only, key)}",
+            title=f"With permuted labels:\n{counted(self._methods_only, key)}",
         )
 
     def every_bar(self) -> Figure:

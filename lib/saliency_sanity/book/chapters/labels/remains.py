@@ -6,7 +6,6 @@ import pandas as pd
 
 from saliency_sanity._errors import unknown
 from saliency_sanity.attribution.catalogue import title
-from saliency_sanity.book.chapters.cascade.claims import MOST
 from saliency_sanity.book.chapters.labels.references import (
     ABSOLUTE,
     REFERENCES,
@@ -17,6 +16,7 @@ from saliency_sanity.book.chapters.labels.references import (
 )
 from saliency_sanity.book.chapters.page import is_product
 from saliency_sanity.experiments.label_permutation import CONTROL
+from saliency_sanity.experiments.outcome import MOST
 from saliency_sanity.verdict.wording import METRIC_TITLES, kappa_text, rounded, settled, why
 
 _BY = {

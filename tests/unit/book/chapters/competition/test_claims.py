@@ -5,9 +5,9 @@ from saliency_sanity.book.chapters.competition.claims import competition_claims
 
 MARGIN, SHARE = 0.1, 0.2
 TWINS = {"competitive_lrp_epsilon": "lrp_epsilon", "competitive_noise": "noise"}
-TITLES = {"lrp_epsilon": "Product", "competitive_lrp_epsilon": "Product, competitive"} | {
+TITLES = {"lrp_epsilon": "Product", "competitive_lrp_epsilon": "Product (competitive)"} | {
     "noise": "Noise",
-    "competitive_noise": "Noise, competitive",
+    "competitive_noise": "Noise (competitive)",
 }
 LEVELS = {
     "lrp_epsilon": 0.8,
@@ -115,7 +115,7 @@ def test_labels_are_claims_of_their_own_where_there_are_such_networks():
     ],
 )
 def test_survival_is_held_against_chance(after, wide, expected):
-    claim = claimed(left=survival(after, wide))["Product, competitive survives by chance"]
+    claim = claimed(left=survival(after, wide))["Product (competitive) survives by chance"]
     assert claim.verdict == expected
     assert "0.3 before" in claim.measured
 
@@ -138,7 +138,7 @@ def test_the_overlap_is_held_against_its_own_chance(chance, verdict):
     row = found | {"position": 2, "value": 0.14, "low": 0.12, "high": 0.16, "chance": chance}
     left = pd.concat([survival(), pd.DataFrame([row])])
     claims = claimed(left=left)
-    claim = claims["Product, competitive keeps more of the same places than chance"]
+    claim = claims["Product (competitive) keeps more of the same places than chance"]
     assert claim.verdict == verdict
     assert f"{chance:.3f}" in claim.chance
 

@@ -168,7 +168,7 @@ def test_published_and_ours_stand_beside_each_other():
     readings = measured(FOUND)
     shown = beside_published(readings, published_labels("cnn", "fashion_mnist")).data
     assert shown.columns.tolist() == ["rank correlation, absolute", "rank correlation, signed"]
-    assert "Integrated gradients, SmoothGrad" in shown.index
+    assert "Smoothed integrated gradients" in shown.index
     assert "Input ⊙ noise" not in shown.index
     ours = readings.set_index(["method", "metric"]).loc[("gradient_x_input", SIGNED), "similarity"]
     cell = shown.loc["Gradient ⊙ input", "rank correlation, signed"]
