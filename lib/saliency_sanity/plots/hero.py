@@ -55,6 +55,7 @@ def stage_hero(
     *,
     caption: str,
     about: str,
+    start: int = 0,
     limit: int = 300_000,
 ) -> str:
     """Markup of the picture; it needs nothing else, and shows every stage where scripts are off.
@@ -71,14 +72,19 @@ def stage_hero(
         What is shown; plain text.
     about
         What a kappa is of, such as "mean of 8 photographs"; plain text.
+    start
+        The stage that is shown before the slider is moved, 0 the trained network.
     limit
         Most bytes of the markup. Maps are stored smaller and rougher until they fit.
 
     Raises
     ------
     ValueError
-        Maps, kappas and words are not of as many stages, or the markup cannot be made so short.
+        Maps, kappas and words are not of as many stages, there is no such stage to start with, or
+        the markup cannot be made so short.
     """
+    if start not in range(len(words)):
+        raise ValueError(f"start is {start}; valid are 0 to {len(words) - 1}, the last stage")
     names = range(1, len(words))
     strips = films({one.name: one.pictures for one in shown}, names, signed=False)
     for one in shown:
@@ -103,7 +109,8 @@ def stage_hero(
                 "picture": webp(np.uint8(np.round(np.asarray(picture) * 255)), 80, most=2 * size),
                 "maps": maps,
                 "words": json.dumps([sentence for _, sentence in words]),
-                "first": words[0][1],
+                "start": start,
+                "first": words[start][1],
                 "last": len(names),
                 "caption": caption,
             }

@@ -66,6 +66,16 @@ def test_no_kappa_stands_without_its_interval_and_what_it_is_of():
     assert json.loads(soup(hero(undefined)).select_one(".map")["data-stages"])[1]["kappa"] == "–"
 
 
+def test_it_starts_with_the_stage_that_is_asked_for():
+    page = soup(hero(start=1))
+    assert page.input["value"] == "1"
+    assert page.output.text == page.input["aria-valuetext"] == "Half is random."
+    assert page.figure["style"] == "--stage: 1"
+    assert soup(hero()).input["value"] == "0"
+    with pytest.raises(ValueError, match="start is 3; valid are 0 to 2, the last stage"):
+        hero(start=3)
+
+
 def test_it_needs_nothing_else_is_the_same_twice_and_texts_are_no_markup():
     markup = hero(caption="<s>1 < 2</s>")
     assert markup == hero(caption="<s>1 < 2</s>")
@@ -115,11 +125,11 @@ SHOWN = """() => ({
 
 
 @contextlib.contextmanager
-def opened(browser, tmp_path, **given):
+def opened(browser, tmp_path, start=0, **given):
     head = (
         "<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
     )
-    (tmp_path / "page.html").write_text(f"{head}<title>t</title>{hero()}", "utf8")
+    (tmp_path / "page.html").write_text(f"{head}<title>t</title>{hero(start=start)}", "utf8")
     settings = {"viewport": {"width": 390, "height": 844}, "reduced_motion": "reduce"} | given
     with contextlib.closing(browser.new_context(**settings)) as context:
         page = context.new_page()
@@ -152,6 +162,14 @@ def test_keys_move_maps_and_kappas_together(browser, tmp_path):
             )
         assert seen["wide"] <= 390
         assert seen["strips"] == 0
+
+
+@pytest.mark.browser
+def test_maps_and_kappas_are_of_the_stage_that_it_starts_with(browser, tmp_path):
+    with opened(browser, tmp_path, start=1) as page:
+        seen = page.evaluate(SHOWN)
+        assert (seen["says"], seen["kappas"]) == (WORDS[1][1], ["0.50", "1.00"])
+        assert [float(at.partition("%")[0]) for at in seen["at"]] == [50, 50]
 
 
 @pytest.mark.browser

@@ -541,10 +541,13 @@ class Cascade(MethodsPage):
             shown.append(Film(self.titles[method], films[method][0][places, 0], kappas))
         count = len(self.photographs)
         of = f"{count} pictures and {self.seeds} random network{'s' * (self.seeds > 1)}"
+        shares = [self.outcome.random[stage] for stage in stages]
         markup = stage_hero(
             self.scene[0],
             shown,
-            random_words([self.outcome.random[stage] for stage in stages]),
+            random_words(shares),
+            # Seen before anything is moved: what the page of the paper is about.
+            start=1 + int(np.argmin(np.abs(np.array(shares) - 0.5))),
             caption=(
                 f"Kappa says how much of a method's map is left (over {of}, by "
                 f"{METRIC_TITLES[key]}): 1 is the same map, 0 is what another picture's map gives. "
