@@ -316,9 +316,8 @@ class DarkObjects:
         names = f": {', '.join(less['method'])}" * (not less.empty)
         return share_chart(
             rows,
-            title="Held against the area picture by picture, surely less than its share on dark "
-            f"objects, with one of these zeros at least: {len(less)} of "
-            f"{rows['method'].nunique()} methods{names}",
+            title=f"By the choice of zero alone, {len(less)} of {rows['method'].nunique()} methods "
+            f"surely give dark objects less than their share of the area{names}",
         )
 
     def quantiles(self) -> Figure | None:
