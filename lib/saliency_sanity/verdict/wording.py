@@ -85,6 +85,11 @@ def reasons(row: Mapping) -> str:
     return "; ".join(filter(None, [why(row), note]))
 
 
+def verdict_word(verdict: str, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
+    """The one word for a verdict; those that are open are their own."""
+    return words.get(verdict, verdict)
+
+
 def verdict_words(row: Mapping, words: Mapping[str, str] = RANDOMIZATION_WORDS) -> str:
     """A row's verdict in words, and why if there is none.
 
@@ -238,7 +243,7 @@ def cross_table(readings: pd.DataFrame, index: str, columns: str) -> Styler:
 
 
 def _cell(row: Mapping) -> str:
-    text = f"{kappa_text(row)} {RANDOMIZATION_WORDS.get(row['verdict'], row['verdict'])}"
+    text = f"{kappa_text(row)} {verdict_word(row['verdict'])}"
     seen = row["verdict"] == INCONCLUSIVE and row["low"] <= row["margin"] <= row["high"]
     if row["verdict"] in OPEN and not seen:
         text += f" ({why(row)})"

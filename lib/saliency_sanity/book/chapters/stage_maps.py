@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from saliency_sanity.experiments.outcome import MOST, halfway
-from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, rounded
+from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, rounded, verdict_word
 
 _COLOURS = {
     "absolute": "Absolute values are summed over channels: black is zero, bright is large.",
@@ -26,7 +26,7 @@ def kept_sentence(readings: pd.DataFrame, metric: str, half: str | None = None) 
         return f"With the whole network random, {whole}."
     there = rows[rows["stage"] == half]
     most = _kept(there[there["sure_low"] > MOST], len(there), "surely keeps most of its map", _MOST)
-    return f"With the upper half random, {most}. With all of it random, {whole}."
+    return f"With the upper half random, {most}. With the whole network random, {whole}."
 
 
 def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]) -> str:
@@ -58,8 +58,9 @@ def _kept(kept: pd.DataFrame, count: int, none: str, some: str) -> str:
 
 
 def stage_heads(stages: Sequence[str], half: str | None) -> list[str]:
-    """What stands above the columns of stages; the one halfway says that it is."""
-    return [f"{stage} (upper half)" if stage == half else stage for stage in stages]
+    """What stands above the columns of a cascade; halfway and at the end it says what is random."""
+    said = {half: "upper half", stages[-1]: "everything"}
+    return [f"{stage} ({said[stage]})" if stage in said else stage for stage in stages]
 
 
 def upper_half(readings: pd.DataFrame, order: str) -> str | None:
@@ -67,20 +68,22 @@ def upper_half(readings: pd.DataFrame, order: str) -> str | None:
     return halfway(readings) if order == "top_down" and "random" in readings else None
 
 
-def grid_caption(
-    metric: str, count: int, margin: float, modes: tuple[str, ...] = ("absolute", "signed")
-) -> str:
-    """What such a grid shows, by the name of the similarity; kappa is over ``count`` pictures."""
-    colours = " ".join(_COLOURS[mode] for mode in modes)
+def grid_caption(readings: pd.DataFrame, metric: str, count: int, margin: float) -> str:
+    """What such a grid of readings shows; ``metric`` decides, over ``count`` pictures."""
+    fewer = (readings["images"][readings["metric"] == metric] < count).any()
+    of = (
+        " Where it says of how many pictures κ is, the maps of the others are one value everywhere "
+        "and have no κ."
+    )
     return (
         "Its maps by method (rows). The first column is the trained network. Each other column "
         "randomizes the block that it names, and in a cascade all blocks above it, too. κ says "
         "how much of a map is left: 0 is what another picture's map gives, 1 is the same map (by "
-        f"{METRIC_TITLES[metric]}, mean over {count} pictures). A map is still like the trained "
-        f"network's if κ's interval lies above the margin {margin:g}. In brackets: "
-        "over how many, where maps of the others are one value everywhere and have no kappa. "
-        f"{colours} Each map is cut at its 99th percentile. What looks the same from left to "
-        "right does not need what was randomized."
+        f"{METRIC_TITLES[metric]}, mean over {count} pictures). At the last stage stands the "
+        f"verdict, too: picture-driven, if κ's interval lies above the margin {margin:g}, "
+        f"responds, if it lies below.{of * bool(fewer)} {' '.join(_COLOURS.values())} "
+        "Each map is cut at its 99th percentile. What looks the same from left to right does not "
+        "need what was randomized."
     )
 
 
@@ -89,7 +92,8 @@ def kappas_by_stage(
 ) -> Mapping[str, list[str]]:
     """Kappa in words by method, for the original, which has none, and each stage in order.
 
-    Where it is of fewer pictures than all ``count`` it says of how many.
+    Where it is of fewer pictures than all ``count`` it says of how many. At the last stage the
+    verdict follows.
     """
     rows = readings[readings["metric"] == metric]
 
@@ -97,7 +101,8 @@ def kappas_by_stage(
         # A map that is zero in the random network is not like the trained one's, nor unlike it.
         return says.format(rounded(kappa)) + f" ({images} of {count})" * bool(images < count)
 
-    return {
-        method: ["", *map(said, by_stage["kappa"], by_stage["images"])]
-        for method, by_stage in rows.groupby("method")
-    }
+    found = {}
+    for method, stages in rows.groupby("method"):
+        found[method] = ["", *map(said, stages["kappa"], stages["images"])]
+        found[method][-1] += f", {verdict_word(stages['verdict'].iloc[-1])}"
+    return found

@@ -52,15 +52,20 @@ def test_kappas_stand_by_stage_after_the_original_which_has_none():
     rows["kappa"] = [0.5, -0.001, np.nan, 1.0]
     rows["images"] = 20
     assert kappas_by_stage(rows, "hog", 20) == {
-        "M0": ["", "κ 0.50", "κ –"],
-        "M1": ["", "κ 0.00", "κ 1.00"],
+        "M0": ["", "κ 0.50", "κ –, picture-driven"],
+        "M1": ["", "κ 0.00", "κ 1.00, responds"],
     }
     assert kappas_by_stage(rows, "ssim", 20) == {}
     rows["images"] = [20, 8, 0, 20]
-    fewer = {"M0": ["", "κ 0.50", "κ – (0 of 20)"], "M1": ["", "κ 0.00 (8 of 20)", "κ 1.00"]}
+    fewer = {
+        "M0": ["", "κ 0.50", "κ – (0 of 20), picture-driven"],
+        "M1": ["", "κ 0.00 (8 of 20)", "κ 1.00, responds"],
+    }
     assert kappas_by_stage(rows, "hog", 20) == fewer, "maps that are gone are not among the mean"
     rows["images"] = 19
-    assert kappas_by_stage(rows, "hog", 20)["M0"] == ["", "κ 0.50 (19 of 20)", "κ – (19 of 20)"]
+    assert kappas_by_stage(rows, "hog", 20)["M0"][1] == "κ 0.50 (19 of 20)"
+    rows["verdict"] = "cannot tell"
+    assert kappas_by_stage(rows, "hog", 20)["M0"][2] == "κ – (19 of 20), cannot tell"
 
 
 def test_the_upper_half_is_told_before_the_whole_network():
@@ -73,15 +78,20 @@ def test_the_upper_half_is_told_before_the_whole_network():
     half = upper_half(stages, "top_down")
     assert half == "mid"
     assert upper_half(stages, "independent") is upper_half(stages, "bottom_up") is None
-    assert stage_heads(["fc", "mid", "stem"], half) == ["fc", "mid (upper half)", "stem"]
+    assert stage_heads(["fc", "mid", "stem"], half) == [
+        "fc",
+        "mid (upper half)",
+        "stem (everything)",
+    ]
     # Of 0.1, 0.5 and 0.9 only the last lies above one half with its interval.
     assert kept_sentence(stages, "hog", half) == (
-        "With the upper half random, most is left of the maps of 1 of 3 methods: M2. With all of "
-        "it random, the maps of all 3 methods are still like the trained network's: M2, M1 and M0."
+        "With the upper half random, most is left of the maps of 1 of 3 methods: M2. With the "
+        "whole network random, the maps of all 3 methods are still like the trained network's: "
+        "M2, M1 and M0."
     )
     low = stages.assign(sure_low=0.4)
     assert kept_sentence(low, "hog", half).startswith(
-        "With the upper half random, none of 3 methods surely keeps most of its map. With all"
+        "With the upper half random, none of 3 methods surely keeps most of its map. With the"
     )
 
 
@@ -96,13 +106,12 @@ def test_competition_is_told_by_the_methods_that_keep_their_maps_in_spite_of_it(
     assert none.endswith("in competition none surely is.")
 
 
-def test_a_caption_explains_the_colours_that_are_there_and_kappa():
-    both, signed = (
-        grid_caption("hog", 7, 0.1, modes) for modes in (("absolute", "signed"), ("signed",))
-    )
-    assert "HOG correlation, mean over 7 pictures" in both
-    assert "In brackets: over how many" in both
-    assert "above the margin 0.1." in both
-    assert "black is zero" in both
-    assert "black is zero" not in signed
-    assert "white zero" in signed
+def test_a_caption_explains_the_colours_and_kappa_and_what_is_missing():
+    rows = readings("below", "above").assign(images=7)
+    said = grid_caption(rows, "hog", 7, 0.1)
+    assert "HOG correlation, mean over 7 pictures" in said
+    assert "above the margin 0.1," in said
+    assert "black is zero" in said
+    assert "white zero" in said
+    assert "of how many pictures" not in said
+    assert "of how many pictures" in grid_caption(rows.assign(images=[7, 5]), "hog", 7, 0.1)

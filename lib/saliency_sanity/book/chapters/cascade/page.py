@@ -272,11 +272,15 @@ class Cascade(MethodsPage):
         methods = self.readings[~self.readings["method"].isin(self.controls)]
         return stage_tiles(
             views,
-            stage_heads(self.outcome.stages, half),
+            self._heads(half),
             finding=kept_sentence(methods, self.metrics[0], half),
-            caption=grid_caption(self.metrics[0], len(self.photographs), self.margin),
+            caption=grid_caption(methods, self.metrics[0], len(self.photographs), self.margin),
             notes={key: kappas[key] for key in views[0].absolute},
         )
+
+    def _heads(self, half: str | None) -> list[str]:
+        stages = self.outcome.stages
+        return stage_heads(stages, half) if self.order in ("top_down", "bottom_up") else stages
 
     def slider(self) -> StageSlider:
         """Maps of the first picture, to move through; kappa by the first similarity below."""

@@ -39,6 +39,7 @@ from saliency_sanity.book.chapters.stage_maps import (
     competing_sentence,
     grid_caption,
     kappas_by_stage,
+    stage_heads,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment
@@ -73,8 +74,9 @@ _CARD = "gradient_x_input"
 _MAPS = (
     "Its maps by every method, above by itself, below in competition of all labels of the network. "
     "Channels are summed: red is positive, blue negative, white zero; each map is cut at its 99th "
-    "percentile. The number below a map is the share of the coordinates that were not zero and "
-    "still are not, mean over {count} pictures."
+    "percentile. A positive value stays where no label has a larger one, a negative one where no "
+    "label has a smaller one. The number below a map is the share of the coordinates that were not "
+    "zero and still are not, mean over {count} pictures. By chance it is 2 of {labels} labels."
 )
 
 
@@ -229,7 +231,7 @@ class Competition(Page):
                 "In the trained network, competition leaves "
                 f"{least:.0%} to {most:.0%} of what a map has that is not zero."
             ),
-            caption=_MAPS.format(count=min(self.shown, len(self.x))),
+            caption=_MAPS.format(count=min(self.shown, len(self.x)), labels=self.labels),
             notes={"in competition": [f"{share:.0%} left" for share in left.values()]},
             every=f"all {len(left)} methods",
         )
@@ -322,9 +324,9 @@ class Competition(Page):
         }
         return stage_tiles(
             [View(self.photographs.names[0], self.photographs.arrays[0], absolute, signed)],
-            self.outcome.stages,
+            stage_heads(self.outcome.stages, None),
             finding=competing_sentence(self._titled(self.last), main, twins),
-            caption=grid_caption(main, len(self.x), self.margin),
+            caption=grid_caption(rows, main, len(self.x), self.margin),
             notes=kappas_by_stage(rows, main, len(self.x)),
         )
 

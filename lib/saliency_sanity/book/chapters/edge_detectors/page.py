@@ -52,8 +52,9 @@ _GRID = (
     "Its maps by every method, beside its edges (Sobel gradient magnitude of the luminance). κ "
     "says how much more the method's map is like the edges of its own photograph than like those "
     "of others: 0 is chance, 1 the edges themselves (by {metric}, mean over {count} photographs). "
-    "Other detectors have less: the share is that of Canny's κ. A map is edge-like if the whole "
-    "interval of its share lies above a half. "
+    "The share is κ divided by the κ of another detector's edges, {canny} of Canny's. A map is "
+    "edge-like if the whole interval of its share lies above a half. κ is of all photographs, not "
+    "of the one that is shown. "
     "Absolute values are summed over channels: black is zero, bright is large. Signed: red is "
     "positive, blue negative, white zero. Each map is cut at its 99th percentile."
 )
@@ -193,9 +194,14 @@ class EdgeDetectors(MethodsPage):
         return map_tiles(
             [self._view(i, shown) for i in range(min(self.shown, VIEWS, len(self.x)))],
             finding=edge_sentence(every[~every["method"].isin(self.controls)], list(self.drawing)),
-            caption=_GRID.format(metric=METRIC_TITLES[self.main], count=len(self.x)),
+            caption=_GRID.format(
+                metric=METRIC_TITLES[self.main],
+                count=len(self.x),
+                canny=rounded(rows["ceiling"].iloc[0]),
+            ),
             notes={
-                row.method: f"κ {rounded(row.kappa)}, share {rounded(row.share)}"
+                row.method: f"κ {rounded(row.kappa)}"
+                + f", share {rounded(row.share)}" * (row.method != "Sobel edges")
                 for row in rows.itertuples()
             },
         )

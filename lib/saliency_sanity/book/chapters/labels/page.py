@@ -49,7 +49,7 @@ from saliency_sanity.subjects.datasets import CLASS_NAMES
 from saliency_sanity.subjects.models import load_replicates
 from saliency_sanity.subjects.training.accuracy import trainings
 from saliency_sanity.verdict.robustness import at_margin
-from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, rounded
+from saliency_sanity.verdict.wording import METRIC_TITLES, cross_table, rounded, verdict_word
 
 # How accuracies are printed, by column.
 _FORMATS = {
@@ -68,9 +68,11 @@ _GRID = (
     "pictures, 1 the same map; by {metric}, mean over {count} pictures and all pairs. It stands "
     "twice a row: “true” is for two networks that both learned true labels and differ in the seed, "
     "and “across” is for one that learned true and one that learned permuted labels. Where the "
-    "second is as large as the first, what the labels said does not matter to the map. Absolute "
-    "values: black is zero, bright is large. With signs: red is positive, blue negative, white "
-    "zero. Each map is cut at its 99th percentile."
+    "second is as large as the first, what the labels said does not matter to the map. The verdict "
+    "is on “across”: picture-driven, if its interval lies above the margin {margin:g}, responds, "
+    "if it lies below; one cannot tell where “true” lies below as well. Absolute values: black is "
+    "zero, bright is large. With signs: red is positive, blue negative, white zero. Each map is "
+    "cut at its 99th percentile."
 )
 
 
@@ -252,12 +254,17 @@ class Labels(MethodsPage):
             names,
             [kind * self.pairs + seed for kind in range(2) for seed in few],
             finding=f"With permuted labels, {named(self._methods_only, main)}.",
-            caption=_GRID.format(metric=METRIC_TITLES[main], count=len(self.photographs)),
+            caption=_GRID.format(
+                metric=METRIC_TITLES[main], count=len(self.photographs), margin=self.margin
+            ),
             notes={
                 row["method"]: [
                     # A pair's, not a network's: it stands once.
                     *(f"true: κ {rounded(row['true_kappa'])}", *[""] * (self.pairs - 1)),
-                    *(f"across: κ {rounded(row['kappa'])}", *[""] * (self.pairs - 1)),
+                    *(
+                        f"across: κ {rounded(row['kappa'])}, {verdict_word(row['verdict'])}",
+                        *[""] * (self.pairs - 1),
+                    ),
                 ]
                 for row in rows
                 if row["method"] in films
