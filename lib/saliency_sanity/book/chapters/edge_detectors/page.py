@@ -52,7 +52,7 @@ _GRID = (
     "Its maps by every method, beside its edges (Sobel gradient magnitude of the luminance). κ "
     "says how much more the method's map is like the edges of its own photograph than like those "
     "of others: 0 is chance, 1 the edges themselves (by {metric}, mean over {count} photographs). "
-    "The share is κ divided by the κ of another detector's edges, {canny} of Canny's. A map is "
+    "The share is κ divided by that of Canny's edges, {canny}: another detector's. A map is "
     "edge-like if the whole interval of its share lies above a half. κ is of all photographs, not "
     "of the one that is shown. "
     "Absolute values are summed over channels: black is zero, bright is large. Signed: red is "
