@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 
 from saliency_sanity.plots.layout import SMALL, WIDTH, headline, legend, panel_title
 from saliency_sanity.plots.style import CHANCE, VERDICTS
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import verdict_word
 
 _BEFORE, _AFTER = "#000000", "#d55e00"
 NOISE_TITLES = {
@@ -105,7 +105,7 @@ def _verdict_handles(scores: pd.DataFrame) -> list[Line2D]:
 
 
 def _word(verdict: str) -> str:
-    return f"kappa: {RANDOMIZATION_WORDS.get(verdict, verdict)}"
+    return f"kappa: {verdict_word(verdict)}"
 
 
 def rise_chart(

@@ -24,7 +24,7 @@ from saliency_sanity.plots.layout import (
 )
 from saliency_sanity.plots.style import CEILING, CHANCE, INTERVAL, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, verdict_word
 
 TEXT = 8.5  # points, 11.3 pixels there
 _COLUMNS = 4
@@ -295,7 +295,7 @@ def _curve(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", fontsize=TEXT)
         return
     verdict = rows["verdict"].iloc[-1]
-    word = RANDOMIZATION_WORDS.get(verdict, verdict)
+    word = verdict_word(verdict)
     size = 7 if verdict == CANNOT_TELL else 5
     axes.plot(
         at[known], rows["similarity"][known], marker, color=colour, ms=size, zorder=6, label=word
@@ -310,7 +310,7 @@ def _points(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
             low, high = own["similarity_low"], own["similarity_high"]
             axes.vlines(at[there], low, high, color=INTERVAL, lw=3.5, zorder=3, label=_OURS)
             size = 7 if verdict == CANNOT_TELL else 5
-            word = RANDOMIZATION_WORDS.get(verdict, verdict)
+            word = verdict_word(verdict)
             axes.plot(
                 at[there],
                 own["similarity"],

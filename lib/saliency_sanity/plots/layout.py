@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from saliency_sanity._errors import unknown
 from saliency_sanity.experiments.outcome import ORIGINAL
 from saliency_sanity.plots.style import VERDICTS
-from saliency_sanity.verdict.wording import METRIC_TITLES, RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import METRIC_TITLES, RANDOMIZATION_WORDS, verdict_word
 
 WIDTH = 9.0  # inches, as the book's other figures
 PAGE = 736 / 96  # inches: the page's column
@@ -211,7 +211,7 @@ def legend(figure: Figure, words: Mapping[str, str], points: float = SMALL) -> N
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     # The verdicts come last, in one order.
-    for word in (words.get(verdict, verdict) for verdict in VERDICTS):
+    for word in (verdict_word(verdict, words) for verdict in VERDICTS):
         if word in entries:
             entries[word] = entries.pop(word)
     figure.legend(

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from saliency_sanity.plots.layout import SMALL, headline
 from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import verdict_word
 
 _ROW, _HEAD = 0.2, 1.3  # inches
 
@@ -71,7 +71,7 @@ def _kappas(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
         chosen = (rows["verdict"] == verdict).to_numpy()
         picked = rows[chosen]
         axes.hlines(at[chosen], picked["low"], picked["high"], color=colour, lw=1.5)
-        label = RANDOMIZATION_WORDS.get(verdict, verdict)
+        label = verdict_word(verdict)
         axes.plot(picked["kappa"], at[chosen], marker, color=colour, ms=5, label=label, ls="")
     lowest = rows[["kappa", "low"]].min(axis=None)
     axes.set_xlim(max(-1, min(-0.25, lowest - 0.05)), 1.05)  # beyond it an interval is cut off

@@ -18,6 +18,7 @@ from saliency_sanity.plots.layout import (
     wrapped,
 )
 from saliency_sanity.plots.style import CEILING, CHANCE, VERDICTS
+from saliency_sanity.verdict.wording import verdict_word
 
 
 def metric_panels(
@@ -100,7 +101,7 @@ def kappa_ranking(
                     marker,
                     color=colour,
                     ms=6,
-                    label=words.get(verdict, verdict),
+                    label=verdict_word(verdict, words),
                 )
         if "ceiling" in rows and rows["ceiling"].notna().any():
             shares = "share" in rows

@@ -25,7 +25,7 @@ from saliency_sanity.plots.layout import (
 )
 from saliency_sanity.plots.style import CEILING, CHANCE, INTERVAL, SIGNED, VERDICTS
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
-from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS
+from saliency_sanity.verdict.wording import RANDOMIZATION_WORDS, verdict_word
 
 PRIOR = "#009e73"
 
@@ -76,7 +76,7 @@ def similarity_curves(
                     marker,
                     color=colour,
                     ms=5 if verdict == CANNOT_TELL else 3.2,  # a cross needs room to be one
-                    label=_STAGE_WORDS.get(verdict, verdict),
+                    label=verdict_word(verdict, _STAGE_WORDS),
                 )
     label_stages(figure, readings, first=0)
     legend(figure, _STAGE_WORDS)
@@ -140,7 +140,7 @@ def independent_boxes(
             )
             if row["verdict"] not in labelled:
                 labelled.add(row["verdict"])
-                word = _STAGE_WORDS.get(row["verdict"], row["verdict"])
+                word = verdict_word(row["verdict"], _STAGE_WORDS)
                 drawn["boxes"][0].set_label(word)
     label_stages(figure, readings, first=1)
     legend(figure, _STAGE_WORDS)
@@ -215,7 +215,7 @@ def kappa_curves(
                 label="controls" if control else None,
             )
             last = rows["kappa"].last_valid_index()
-            word = RANDOMIZATION_WORDS.get(verdict, verdict)
+            word = verdict_word(verdict)
             tip = (rows["position"][last] + 1, max(bottom, rows["kappa"][last]))
             axes.plot(*tip, marker, color=shade, ms=5, label=None if control else word)
             ends[method] = (tip, shade, control)

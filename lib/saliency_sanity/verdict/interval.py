@@ -234,12 +234,17 @@ def corrected(values: np.ndarray) -> Corrected:
     return Corrected(similarity, chance, Estimate.of(kappa, adds, known))
 
 
-def counted(values: np.ndarray) -> np.ndarray:
-    """Values [R,N,P] in which what has no similarity is as any other picture's map: changed."""
-    own, chance = own_similarities(values), float(mean(others(values), axis=(0, 1, 2)))
+def with_changed(values: np.ndarray, found: Corrected) -> Estimate:
+    """Kappa of values [R,N,P] if each picture without a similarity had 0, as a changed map has.
+
+    ``found`` is what ``corrected`` makes of them; where nothing is missing, this is its kappa.
+    """
+    own = own_similarities(values)
+    if np.isfinite(own).all():
+        return found.kappa
     values, at = values.copy(), np.arange(values.shape[1])
-    values[:, at, at % values.shape[2]] = np.where(np.isfinite(own), own, chance)
-    return values
+    values[:, at, at % values.shape[2]] = np.where(np.isfinite(own), own, found.chance)
+    return corrected(values).kappa
 
 
 def _columns(rows: np.ndarray) -> np.ndarray:

@@ -24,11 +24,11 @@ from saliency_sanity.verdict.interval import (
     Corrected,
     Estimate,
     corrected,
-    counted,
     excess,
     mean,
     others,
     own_similarities,
+    with_changed,
 )
 from saliency_sanity.verdict.obstacle import (
     CANNOT_TELL,
@@ -190,13 +190,11 @@ def read(
     notes: list[Note] = []
     if obstacle is None:
         p = found.kappa.p(margin)
-        if np.isnan(own_similarities(values)).any():
-            lower = corrected(counted(values)).kappa
+        lower = with_changed(values, found)
+        if lower is not found.kappa:
             sure_low = min(low, _limits(lower, values, confidence)[0])
             p = max(p, lower.p(margin)) if low > margin else p
-        verdict = "below" if high < margin else "above" if sure_low > margin else INCONCLUSIVE
-        if verdict == INCONCLUSIVE:
-            obstacle = Obstacle.VANISHED if low > margin else Obstacle.MARGIN_INSIDE
+        verdict, obstacle = side((low, high), sure_low, margin, Obstacle.MARGIN_INSIDE)
         if verdict != "above" and highest["ceiling"] < margin:
             verdict, obstacle = CANNOT_TELL, Obstacle.LOW_CEILING
         notes += [Note(NoteKind.ONE_NETWORK)] * (seeds == 1)
@@ -230,6 +228,21 @@ def read(
         **before,
         **highest,
     )
+
+
+def side(
+    ends: tuple[float, float], sure_low: float, line: float, inside: Obstacle
+) -> tuple[str, Obstacle | None]:
+    """On which side of a line an interval lies, else why on none: ``inside`` if it holds the line.
+
+    Above it only if ``sure_low``, its lower end with what has no similarity, is so too.
+    """
+    low, high = ends
+    if high < line:
+        return "below", None
+    if sure_low > line:
+        return "above", None
+    return INCONCLUSIVE, Obstacle.VANISHED if low > line else inside
 
 
 def table(readings: Mapping[object, Reading], index: str | Sequence[str] = "what") -> pd.DataFrame:

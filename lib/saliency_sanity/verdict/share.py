@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from saliency_sanity.verdict.interval import Estimate, corrected, counted, own_similarities
-from saliency_sanity.verdict.obstacle import CANNOT_TELL, INCONCLUSIVE, CeilingKind, Obstacle
-from saliency_sanity.verdict.reading import Reading, read, squares
+from saliency_sanity.verdict.interval import Estimate, corrected, with_changed
+from saliency_sanity.verdict.obstacle import CANNOT_TELL, CeilingKind, Obstacle
+from saliency_sanity.verdict.reading import Reading, read, side, squares
 from saliency_sanity.verdict.wording import share_text
 
 LINE = 0.5  # of Canny's kappa
@@ -68,9 +68,9 @@ def read_share(
     reading = read(
         values, ceiling={CeilingKind.DETECTOR: top}, margin=margin, confidence=confidence
     )
-    own, whole = corrected(values).kappa, corrected(np.broadcast_to(top, values.shape)).kappa
+    found, whole = corrected(values), corrected(np.broadcast_to(top, values.shape)).kappa
+    own, lower = found.kappa, with_changed(values, found)
     share = low = high = sure_low = p = math.nan
-    lower = corrected(counted(values)).kappa if np.isnan(own_similarities(values)).any() else own
     verdict, obstacle = reading.verdict, reading.obstacle
     held = obstacle in _HELD
     if held and reading.ceiling_low > 0:
@@ -81,21 +81,18 @@ def read_share(
         verdict, obstacle = CANNOT_TELL, Obstacle.UNCLEAR_CEILING
     elif held:
         p = own.less(whole, line).p(0.0)
-        if low > line:
+        if lower is not own and low > line:
             p = max(p, lower.less(whole, line).p(0.0))
-        verdict = "below" if high < line else "above" if sure_low > line else INCONCLUSIVE
-        obstacle = None
-        if verdict == INCONCLUSIVE:
-            obstacle = Obstacle.VANISHED if low > line else Obstacle.SHARE_INSIDE
+        verdict, obstacle = side((low, high), sure_low, line, Obstacle.SHARE_INSIDE)
     judged = replace(reading, p=p, verdict=verdict, obstacle=obstacle)
-    return ShareReading(**vars(judged), **_shares(share, low, high, sure_low, line))
-
-
-def _shares(
-    share: float, low: float, high: float, sure_low: float, line: float
-) -> dict[str, float]:
-    ends = {"share_low": low, "share_high": high, "share_sure_low": sure_low}
-    return {"share": share, **ends, "share_line": line}
+    return ShareReading(
+        **vars(judged),
+        share=share,
+        share_low=low,
+        share_high=high,
+        share_sure_low=sure_low,
+        share_line=line,
+    )
 
 
 def _limits(own: Estimate, whole: Estimate, confidence: float) -> tuple[float, float]:

@@ -7,10 +7,10 @@ import pandas as pd
 from saliency_sanity.experiments.outcome import MOST, halfway
 from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, rounded, verdict_word
 
-_COLOURS = {
-    "absolute": "Absolute values are summed over channels: black is zero, bright is large.",
-    "signed": "With signs: red is positive, blue negative, white zero.",
-}
+_COLOURS = (
+    "Absolute values are summed over channels: black is zero, bright is large. With signs: red is "
+    "positive, blue negative, white zero."
+)
 
 
 def kept_sentence(readings: pd.DataFrame, metric: str, half: str | None = None) -> str:
@@ -81,7 +81,7 @@ def grid_caption(readings: pd.DataFrame, metric: str, count: int, margin: float)
         "how much of a map is left: 0 is what another picture's map gives, 1 is the same map (by "
         f"{METRIC_TITLES[metric]}, mean over {count} pictures). At the last stage stands the "
         f"verdict, too: picture-driven, if κ's interval lies above the margin {margin:g}, "
-        f"responds, if it lies below.{of * bool(fewer)} {' '.join(_COLOURS.values())} "
+        f"responds, if it lies below.{of * bool(fewer)} {_COLOURS} "
         "Each map is cut at its 99th percentile. What looks the same from left to right does not "
         "need what was randomized."
     )

@@ -21,6 +21,7 @@ from saliency_sanity.book.scoreboard.columns import (
 from saliency_sanity.experiments.outcome import halfway
 from saliency_sanity.randomization.blocks import WHOLE
 from saliency_sanity.verdict.obstacle import CANNOT_TELL, Obstacle
+from saliency_sanity.verdict.reading import side
 from saliency_sanity.verdict.robustness import MARGINS, at_margin
 from saliency_sanity.verdict.wording import settled, share_text, why
 
@@ -245,15 +246,12 @@ def _judged(row: Mapping, check: Check) -> tuple[str, str]:
     """The verdict and why it is open."""
     if check.line is None or not settled(row):
         return row["verdict"], row["obstacle"]
-    if row["sure_low"] > check.line:
-        return "above", ""
+    ends, inside = (row["low"], row["high"]), Obstacle.LINE_INSIDE
+    verdict, obstacle = side(ends, row["sure_low"], check.line, inside)
     # Of a map that is no more alike when nothing changed, the line cannot be asked.
-    if row.get("ceiling", math.nan) < check.line:
+    if verdict != "above" and row.get("ceiling", math.nan) < check.line:
         return CANNOT_TELL, Obstacle.LOW_CEILING.value
-    if row["high"] < check.line:
-        return "below", ""
-    inside = Obstacle.VANISHED if row["low"] > check.line else Obstacle.LINE_INSIDE
-    return "inconclusive", inside.value
+    return verdict, obstacle.value if obstacle else ""
 
 
 def _chosen(readings: pd.DataFrame, check: Check, source: Source) -> pd.DataFrame:

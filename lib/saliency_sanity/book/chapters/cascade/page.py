@@ -73,7 +73,7 @@ from saliency_sanity.book.chapters.stage_maps import (
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
 from saliency_sanity.experiments.cascade import Experiment, Share, share
-from saliency_sanity.experiments.outcome import Outcome, cascades, halfway, stage_table
+from saliency_sanity.experiments.outcome import Outcome, cascades, stage_table
 from saliency_sanity.experiments.plan import Plan, planned
 from saliency_sanity.experiments.variants import norm_policies, variants
 from saliency_sanity.plots.curves import against_published, method_curves
@@ -347,11 +347,11 @@ class Cascade(MethodsPage):
         curves = None
         if self.order in ("top_down", "bottom_up") and len(self.outcome.stages) > 1:
             curves = self._titled(cascades(self.found))
-            half = self.readings[self.readings["stage"] == halfway(self.table)]
-            if self.order == "top_down" and len(half):
-                half = half.assign(upper=[kappa_text(row) for row in half.to_dict("records")])
+            if half := upper_half(self.table, self.order):
+                rows = self.readings[self.readings["stage"] == half]
+                rows = rows.assign(upper=[kappa_text(row) for row in rows.to_dict("records")])
                 keys = ["method", "metric"]
-                curves = curves.merge(half[[*keys, "upper"]], on=keys)
+                curves = curves.merge(rows[[*keys, "upper"]], on=keys)
         return verdict_table(self.readings, self.metrics[0], curves)
 
     def by_metric(self) -> Styler:
@@ -600,7 +600,7 @@ class Cascade(MethodsPage):
     def numbers(self) -> dict[str, float]:
         """What other pages of the book quote, by name."""
         stages = {"kappa": self.outcome.stages[-1]}
-        if self.order == "top_down" and (half := halfway(self.table)):
+        if half := upper_half(self.table, self.order):
             stages["upper"] = half
         numbers = {
             "pictures": len(self.photographs),

@@ -111,7 +111,7 @@ def test_other_readings_decide_otherwise(levels, start, expected):
 def test_what_is_held_against_another_line_than_the_margin_has_the_decimals_of_that_line():
     readings = measured(FOUND)
     own = readings["method"] == "gradient"
-    readings.loc[own, ["low", "sure_low", "high", "true_low"]] = [*(0.1034, 0.1034, 0.4983, 0.1012)]
+    readings.loc[own, ["low", "sure_low", "high", "true_low"]] = [0.1034, 0.1034, 0.4983, 0.1012]
     claim = claimed(readings)["Gradient changes"]
     assert "(0.10 to 0.498), two seeds" in claim.measured
     assert "(0.101 to" in claim.measured, "two seeds are held against the margin"
