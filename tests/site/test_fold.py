@@ -18,6 +18,13 @@ def code(source: str, *tags: str, shows: str = "") -> nbformat.NotebookNode:
     return cell
 
 
+def shown_as_markdown(said: str) -> nbformat.NotebookNode:
+    data = {"text/markdown": said, "text/plain": "<Markdown>"}
+    cell = code("page.claims.summary", "remove-input")
+    cell.outputs = [nbformat.v4.new_output("display_data", data)]
+    return cell
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """Articles of three pages: of a notebook in a run, of one by hand, and one of Markdown."""
@@ -40,6 +47,8 @@ def pages(tmp_path_factory):
         text("## Ceiling\n\nA text on the ceiling."),
         code("ceiling()", "hide-input", "section-if-shown", shows="a ceiling"),
         code("long()", "hide-input", "hide-output", shows="a long table"),
+        text("## The verdict\n\nOf **2 networks**."),
+        shown_as_markdown("**3 claims: 1 reproduced, 2 inconclusive.** More of them."),
         text("```{container} next-page\nThe next page.\n```"),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
@@ -102,10 +111,12 @@ def test_outputs_and_open_sources_stay_before_the_fold(pages):
 
 def test_the_top_says_what_the_copy_took_and_its_parameters(pages):
     head, claim = pages["one"].select_one("h1").find_next_siblings(limit=2)
-    line, fold = head.find_all(recursive=False)
+    line, fold, claims = head.find_all(recursive=False)
     assert line.text == "This copy: 4 min on 2 cores, 10 pictures, profile quick."
     assert fold.summary.text == PARAMETERS
     assert claim.text == "The claim."
+    assert claims.text == "3 claims: 1 reproduced, 2 inconclusive."
+    assert pages["one"].select_one(claims.a["href"]).h2.text.startswith("The verdict")
     assert not pages["hand"].select(".this-copy")
     assert not pages["index"].select(".this-copy, details")
 

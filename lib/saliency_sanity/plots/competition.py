@@ -29,6 +29,10 @@ _LINES = (
     ("#767676", "P", (0, (1, 1))),
 )
 
+# How far a method's marks stand from those of the next, in stages.
+_BESIDE = 0.07
+_OWN_CHANCE = "chance of a method, thin in its colour"
+
 
 def styles_of(names: Sequence[str]) -> dict[str, tuple]:
     """A colour, marker and dash for each line; ValueError for more than can be told apart."""
@@ -47,9 +51,10 @@ def survival_chart(
     """A panel a quantity, a line a method over the stages, a dotted one for what chance leaves.
 
     ``table`` has method, quantity, stage, position, value, low and high; ``nulls`` has the level
-    of chance of a quantity where it is known, a column ``chance``, if there, that of each row,
-    dotted in the method's colour. ``logarithmic`` names quantities on such an axis, ``title`` says
-    what was found. Raises ValueError for more methods than can be told apart.
+    of chance of a quantity where it is known, a column ``chance``, if there, that of each row, a
+    thin line in the method's colour. Marks of one stage stand beside each other.
+    ``logarithmic`` names quantities on such an axis, ``title`` says what was found. Raises
+    ValueError for more methods than can be told apart.
     """
     quantities = chosen_names(table, "quantity", None)
     styles = styles_of(chosen_names(table, "method", None))
@@ -70,12 +75,16 @@ def survival_chart(
         axes.set_ylabel(QUANTITY_UNITS.get(quantity, "share"), fontsize=SMALL)
         if quantity in nulls:
             axes.axhline(nulls[quantity], color="#000000", lw=1.2, ls=":", label="chance")
-        for method in styles:
+        for number, method in enumerate(styles):
             chosen = (table["method"] == method) & (table["quantity"] == quantity)
             rows = table[chosen].sort_values("position")
+            # Methods at the same level would hide each other.
+            beside = (number - (len(styles) - 1) / 2) * _BESIDE
+            rows = rows.assign(position=rows["position"] + beside)
             draw_line(axes, rows, "position", method, styles[method])
             if "chance" in rows and rows["chance"].notna().any():
-                axes.plot(rows["position"], rows["chance"], color=styles[method][0], lw=1.2, ls=":")
+                axes.plot(rows["position"], rows["chance"], color=styles[method][0], lw=0.8)
+                axes.plot([], [], color="#000000", lw=0.8, label=_OWN_CHANCE)
         if quantity in logarithmic:
             axes.set_yscale("log")
         axes.set_xticks(stages["position"], stages["stage"], rotation=90, fontsize=SMALL)

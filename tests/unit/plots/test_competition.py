@@ -49,7 +49,11 @@ def test_lines_are_the_values_and_chance_is_a_level():
         for method in METHODS:
             chosen = rows[(rows["method"] == method) & (rows["quantity"] == quantity)]
             assert lines[method].get_ydata().tolist() == chosen["value"].tolist()
-            assert lines[method].get_xdata().tolist() == chosen["position"].tolist()
+            # Beside each other, each nearer to its own stage than to any other.
+            across = [round(x) for x in lines[method].get_xdata()]
+            assert across == chosen["position"].tolist()
+        starts = [lines[method].get_xdata()[0] for method in METHODS]
+        assert sorted(set(starts)) == starts
         assert len({(line.get_marker(), line.get_color()) for line in axes.lines}) == len(
             axes.lines
         )
@@ -58,6 +62,23 @@ def test_lines_are_the_values_and_chance_is_a_level():
     assert (first.get_yscale(), second.get_yscale()) == ("log", "linear")
     names = [label.get_text() for label in second.get_xticklabels()]
     assert names == ["original", "top", "bottom"]
+
+
+def test_a_methods_own_chance_is_a_thin_line_in_its_colour_that_the_legend_names():
+    rows = table().assign(chance=lambda all: all["value"] / 2)
+    rows.loc[rows["quantity"] == "survivors", "chance"] = float("nan")
+    figure = survival_chart(rows, {})
+    first, second = figure.axes[:2]
+    assert len(first.lines) == len(METHODS)
+    drawn = [line for line in second.lines if line.get_label().startswith("_")]
+    named = [line for line in second.lines if line.get_label() in METHODS]
+    assert [line.get_color() for line in drawn] == [line.get_color() for line in named]
+    for line, whole in zip(drawn, named, strict=True):
+        assert line.get_ydata() == pytest.approx(whole.get_ydata() / 2)
+        assert line.get_linewidth() < whole.get_linewidth()
+    (entries,) = figure.legends
+    said = [text.get_text() for text in entries.get_texts()]
+    assert sum("chance of a method" in text for text in said) == 1
 
 
 def test_quantities_are_headed_by_their_titles():

@@ -1,7 +1,8 @@
-"""Figures before code: each section's sources folded at its end, a line on the run at the top."""
+"""Figures before code: sources folded at a section's end; at the top the run and its claims."""
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ PARAMETERS = "Parameters of this page"
 _PARAMETER_CELLS = {"tag_parameters", "tag_injected-parameters"}
 # How a page's pictures are counted: the parameter, and what it counts.
 _PICTURES = "image_count"
+# How the summary of a page's claims begins.
+_COUNTED = re.compile(r"\d+ claims?: .+\.")
 # Tag of a cell without whose output its section has nothing to say.
 _ONLY_SHOWN = "tag_section-if-shown"
 
@@ -140,6 +143,18 @@ def run_line(stamp: Mapping[str, Any]) -> str:
     return f"This copy: {', '.join(parts)}."
 
 
+def claims_line(doctree: nodes.Element) -> nodes.paragraph | None:
+    """How a page's claims came out, as a link to the section that says so; None without claims."""
+    for counted in doctree.findall(nodes.strong):
+        section = counted.parent
+        while section is not None and not isinstance(section, nodes.section):
+            section = section.parent
+        if section is not None and _COUNTED.fullmatch(counted.astext()):
+            link = nodes.reference("", counted.astext(), internal=True, refid=section["ids"][0])
+            return nodes.paragraph("", "", link, classes=["its-claims"])
+    return None
+
+
 def _stamp(file: Path) -> Mapping[str, Any]:
     if file.suffix != ".ipynb":
         return {}
@@ -153,6 +168,8 @@ def _fold_page(app: Any, doctree: nodes.document) -> None:
     head = [nodes.paragraph(line, line, classes=["this-copy"])] if line else []
     if fold:
         head.append(fold)
+    if claims := claims_line(doctree):
+        head.append(claims)
     title = next(doctree.findall(nodes.title), None)
     if title is not None and head:
         place = title.parent.index(title) + 1
@@ -160,7 +177,7 @@ def _fold_page(app: Any, doctree: nodes.document) -> None:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx extension: folded sources, and a line under the title on the run of the copy."""
+    """Sphinx extension: folded sources; under the title the run of the copy, and its claims."""
     shown = (_as_it_is, _as_it_is)
     app.add_node(Fold, html=(_open, _close), latex=shown, text=shown, man=shown, texinfo=shown)
     # Before the contents of the page are collected.
