@@ -30,7 +30,7 @@ def _environment() -> Environment:
 
 
 def by_words(name: str) -> str:
-    """A name whose lines end where words do: not at the hyphen of a short one, such as LRP-ε.
+    """A text whose lines end where words do: not at the hyphen of a short one, such as LRP-ε.
 
     Long ones are parted after ``back`` and after underscores.
     """
