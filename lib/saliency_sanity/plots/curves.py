@@ -31,7 +31,7 @@ _COLUMNS = 4
 _ROW = 1.28  # inches
 _LINE = 22  # letters of a title beside each other
 _MARGIN = "#9a9a9a"
-_OURS = "ours: interval of the mean"
+_OURS = "ours: interval of kappa"
 _THEIRS = "#000000"
 # In the order of the similarities.
 _SHAPES = "osD^v"
@@ -50,11 +50,11 @@ def method_curves(
 
     ``readings`` has a row for each method, metric and stage, with stage, position, the fields of
     ``verdict.Reading``, and where it is known ``published``, a similarity that others had there.
-    Ours is the coloured line with the interval of its mean; colour and marker give the verdict on
-    the last stage, or, where stages are not ``joined`` to a line, each on its own. Published is
-    dashed. Light grey is chance, dark grey a kappa of at most ``margin`` either way, dotted the
-    ceiling; what reaches below all means is cut off. Controls come last, in italics. Raises
-    ValueError for a metric that the table does not have.
+    Ours is the coloured line, with kappa's interval, which is held against the margin; colour and
+    marker give the verdict on the last stage, or, where stages are not ``joined`` to a line, each
+    on its own. Published is dashed. Light grey is chance, dark grey a kappa of at most ``margin``
+    either way, dotted the ceiling; what reaches below all means is cut off. Controls come last, in
+    italics. Raises ValueError for a metric that the table does not have.
     """
     (metric,) = chosen_names(readings, "metric", [metric])
     stages = stages_of(readings)
@@ -268,12 +268,10 @@ def _references(axes: Axes, at: np.ndarray, rows: pd.DataFrame, margin: float) -
     axes.fill_between(
         wide, low, high, color=CHANCE, alpha=0.55, lw=0, label="chance: other pictures' maps"
     )
-    # Kappa is (similarity - chance) / (1 - chance).
-    middle, room = edge(rows["chance"]), margin * (1 - edge(rows["chance"]))
     axes.fill_between(
         wide,
-        middle - room,
-        middle + room,
+        edge(_similarity(-margin, rows)),
+        edge(_similarity(margin, rows)),
         color=_MARGIN,
         alpha=0.75,
         lw=0,
@@ -285,9 +283,16 @@ def _references(axes: Axes, at: np.ndarray, rows: pd.DataFrame, margin: float) -
         )
 
 
+def _similarity(kappa: pd.Series | float, rows: pd.DataFrame) -> pd.Series:
+    """Where a kappa lies on the axis of similarities: it is their rise above chance, of 1's."""
+    return rows["chance"] + kappa * (1 - rows["chance"])
+
+
 def _curve(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
     colour, marker = VERDICTS[rows["verdict"].iloc[-1]]
-    low, high = rows["similarity_low"], rows["similarity_high"]
+    # What is held against the margin: chance differs from network to network as similarity does,
+    # so the mean similarity's own interval may be much wider.
+    low, high = _similarity(rows["low"], rows), _similarity(rows["high"], rows)
     axes.fill_between(at, low, high, color=INTERVAL, alpha=0.55, lw=0, zorder=3, label=_OURS)
     axes.plot([0, *at], [1, *rows["similarity"]], color=colour, lw=1.8, zorder=5)
     known = rows["similarity"].last_valid_index()
@@ -307,7 +312,7 @@ def _points(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
         there = ((rows["verdict"] == verdict) & rows["similarity"].notna()).to_numpy()
         if there.any():
             own = rows[there]
-            low, high = own["similarity_low"], own["similarity_high"]
+            low, high = _similarity(own["low"], own), _similarity(own["high"], own)
             axes.vlines(at[there], low, high, color=INTERVAL, lw=3.5, zorder=3, label=_OURS)
             size = 7 if verdict == CANNOT_TELL else 5
             word = verdict_word(verdict)

@@ -8,6 +8,7 @@ import pytest
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 from saliency_sanity.experiments.outcome import stage_table
@@ -82,12 +83,30 @@ def test_every_method_has_a_panel_the_least_changed_first_and_controls_last(read
         (line,) = [one for one in axes.lines if len(one.get_xdata()) == len(STAGES) + 1]
         np.testing.assert_allclose(line.get_ydata(), [1, *rows["similarity"]])
         assert line.get_color() == colour
-        (band,) = drawn(axes, "ours: interval of the mean")
+        (band,) = drawn(axes, "ours: interval of kappa")
         edges = band.get_paths()[0].vertices
         for place, (_, row) in enumerate(rows.iterrows(), start=1):
             own = edges[edges[:, 0] == place, 1]
-            wanted = row["similarity_low"], row["similarity_high"]
-            assert (own.min(), own.max()) == pytest.approx(wanted)
+            kappas = (np.array([own.min(), own.max()]) - row["chance"]) / (1 - row["chance"])
+            np.testing.assert_allclose(kappas, row[["low", "high"]].tolist())
+
+
+def test_the_interval_is_seen_on_the_side_of_the_margin_that_the_verdict_names():
+    """Chance that differs from network to network makes the mean similarity less sure than kappa.
+
+    An interval of the mean may lie on the margin beside a marker that says it is decided.
+    """
+    maps = np.random.default_rng(1).normal(0, 0.01, (5, 12, 12))
+    maps += np.array([0.0, 0.15, 0.3, 0.45, 0.6])[:, None, None]
+    (reading,) = stage_table({("Gradient", METRICS[0], STAGES[0]): read(maps)}).to_dict("records")
+    assert reading["verdict"] == "below"
+    top = reading["chance"] + 0.1 * (1 - reading["chance"])
+    assert reading["similarity_high"] > top
+    for joined in (True, False):
+        figure = method_curves(pd.DataFrame([reading]), METRICS[0], margin=0.1, joined=joined)
+        (drawn_as,) = drawn(figure.axes[0], "ours: interval of kappa")
+        ends = drawn_as.get_paths()[0].vertices[:, 1]
+        assert ends.max() < top
 
 
 def test_the_authors_curve_is_dashed_where_it_is_known_and_nowhere_else(readings):
