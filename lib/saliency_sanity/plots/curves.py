@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator
 from saliency_sanity.experiments.outcome import ORIGINAL
 from saliency_sanity.plots.layout import (
     PAGE,
+    at_kappa,
     balanced,
     chosen_names,
     legend,
@@ -31,7 +32,8 @@ _COLUMNS = 4
 _ROW = 1.28  # inches
 _LINE = 22  # letters of a title beside each other
 _MARGIN = "#9a9a9a"
-_OURS = "ours: interval of kappa"
+_OURS = "interval of kappa"
+_LINE_COLOUR = "#333333"
 _THEIRS = "#000000"
 # In the order of the similarities.
 _SHAPES = "osD^v"
@@ -50,9 +52,9 @@ def method_curves(
 
     ``readings`` has a row for each method, metric and stage, with stage, position, the fields of
     ``verdict.Reading``, and where it is known ``published``, a similarity that others had there.
-    Ours is the coloured line, with kappa's interval, which is held against the margin; colour and
-    marker give the verdict on the last stage, or, where stages are not ``joined`` to a line, each
-    on its own. Published is dashed. Light grey is chance, dark grey a kappa of at most ``margin``
+    Ours is the line, with kappa's interval, which is held against the margin; the marker and its
+    colour give the verdict on the last stage, or, where stages are not ``joined`` to a line, on
+    each. Published is dashed. Light grey is chance, dark grey a kappa of at most ``margin``
     either way, dotted the ceiling; what reaches below all means is cut off. Controls come last, in
     italics. Raises ValueError for a metric that the table does not have.
     """
@@ -270,8 +272,8 @@ def _references(axes: Axes, at: np.ndarray, rows: pd.DataFrame, margin: float) -
     )
     axes.fill_between(
         wide,
-        edge(_similarity(-margin, rows)),
-        edge(_similarity(margin, rows)),
+        edge(at_kappa(-margin, rows)),
+        edge(at_kappa(margin, rows)),
         color=_MARGIN,
         alpha=0.75,
         lw=0,
@@ -283,27 +285,19 @@ def _references(axes: Axes, at: np.ndarray, rows: pd.DataFrame, margin: float) -
         )
 
 
-def _similarity(kappa: pd.Series | float, rows: pd.DataFrame) -> pd.Series:
-    """Where a kappa lies on the axis of similarities: it is their rise above chance, of 1's."""
-    return rows["chance"] + kappa * (1 - rows["chance"])
-
-
 def _curve(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
     colour, marker = VERDICTS[rows["verdict"].iloc[-1]]
-    # What is held against the margin: chance differs from network to network as similarity does,
-    # so the mean similarity's own interval may be much wider.
-    low, high = _similarity(rows["low"], rows), _similarity(rows["high"], rows)
+    low, high = at_kappa(rows["low"], rows), at_kappa(rows["high"], rows)
     axes.fill_between(at, low, high, color=INTERVAL, alpha=0.55, lw=0, zorder=3, label=_OURS)
-    axes.plot([0, *at], [1, *rows["similarity"]], color=colour, lw=1.8, zorder=5)
+    axes.plot([0, *at], [1, *rows["similarity"]], color=_LINE_COLOUR, lw=1.5, zorder=5)
     known = rows["similarity"].last_valid_index()
     if known is None:
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", fontsize=TEXT)
         return
     verdict = rows["verdict"].iloc[-1]
     word = verdict_word(verdict)
-    size = 7 if verdict == CANNOT_TELL else 5
     axes.plot(
-        at[known], rows["similarity"][known], marker, color=colour, ms=size, zorder=6, label=word
+        at[known], rows["similarity"][known], marker, color=colour, ms=7, zorder=6, label=word
     )
 
 
@@ -312,7 +306,7 @@ def _points(axes: Axes, at: np.ndarray, rows: pd.DataFrame) -> None:
         there = ((rows["verdict"] == verdict) & rows["similarity"].notna()).to_numpy()
         if there.any():
             own = rows[there]
-            low, high = _similarity(own["low"], own), _similarity(own["high"], own)
+            low, high = at_kappa(own["low"], own), at_kappa(own["high"], own)
             axes.vlines(at[there], low, high, color=INTERVAL, lw=3.5, zorder=3, label=_OURS)
             size = 7 if verdict == CANNOT_TELL else 5
             word = verdict_word(verdict)

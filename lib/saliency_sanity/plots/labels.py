@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from saliency_sanity.plots.layout import (
     PAGE,
     SMALL,
+    at_kappa,
     chosen_names,
     count_above,
     legend,
@@ -46,10 +47,10 @@ def agreement_bars(
     ``readings`` has a row for each method and metric with the fields of ``verdict.Reading``,
     ``true_similarity``, ``permuted_similarity`` and ``noise_excess_high``; those that are NaN are
     left out. ``methods`` chooses the rows; kappa by the first metric orders them, the highest on
-    top. The coloured bar is the mean with its interval, its marker the verdict; the slim bars are
-    two networks that both saw true labels (hollow) or both permuted ones (dark), grey is chance.
-    Without ``title`` each panel's counts the methods that are picture-driven. A diamond is
-    ``published``, a similarity that others had, where the table has it.
+    top. The coloured bar is the mean with kappa's interval, its marker the verdict; the slim bars
+    are two networks that both saw true labels (hollow) or both permuted ones (dark), grey is
+    chance, the dotted stroke ``margin``. Without ``title`` each panel's counts the methods that are
+    picture-driven. A triangle is ``published``, a similarity that others had, where there is one.
     Beside the row stand kappa and, for methods that do not respond, whether input times noise
     gives as much up to ``margin``; not for ``controls``, which are set in italics. Raises
     ValueError for a method or metric that the table does not have, or has not exactly once.
@@ -71,7 +72,7 @@ def agreement_bars(
     for axes, table in zip(grid.flat, tables, strict=False):
         rows = table.set_index("method").loc[order]
         axes.tick_params(labelsize=SMALL)
-        _draw(axes, rows)
+        _draw(axes, rows, margin)
         _say(axes, rows, margin, controls)
         axes.set_xlabel("similarity (1 the same map)", fontsize=SMALL)
     label_rows(grid, order, controls)
@@ -91,7 +92,7 @@ def _check_once(readings: pd.DataFrame, methods: Sequence[str], metrics: Sequenc
                 )
 
 
-def _draw(axes: Axes, rows: pd.DataFrame) -> None:
+def _draw(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
     at = np.arange(len(rows))
     axes.barh(
         at,
@@ -134,28 +135,28 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
             )
     axes.hlines(
         at,
-        rows["similarity_low"],
-        rows["similarity_high"],
+        at_kappa(rows["low"], rows),
+        at_kappa(rows["high"], rows),
         color="#000000",
         lw=1.5,
         zorder=7,
-        label="interval of the mean",
+        label="interval of kappa",
     )
     axes.vlines(
-        rows["chance"],
+        at_kappa(margin, rows),
         at - _BAND / 2,
         at + _BAND / 2,
         color="#000000",
         lw=1,
         ls=":",
         zorder=5,
-        label="mean of chance",
+        label=f"margin: kappa {margin:g}",
     )
     if "published" in rows and rows["published"].notna().any():
         axes.plot(
             rows["published"],
             at,
-            "D",
+            "^",
             mfc="none",
             mec="#000000",
             mew=1.3,
@@ -164,8 +165,8 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
             label="the authors, read from bars",
         )
     axes.axvline(0, color="#555555", lw=0.8, zorder=4)
-    drawn = ["similarity", "similarity_low", "chance", "chance_low"]
-    lowest = rows[[*drawn, *(f"{name}_similarity" for name in _REFERENCES)]].min().min()
+    drawn = rows[["similarity", "chance_low", *(f"{name}_similarity" for name in _REFERENCES)]]
+    lowest = np.fmin(drawn.min().min(), at_kappa(rows["low"], rows).min())
     axes.set_xlim(np.fmin(-0.1, lowest - 0.05), 1.05)
 
 
@@ -184,7 +185,7 @@ def _say(axes: Axes, rows: pd.DataFrame, margin: float, controls: Sequence[str])
         said = kappa_text(row)
         as_much = row["verdict"] != "below" and row["noise_excess_high"] < margin
         if as_much and method not in controls:
-            said += "\nx ⊙ noise: as much or more"
+            said += f"\nx ⊙ noise: as much, within {margin:g}"
         axes.text(
             1.015,
             place,

@@ -198,6 +198,15 @@ def rows_of(readings: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     return readings[rows].sort_values("position", ignore_index=True)
 
 
+def at_kappa(kappa: pd.Series | float, rows: pd.DataFrame) -> pd.Series:
+    """Where a kappa lies on an axis of similarities: above chance by such a share of the rest.
+
+    An interval of kappa is drawn so where the margin is seen: chance differs from network to
+    network as similarity does, so that the mean similarity's own may be much wider.
+    """
+    return rows["chance"] + kappa * (1 - rows["chance"])
+
+
 def metric_title(metric: str) -> str:
     """What figures call a metric, as a heading."""
     name = METRIC_TITLES.get(metric, metric)

@@ -79,11 +79,13 @@ def test_every_method_has_a_panel_the_least_changed_first_and_controls_last(read
     assert set(styles) == {"normal"}  # the centred titles are empty
     for method, axes in panels(figure).items():
         rows = rows_of(readings, method)
-        colour, _ = VERDICTS[rows["verdict"].iloc[-1]]
+        wanted = VERDICTS[rows["verdict"].iloc[-1]]
         (line,) = [one for one in axes.lines if len(one.get_xdata()) == len(STAGES) + 1]
         np.testing.assert_allclose(line.get_ydata(), [1, *rows["similarity"]])
-        assert line.get_color() == colour
-        (band,) = drawn(axes, "ours: interval of kappa")
+        (mark,) = [one for one in axes.lines if one.get_marker() in {*"soDX"}]
+        assert (mark.get_color(), mark.get_marker()) == wanted
+        assert line.get_color() not in {colour for colour, _ in VERDICTS.values()}
+        (band,) = drawn(axes, "interval of kappa")
         edges = band.get_paths()[0].vertices
         for place, (_, row) in enumerate(rows.iterrows(), start=1):
             own = edges[edges[:, 0] == place, 1]
@@ -104,7 +106,7 @@ def test_the_interval_is_seen_on_the_side_of_the_margin_that_the_verdict_names()
     assert reading["similarity_high"] > top
     for joined in (True, False):
         figure = method_curves(pd.DataFrame([reading]), METRICS[0], margin=0.1, joined=joined)
-        (drawn_as,) = drawn(figure.axes[0], "ours: interval of kappa")
+        (drawn_as,) = drawn(figure.axes[0], "interval of kappa")
         ends = drawn_as.get_paths()[0].vertices[:, 1]
         assert ends.max() < top
 

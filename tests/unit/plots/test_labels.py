@@ -26,7 +26,7 @@ LEVELS = {
     "Gradient ⊙ input": (0.6, 0.6),
     "Input ⊙ noise": (0.6, 0.6),
 }
-SAID = "x ⊙ noise: as much or more"
+SAID = f"x ⊙ noise: as much, within {MARGIN:g}"
 
 
 @pytest.fixture(autouse=True)
@@ -117,12 +117,13 @@ def test_each_bar_ends_where_the_table_says(readings):
         lines = {one.get_label(): one.get_segments() for one in axes.collections}
         for place, method in enumerate(order):
             wanted = row(readings, method, metric)
-            ends = np.array(lines["interval of the mean"][place])
-            expected = [wanted["similarity_low"], wanted["similarity_high"]]
-            assert ends[:, 0] == pytest.approx(expected)
+            ends = np.array(lines["interval of kappa"][place])
+            kappas = (ends[:, 0] - wanted["chance"]) / (1 - wanted["chance"])
+            assert kappas == pytest.approx([wanted["low"], wanted["high"]])
             assert ends[:, 1] == pytest.approx([place, place])
-            tick = np.array(lines["mean of chance"][place])
-            assert tick[:, 0] == pytest.approx([wanted["chance"]] * 2)
+            tick = np.array(lines[f"margin: kappa {MARGIN:g}"][place])
+            kappas = (tick[:, 0] - wanted["chance"]) / (1 - wanted["chance"])
+            assert kappas == pytest.approx([MARGIN] * 2)
 
 
 def test_the_bars_of_a_row_lie_beside_each_other(readings):
@@ -202,10 +203,12 @@ def test_the_text_gives_kappa_and_the_control_where_the_rule_holds(readings):
 
 
 def test_the_margin_decides_what_is_as_much(readings):
-    wide = agreement_bars(readings, ["ssim"], margin=0.9, methods=["Grad-CAM"])
-    tight = agreement_bars(readings, ["ssim"], margin=0.01, methods=["Grad-CAM"])
-    assert SAID in said(wide.axes[0])[0]
-    assert SAID not in said(tight.axes[0])[0]
+    def text(margin):
+        figure = agreement_bars(readings, ["ssim"], margin=margin, methods=["Grad-CAM"])
+        return said(figure.axes[0])[0]
+
+    assert "noise: as much, within 0.9" in text(0.9)
+    assert "noise" not in text(0.01)
 
 
 def test_references_that_are_missing_are_left_out(readings):
@@ -263,7 +266,7 @@ def test_wrong_names_and_tables_are_named(readings):
         agreement_bars(readings.iloc[1:], METRICS, margin=MARGIN)
 
 
-def test_a_diamond_stands_where_others_had_it_and_the_title_says_what_was_found(readings):
+def test_a_triangle_stands_where_others_had_it_and_the_title_says_what_was_found(readings):
     title = "Labels permuted: 2 of 4 methods stay picture-driven"
     own = readings["method"].isin(["Gradient", "Grad-CAM"])
     theirs = readings.assign(published=(readings["similarity"] - 0.3).where(own))

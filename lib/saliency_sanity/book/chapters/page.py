@@ -314,10 +314,12 @@ def counted(readings: pd.DataFrame, metric: str) -> str:
     ``readings`` has a row a method and metric.
     """
     verdicts = readings["verdict"][readings["metric"] == metric]
-    above, below = (int((verdicts == verdict).sum()) for verdict in ("above", "below"))
-    other = len(verdicts) - above - below
-    said = f"{above} of {len(verdicts)} methods stay picture-driven, {below} respond"
-    return said + (f", {other} cannot be judged" if other else "")
+    count = verdicts.value_counts().reindex(list(_VERDICTS), fill_value=0)
+    said = (
+        f"{count['above']} of {len(verdicts)} methods stay picture-driven, {count['below']} respond"
+    )
+    others = [f"{count[one]} {one}" for one in ("inconclusive", CANNOT_TELL) if count[one]]
+    return said + f"; open: {', '.join(others)}" * bool(others)
 
 
 def named(readings: pd.DataFrame, metric: str) -> str:
@@ -326,7 +328,7 @@ def named(readings: pd.DataFrame, metric: str) -> str:
     parts = {
         "stay picture-driven": rows[rows["verdict"] == "above"],
         "respond": rows[rows["verdict"] == "below"],
-        "cannot be judged": rows[~rows["verdict"].isin(("above", "below"))],
+        "are open": rows[~rows["verdict"].isin(("above", "below"))],
     }
     words = [
         f"{len(found)} of {len(rows)} methods {word}: {foremost(found)}"

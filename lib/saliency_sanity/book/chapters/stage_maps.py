@@ -21,7 +21,9 @@ def kept_sentence(readings: pd.DataFrame, metric: str, half: str | None = None) 
     """
     rows = readings[readings["metric"] == metric]
     last = rows[rows["position"] == rows["position"].max()]
-    whole = _kept(last[last["verdict"] == "above"], len(last), "surely keeps its map", _STILL)
+    whole = _kept(
+        last[last["verdict"] == "above"], len(last), "surely keeps anything of its map", _SOME
+    )
     if half is None:
         return f"With the whole network random, {whole}."
     there = rows[rows["stage"] == half]
@@ -39,14 +41,14 @@ def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]
     kept, left = (
         [one for one in names if rows[one] == "above"] for names in (twins.values(), twins)
     )
-    whose = f"those of {len(left)}: {', '.join(twins[one] for one in left)}"
+    whose = f"of {len(left)}: {', '.join(twins[one] for one in left)}"
     return (
-        f"With the whole network random, the maps of {len(kept)} of {len(twins)} methods are still "
-        f"like the trained network's; in competition {whose if left else 'none surely is'}."
+        f"With the whole network random, something is left of the maps of {len(kept)} of "
+        f"{len(twins)} methods, in competition {whose if left else 'surely of none'}."
     )
 
 
-_STILL = "the maps of {whose} {count} methods are still like the trained network's: {names}"
+_SOME = "something is left of the maps of {whose} {count} methods: {names}"
 _MOST = "most is left of the maps of {whose} {count} methods: {names}"
 
 
@@ -59,7 +61,7 @@ def _kept(kept: pd.DataFrame, count: int, none: str, some: str) -> str:
 
 def stage_heads(stages: Sequence[str], half: str | None) -> list[str]:
     """What stands above the columns of a cascade; halfway and at the end it says what is random."""
-    said = {half: "upper half", stages[-1]: "everything"}
+    said = {half: "half random", stages[-1]: "all random"}
     return [f"{stage} ({said[stage]})" if stage in said else stage for stage in stages]
 
 
@@ -68,9 +70,15 @@ def upper_half(readings: pd.DataFrame, order: str) -> str | None:
     return halfway(readings) if order == "top_down" and "random" in readings else None
 
 
-def grid_caption(readings: pd.DataFrame, metric: str, count: int, margin: float) -> str:
-    """What such a grid of readings shows; ``metric`` decides, over ``count`` pictures."""
+def grid_caption(
+    readings: pd.DataFrame, metric: str, count: int, margin: float, half: str | None = None
+) -> str:
+    """What such a grid of readings shows; ``metric`` decides, over ``count`` pictures.
+
+    ``half`` is the stage that the finding names beside the last.
+    """
     fewer = (readings["images"][readings["metric"] == metric] < count).any()
+    most = f" Most is left where it lies above {MOST:g}."
     of = (
         " Where it says of how many pictures κ is, the maps of the others are one value everywhere "
         "and have no κ."
@@ -80,8 +88,9 @@ def grid_caption(readings: pd.DataFrame, metric: str, count: int, margin: float)
         "randomizes the block that it names, and in a cascade all blocks above it, too. κ says "
         "how much of a map is left: 0 is what another picture's map gives, 1 is the same map (by "
         f"{METRIC_TITLES[metric]}, mean over {count} pictures). At the last stage stands the "
-        f"verdict, too: picture-driven, if κ's interval lies above the margin {margin:g}, "
-        f"responds, if it lies below.{of * bool(fewer)} {_COLOURS} "
+        f"verdict, too: picture-driven, if κ's interval lies above the margin {margin:g}, so that "
+        "something is left, responds, if it lies below, inconclusive, if the margin is within it."
+        f"{most * (half is not None)}{of * bool(fewer)} {_COLOURS} "
         "Each map is cut at its 99th percentile. What looks the same from left to right does not "
         "need what was randomized."
     )

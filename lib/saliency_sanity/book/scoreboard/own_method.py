@@ -270,7 +270,7 @@ class OwnMethod(MethodsPage):
             [View(self.photographs.names[0], self.photographs.arrays[0], absolute, signed)],
             stage_heads(self.outcome.stages, half),
             finding=kept_sentence(rows[~rows["method"].isin(self.controls)], self._main, half),
-            caption=grid_caption(rows, self._main, len(self.x), self.margin),
+            caption=grid_caption(rows, self._main, len(self.x), self.margin, half),
             notes={key: kappas[key] for key in absolute},
         )
 

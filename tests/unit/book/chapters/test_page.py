@@ -38,7 +38,7 @@ def test_methods_are_listed_by_their_verdict():
 def test_titles_of_figures_count_the_same_verdicts():
     assert counted(READINGS, "ssim") == "1 of 3 methods stay picture-driven, 2 respond"
     assert counted(READINGS, "hog") == (
-        "0 of 1 methods stay picture-driven, 0 respond, 1 cannot be judged"
+        "0 of 1 methods stay picture-driven, 0 respond; open: 1 inconclusive"
     )
 
 
@@ -48,7 +48,7 @@ def test_a_finding_names_the_methods_of_each_verdict():
         "1 of 3 methods stay picture-driven: Guided backpropagation. 2 of 3 methods respond: "
         "Grad-CAM and Gradient"
     )
-    assert named(readings, "hog") == "1 of 1 methods cannot be judged: Gradient"
+    assert named(readings, "hog") == "1 of 1 methods are open: Gradient"
 
 
 def test_verdicts_are_counted_each_under_its_name():

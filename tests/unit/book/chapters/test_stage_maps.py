@@ -80,14 +80,13 @@ def test_the_upper_half_is_told_before_the_whole_network():
     assert upper_half(stages, "independent") is upper_half(stages, "bottom_up") is None
     assert stage_heads(["fc", "mid", "stem"], half) == [
         "fc",
-        "mid (upper half)",
-        "stem (everything)",
+        "mid (half random)",
+        "stem (all random)",
     ]
     # Of 0.1, 0.5 and 0.9 only the last lies above one half with its interval.
     assert kept_sentence(stages, "hog", half) == (
         "With the upper half random, most is left of the maps of 1 of 3 methods: M2. With the "
-        "whole network random, the maps of all 3 methods are still like the trained network's: "
-        "M2, M1 and M0."
+        "whole network random, something is left of the maps of all 3 methods: M2, M1 and M0."
     )
     low = stages.assign(sure_low=0.4)
     assert kept_sentence(low, "hog", half).startswith(
@@ -99,11 +98,11 @@ def test_competition_is_told_by_the_methods_that_keep_their_maps_in_spite_of_it(
     rows = readings("above", "below", "above", "above")
     twins = {"M1": "M0", "M3": "M2"}
     assert competing_sentence(rows, "hog", twins) == (
-        "With the whole network random, the maps of 2 of 2 methods are still like the trained "
-        "network's; in competition those of 1: M2."
+        "With the whole network random, something is left of the maps of 2 of 2 methods, in "
+        "competition of 1: M2."
     )
     none = competing_sentence(readings("above", "below"), "hog", {"M1": "M0"})
-    assert none.endswith("in competition none surely is.")
+    assert none.endswith("in competition surely of none.")
 
 
 def test_a_caption_explains_the_colours_and_kappa_and_what_is_missing():
@@ -114,4 +113,6 @@ def test_a_caption_explains_the_colours_and_kappa_and_what_is_missing():
     assert "black is zero" in said
     assert "white zero" in said
     assert "of how many pictures" not in said
+    assert "Most is left" not in said
+    assert "Most is left where it lies above 0.5" in grid_caption(rows, "hog", 7, 0.1, "mid")
     assert "of how many pictures" in grid_caption(rows.assign(images=[7, 5]), "hog", 7, 0.1)

@@ -274,7 +274,9 @@ class Cascade(MethodsPage):
             views,
             self._heads(half),
             finding=kept_sentence(methods, self.metrics[0], half),
-            caption=grid_caption(methods, self.metrics[0], len(self.photographs), self.margin),
+            caption=grid_caption(
+                methods, self.metrics[0], len(self.photographs), self.margin, half
+            ),
             notes={key: kappas[key] for key in views[0].absolute},
         )
 

@@ -67,12 +67,12 @@ _GRID = (
     "learned permuted ones. κ says how alike the maps of two networks are: 0 as maps of other "
     "pictures, 1 the same map; by {metric}, mean over {count} pictures and all pairs. It stands "
     "twice a row: “true” is for two networks that both learned true labels and differ in the seed, "
-    "and “across” is for one that learned true and one that learned permuted labels. Where the "
-    "second is as large as the first, what the labels said does not matter to the map. The verdict "
+    "and “across” is for one that learned true and one that learned permuted labels. The verdict "
     "is on “across”: picture-driven, if its interval lies above the margin {margin:g}, responds, "
-    "if it lies below; one cannot tell where “true” lies below as well. Absolute values: black is "
-    "zero, bright is large. With signs: red is positive, blue negative, white zero. Each map is "
-    "cut at its 99th percentile."
+    "if it lies below, inconclusive, if the margin is within it; one cannot tell where “true” lies "
+    "below as well. What other labels took from a map is the difference of the two. Absolute "
+    "values: black is zero, bright is large. With signs: red is positive, blue negative, white "
+    "zero. Each map is cut at its 99th percentile."
 )
 
 
