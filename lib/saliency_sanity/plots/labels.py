@@ -185,7 +185,7 @@ def _say(axes: Axes, rows: pd.DataFrame, margin: float, controls: Sequence[str])
         said = kappa_text(row)
         as_much = row["verdict"] != "below" and row["noise_excess_high"] < margin
         if as_much and method not in controls:
-            said += f"\nx ⊙ noise: as much, within {margin:g}"
+            said += f"\nx ⊙ noise: as much (±{margin:g})"
         axes.text(
             1.015,
             place,

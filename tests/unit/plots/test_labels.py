@@ -26,7 +26,7 @@ LEVELS = {
     "Gradient ⊙ input": (0.6, 0.6),
     "Input ⊙ noise": (0.6, 0.6),
 }
-SAID = f"x ⊙ noise: as much, within {MARGIN:g}"
+SAID = f"x ⊙ noise: as much (±{MARGIN:g})"
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +207,7 @@ def test_the_margin_decides_what_is_as_much(readings):
         figure = agreement_bars(readings, ["ssim"], margin=margin, methods=["Grad-CAM"])
         return said(figure.axes[0])[0]
 
-    assert "noise: as much, within 0.9" in text(0.9)
+    assert "noise: as much (±0.9)" in text(0.9)
     assert "noise" not in text(0.01)
 
 
