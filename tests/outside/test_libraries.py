@@ -163,6 +163,18 @@ def test_grad_cam_plus_plus_hangs_on_its_epsilon():
         assert found == pytest.approx(share * published, rel=0.05)
 
 
+def test_eigen_cam_has_an_arbitrary_sign():
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
+
+    draw = np.random.default_rng(0)
+    values = np.maximum(draw.normal(size=(40, 12, 8, 8)), 0)
+    values[:, :, 1:4, 1:4] += draw.uniform(size=(40, 12, 1, 1))
+    pairs = zip(get_2d_projection(values), get_2d_projection(values[..., ::-1]), strict=True)
+    cosines = [(one * other[:, ::-1]).sum() / (one**2).sum() for one, other in pairs]
+    assert np.allclose(np.abs(cosines), 1, atol=1e-3)
+    assert 0 < sum(value < 0 for value in cosines) < len(cosines)
+
+
 def test_quantus_average_counts_the_unrandomized():
     quantus, model, x = library("quantus"), net(nn.ReLU()), pictures(3)
     given = {

@@ -117,5 +117,10 @@ class PytorchGradCam(adapter.Adapter):
             )
         if self.method == "RandomCAM":
             yield f"{named} draws the weights of the channels: a control, not a method."
+        if self.method in ("EigenCAM", "EigenGradCAM") or self.given.get("eigen_smooth"):
+            yield (
+                f"{named} leaves the map's sign to the decomposition: of the same activations "
+                "mirrored it may be the inverse map, and so it may of a randomized network."
+            )
         if self.method in ("EigenCAM", "KPCA_CAM", "FEM"):
             yield f"{named} asks for no class here: the map is the same for all."

@@ -80,7 +80,7 @@ ALWAYS = (
     *("zennit:IntegratedGradients", "zennit:Occlusion", "saliency:GuidedIG"),
     *("saliency:Occlusion", "shap:GradientExplainer", "pytorch_grad_cam:EigenCAM"),
     *("pytorch_grad_cam:KPCA_CAM", "pytorch_grad_cam:FEM", "pytorch_grad_cam:RandomCAM"),
-    "pytorch_grad_cam:GuidedBackpropReLUModel",
+    *("pytorch_grad_cam:EigenGradCAM", "pytorch_grad_cam:GuidedBackpropReLUModel"),
 )
 
 
@@ -186,6 +186,35 @@ def test_a_layer_overwritten_in_place_is_read_afterwards(name):
     harmless = name.endswith(("LayerCAM", "HiResCAM"))
     assert (relative(after, before) < 1e-5) is harmless
     assert ("changes nothing" in said(name, model, layer="c")) is harmless
+
+
+class Pointwise(nn.Module):
+    """What sees each pixel alone, so that mirrored pictures have mirrored activations."""
+
+    def __init__(self, seed):
+        super().__init__()
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            self.b = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 12, 1), nn.ReLU())
+            self.last = nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.last(self.b(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", each(["pytorch_grad_cam:EigenCAM"]))
+def test_maps_by_decomposition_have_the_sign_that_it_happens_to_return(name):
+    method, x = resolve(name, layer="b"), X[:1].clone()
+    x[:, :, 2:7, 1:6] += 2
+    alike = []
+    for seed in range(40):
+        model = Pointwise(seed)
+        there, back = (method(model, one, TARGET[:1]) for one in (x, x.flip(-1)))
+        alike.append(torch.allclose(there, back.flip(-1), atol=1e-3))
+    assert 0 < sum(alike) < len(alike)
+    assert "leaves the map's sign to the decomposition" in said(name, net(), layer="b")
+    assert "sign" in said("pytorch_grad_cam:GradCAM", net(), layer="b", eigen_smooth=True)
+    assert "sign" not in said("pytorch_grad_cam:GradCAM", net(), layer="b")
 
 
 @needs("pytorch_grad_cam")
