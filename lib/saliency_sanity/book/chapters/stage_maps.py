@@ -41,11 +41,14 @@ def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]
     kept, left = (
         [one for one in names if rows[one] == "above"] for names in (twins.values(), twins)
     )
-    whose = f"of {len(left)}: {', '.join(twins[one] for one in left)}"
-    return (
-        f"With the whole network random, something is left of the maps of {len(kept)} of "
-        f"{len(twins)} methods, in competition {whose if left else 'surely of none'}."
-    )
+    whose = f"{len(left)}: {', '.join(twins[one] for one in left)}"
+    if kept:
+        found = f"something is left of the maps of {len(kept)} of {len(twins)} methods, "
+        found += f"in competition of {whose}" if left else "in competition surely of none"
+    else:
+        found = f"none of {len(twins)} methods surely keeps anything of its map, "
+        found += f"but in competition {whose}" if left else "in competition or without"
+    return f"With the whole network random, {found}."
 
 
 _SOME = "something is left of the maps of {whose} {count} methods: {names}"

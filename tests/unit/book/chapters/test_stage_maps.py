@@ -101,8 +101,15 @@ def test_competition_is_told_by_the_methods_that_keep_their_maps_in_spite_of_it(
         "With the whole network random, something is left of the maps of 2 of 2 methods, in "
         "competition of 1: M2."
     )
-    none = competing_sentence(readings("above", "below"), "hog", {"M1": "M0"})
-    assert none.endswith("in competition surely of none.")
+    one = {"M1": "M0"}
+    endings = {
+        ("above", "below"): "the maps of 1 of 1 methods, in competition surely of none.",
+        ("below", "below"): "none of 1 methods surely keeps anything of its map, "
+        "in competition or without.",
+        ("below", "above"): "surely keeps anything of its map, but in competition 1: M0.",
+    }
+    for verdicts, ending in endings.items():
+        assert competing_sentence(readings(*verdicts), "hog", one).endswith(ending)
 
 
 def test_a_caption_explains_the_colours_and_kappa_and_what_is_missing():
