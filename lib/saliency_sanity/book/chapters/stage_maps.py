@@ -21,13 +21,15 @@ def kept_sentence(readings: pd.DataFrame, metric: str, half: str | None = None) 
     """
     rows = readings[readings["metric"] == metric]
     last = rows[rows["position"] == rows["position"].max()]
-    whole = _kept(
-        last[last["verdict"] == "above"], len(last), "surely keeps anything of its map", _SOME
-    )
+    kept = last[last["verdict"] == "above"]
     if half is None:
-        return f"With the whole network random, {whole}."
+        return f"With the whole network random, {_left('something', 'anything', kept, last)}."
     there = rows[rows["stage"] == half]
-    most = _kept(there[there["sure_low"] > MOST], len(there), "surely keeps most of its map", _MOST)
+    most = _left("most", "most", there[there["sure_low"] > MOST], there)
+    whole = "none surely keeps anything"
+    if len(kept):
+        count = "all" if len(kept) == len(last) else len(kept)
+        whole = f"something is left of {count}: {foremost(kept)}"
     return f"With the upper half random, {most}. With the whole network random, {whole}."
 
 
@@ -51,15 +53,11 @@ def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]
     return f"With the whole network random, {found}."
 
 
-_SOME = "something is left of the maps of {whose} {count} methods: {names}"
-_MOST = "most is left of the maps of {whose} {count} methods: {names}"
-
-
-def _kept(kept: pd.DataFrame, count: int, none: str, some: str) -> str:
+def _left(some: str, any_: str, kept: pd.DataFrame, rows: pd.DataFrame) -> str:
     if kept.empty:
-        return f"none of {count} methods {none}"
-    whose = "all" if len(kept) == count else f"{len(kept)} of"
-    return some.format(whose=whose, count=count, names=foremost(kept))
+        return f"none of {len(rows)} methods surely keeps {any_} of its map"
+    whose = "all" if len(kept) == len(rows) else f"{len(kept)} of"
+    return f"{some} is left of the maps of {whose} {len(rows)} methods: {foremost(kept)}"
 
 
 def stage_heads(stages: Sequence[str], half: str | None) -> list[str]:
