@@ -229,11 +229,7 @@ class Labels(MethodsPage):
 
     def maps(self) -> Tiles:
         """Maps by method of networks of both kinds: at first three of each, all for a click."""
-        names = [
-            f"{labels} labels, seed {seed}"
-            for labels in self.networks
-            for seed in range(self.pairs)
-        ]
+        names = [f"{labels}, seed {seed}" for labels in self.networks for seed in range(self.pairs)]
         few = range(min(self.pairs, COLUMNS // 2))
         films = {
             self.titles[key]: pictures
