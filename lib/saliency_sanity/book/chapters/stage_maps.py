@@ -30,7 +30,7 @@ def kept_sentence(readings: pd.DataFrame, metric: str, half: str | None = None) 
     if len(kept):
         count = "all" if len(kept) == len(last) else len(kept)
         whole = f"something is left of {count}: {foremost(kept)}"
-    return f"With the upper half random, {most}. With the whole network random, {whole}."
+    return f"With the upper half random, {most}. With everything random, {whole}."
 
 
 def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]) -> str:

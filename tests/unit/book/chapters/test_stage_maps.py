@@ -85,14 +85,14 @@ def test_the_upper_half_is_told_before_the_whole_network():
     ]
     # Of 0.1, 0.5 and 0.9 only the last lies above one half with its interval.
     assert kept_sentence(stages, "hog", half) == (
-        "With the upper half random, most is left of the maps of 1 of 3 methods: M2. With the "
-        "whole network random, something is left of all: M2, M1 and M0."
+        "With the upper half random, most is left of the maps of 1 of 3 methods: M2. With "
+        "everything random, something is left of all: M2, M1 and M0."
     )
     none = kept_sentence(stages.assign(verdict="below"), "hog", half)
-    assert none.endswith("With the whole network random, none surely keeps anything.")
+    assert none.endswith("With everything random, none surely keeps anything.")
     low = stages.assign(sure_low=0.4)
     assert kept_sentence(low, "hog", half).startswith(
-        "With the upper half random, none of 3 methods surely keeps most of its map. With the"
+        "With the upper half random, none of 3 methods surely keeps most of its map. With "
     )
 
 
