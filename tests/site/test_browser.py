@@ -281,8 +281,8 @@ def test_launch_buttons_name_the_committed_source(site, name):
     assert (ROOT / source).is_file()
 
 
-# The scoreboard's tables come first on its page, and a method's contract on its own.
-BEFORE_FIGURES = ("notebooks/06_", "notebooks/07_")
+# The scoreboard's tables come first on its page.
+BEFORE_FIGURES = ("notebooks/06_",)
 
 
 @pytest.mark.browser

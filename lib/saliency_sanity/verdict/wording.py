@@ -258,6 +258,11 @@ def foremost(readings: pd.DataFrame, most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
+def out_of(few: int, every: int) -> str:
+    """So many of all of them, as figures say it: none of 5, 3 of 5, all 5."""
+    return f"all {every}" if few == every > 1 else f"{few or 'none'} of {every}"
+
+
 METRIC_TITLES = {
     "spearman_abs": "rank correlation, absolute",
     "spearman_signed": "rank correlation, signed",

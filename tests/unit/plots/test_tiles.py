@@ -237,6 +237,11 @@ def test_tabs_and_all_stages_need_no_script(browser, grid, tmp_path):
         page.emulate_media(media="screen")
         page.get_by_label("a boot", exact=True).check()
         page.get_by_label("all 10 stages").uncheck()
+        # The column that a page leaves beside its lists, at 1280 px: seven tiles and their names.
+        page.set_viewport_size({"width": 688, "height": 800})
+        seen = page.evaluate(SEEN)
+        assert (seen["columns"], seen["hint"], seen["scrolls"]) == (8, False, False)
+        assert seen["width"] >= 80
         page.set_viewport_size({"width": 390, "height": 800})
         seen = page.evaluate(SEEN)
         assert (seen["page"], seen["hint"], seen["scrolls"]) == (390, True, True)

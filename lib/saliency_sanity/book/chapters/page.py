@@ -35,7 +35,7 @@ from saliency_sanity.plots.style import use_style
 from saliency_sanity.similarity.rank import PixelSpearman
 from saliency_sanity.subjects.photographs import Photographs, load_photographs
 from saliency_sanity.verdict.obstacle import CANNOT_TELL
-from saliency_sanity.verdict.wording import METRIC_TITLES, foremost
+from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, out_of
 
 # From this share of pixels on that are not zero, leaving out those that are changes nothing.
 _DENSE = 0.95
@@ -331,7 +331,7 @@ def named(readings: pd.DataFrame, metric: str) -> str:
         "are open": rows[~rows["verdict"].isin(("above", "below"))],
     }
     words = [
-        f"{len(found)} of {len(rows)} methods {word}: {foremost(found)}"
+        f"{out_of(len(found), len(rows))} methods {word}: {foremost(found)}"
         for word, found in parts.items()
         if len(found)
     ]

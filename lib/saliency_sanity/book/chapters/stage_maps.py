@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from saliency_sanity.experiments.outcome import MOST, halfway
-from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, rounded, verdict_word
+from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, out_of, rounded, verdict_word
 
 _COLOURS = (
     "Absolute values are summed over channels: black is zero, bright is large. With signs: red is "
@@ -43,21 +43,21 @@ def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]
     kept, left = (
         [one for one in names if rows[one] == "above"] for names in (twins.values(), twins)
     )
-    whose = f"{len(left)}: {', '.join(twins[one] for one in left)}"
+    whose, count = ", ".join(twins[one] for one in left), out_of(len(kept), len(twins))
     if kept:
-        found = f"something is left of the maps of {len(kept)} of {len(twins)} methods, "
-        found += f"in competition of {whose}" if left else "in competition surely of none"
+        found = f"something is left of the maps of {count} methods, in competition "
+        found += f"of {len(left)}: {whose}" if left else "surely of none"
     else:
-        found = f"none of {len(twins)} methods surely keeps anything of its map, "
-        found += f"but in competition {whose}" if left else "in competition or without"
+        found = f"{count} methods surely keeps anything of its map, "
+        found += f"but in competition {len(left)}: {whose}" if left else "in competition or without"
     return f"With the whole network random, {found}."
 
 
 def _left(some: str, any_: str, kept: pd.DataFrame, rows: pd.DataFrame) -> str:
+    whose = out_of(len(kept), len(rows))
     if kept.empty:
-        return f"none of {len(rows)} methods surely keeps {any_} of its map"
-    whose = "all" if len(kept) == len(rows) else f"{len(kept)} of"
-    return f"{some} is left of the maps of {whose} {len(rows)} methods: {foremost(kept)}"
+        return f"{whose} methods surely keeps {any_} of its map"
+    return f"{some} is left of the maps of {whose} methods: {foremost(kept)}"
 
 
 def stage_heads(stages: Sequence[str], half: str | None) -> list[str]:

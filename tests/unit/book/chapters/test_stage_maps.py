@@ -39,7 +39,7 @@ def test_a_finding_counts_the_verdicts_of_its_similarity_only():
     assert "all 4 methods" in kept_sentence(other, "ssim")
     assert "none of 2 methods surely" in kept_sentence(readings("below", "inconclusive"), "hog")
     assert edge_sentence(pd.concat([rows, other]), ["ssim", "hog"]).endswith(
-        "are the maps of 4 of 4 methods by SSIM (M3, M2 and 2 others), and of 2 by HOG correlation "
+        "are the maps of all 4 methods by SSIM (M3, M2 and 2 others), and of 2 by HOG correlation "
         "(M3 and M1)."
     )
     assert edge_sentence(readings("below"), ["hog"]).endswith(
@@ -100,7 +100,7 @@ def test_competition_is_told_by_the_methods_that_keep_their_maps_in_spite_of_it(
     rows = readings("above", "below", "above", "above")
     twins = {"M1": "M0", "M3": "M2"}
     assert competing_sentence(rows, "hog", twins) == (
-        "With the whole network random, something is left of the maps of 2 of 2 methods, in "
+        "With the whole network random, something is left of the maps of all 2 methods, in "
         "competition of 1: M2."
     )
     one = {"M1": "M0"}

@@ -41,7 +41,14 @@ from saliency_sanity.similarity.metrics import metric
 from saliency_sanity.similarity.prepare import absolute_picture, signed_picture
 from saliency_sanity.subjects.photographs import targets
 from saliency_sanity.verdict.robustness import held_against
-from saliency_sanity.verdict.wording import EDGE_WORDS, METRIC_TITLES, foremost, rounded, summary
+from saliency_sanity.verdict.wording import (
+    EDGE_WORDS,
+    METRIC_TITLES,
+    foremost,
+    out_of,
+    rounded,
+    summary,
+)
 
 _PICTURE_WORDS = {"below": "within the margin", "above": "the picture shows through"}
 _PRODUCT_WORDS = {"below": "unlike x⊙edges", "above": "like x⊙edges"}
@@ -78,9 +85,9 @@ def edge_sentence(readings: pd.DataFrame, metrics: Sequence[str]) -> str:
     for key in metrics:
         rows = readings[readings["metric"] == key]
         like = rows[rows["verdict"] == "above"]
-        count = (
-            f"{len(like) or 'none'} of {len(rows)} methods" if not parts else len(like) or "none"
-        )
+        count = len(like) or "none"
+        if not parts:
+            count = f"{out_of(len(like), len(rows))} methods"
         whose = f" ({foremost(like)})" * (not like.empty)
         parts.append(f"of {count} by {METRIC_TITLES[key]}{whose}")
     return (
