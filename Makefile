@@ -8,6 +8,8 @@ JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 WORKERS ?= $(shell expr $(JOBS) + 1)
 PORT    ?= 8000
 GRID    ?= grids/example.yaml
+# Further options of JupyterLab, such as --allow-root in a container.
+LAB     ?=
 EXTRAS  := book,workflow,cluster,test,lint,peers
 
 BIN   := $(VENV)/bin
@@ -94,7 +96,7 @@ coverage: $(READY) ## simulate how often intervals hold what is true; ten minute
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[lab]"
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks $(LAB)
 
 # The port is tried before the server is, whose own words for a taken one are a traceback.
 serve: ## serve the built site at http://localhost:PORT

@@ -180,7 +180,9 @@ def _tiles(
         finding=finding,
         every=every,
     )
-    return Tiles(markup, f"{finding} (tiles of {len(methods)} methods, {len(views)} pictures)")
+    counts = {"method": len(methods), "picture": len(views)}
+    tiles = ", ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items())
+    return Tiles(markup, f"{finding} (tiles of {tiles})")
 
 
 def _columns(heads: Sequence[str], first: Sequence[int]) -> list[dict]:

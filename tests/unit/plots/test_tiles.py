@@ -106,6 +106,9 @@ def test_kappa_stands_in_its_tile_and_words_are_text(grid):
             f"{row.th.text}, {stage}" for stage in STAGES
         ]
     assert page.select_one(".finding").text == FINDING
+    assert tiles.summary == f"{FINDING} (tiles of 2 methods, 2 pictures)"
+    one = stage_tiles([view()], STAGES, finding=FINDING, caption=CAPTION)
+    assert one.summary.endswith("2 methods, 1 picture)")
     assert not page.select("script")
     odd = view()
     odd = View("<b>", odd.picture, {"<i>": odd.absolute["Gradient"]})
@@ -204,6 +207,7 @@ def test_tabs_and_all_stages_need_no_script(browser, grid, tmp_path):
     head = (
         "<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
     )
+    head += "<style>figure { padding: 8px }</style>"  # as a page's theme has it
     path.write_text(f"{head}<body style='margin:0'>{grid[1].markup}", "utf8")
     with contextlib.closing(browser.new_context(viewport={"width": 736, "height": 800})) as context:
         page = context.new_page()
