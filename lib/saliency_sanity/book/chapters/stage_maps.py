@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from saliency_sanity.experiments.outcome import MOST, halfway
-from saliency_sanity.verdict.wording import METRIC_TITLES, foremost, out_of, rounded, verdict_word
+from saliency_sanity.verdict.wording import (
+    METRIC_TITLES,
+    foremost,
+    kappa_text,
+    out_of,
+    rounded,
+    verdict_word,
+)
 
 _COLOURS = (
     "Absolute values are summed over channels: black is zero, bright is large. With signs: red is "
@@ -33,6 +40,25 @@ def kept_sentence(readings: pd.DataFrame, metric: str, half: str | None = None) 
     return f"With the upper half random, {most}. With everything random, {whole}."
 
 
+def own_sentence(readings: pd.DataFrame, metric: str, method: str, half: str | None) -> str:
+    """Kappa of one method's maps when the network is random, and its verdict.
+
+    ``readings`` and ``half`` as in ``kept_sentence``; ``method`` is a title.
+    """
+    own = readings[(readings["metric"] == metric) & (readings["method"] == method)]
+    if own.empty:
+        return f"{method} does not apply to this network."
+    rows = own.sort_values("position").to_dict("records")
+    last = f"{kappa_text(rows[-1])}: {verdict_word(rows[-1]['verdict'])}"
+    if half is None:
+        return f"With the whole network random, kappa of {method} is {last}."
+    (there,) = (kappa_text(row) for row in rows if row["stage"] == half)
+    return (
+        f"With the upper half random, kappa of {method} is {there}. With everything random, it is "
+        f"{last}."
+    )
+
+
 def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]) -> str:
     """How many methods keep their maps in a random network, and how many in competition.
 
@@ -45,8 +71,8 @@ def competing_sentence(last: pd.DataFrame, metric: str, twins: Mapping[str, str]
     )
     whose, count = ", ".join(twins[one] for one in left), out_of(len(kept), len(twins))
     if kept:
-        found = f"something is left of the maps of {count} methods, in competition "
-        found += f"of {len(left)}: {whose}" if left else "surely of none"
+        found = f"something is left of the maps of {count} methods; in competition that is sure "
+        found += f"of {len(left)}: {whose}" if left else "of none"
     else:
         found = f"{count} methods surely keeps anything of its map, "
         found += f"but in competition {len(left)}: {whose}" if left else "in competition or without"
@@ -58,6 +84,11 @@ def _left(some: str, any_: str, kept: pd.DataFrame, rows: pd.DataFrame) -> str:
     if kept.empty:
         return f"{whose} methods surely keeps {any_} of its map"
     return f"{some} is left of the maps of {whose} methods: {foremost(kept)}"
+
+
+def row_name(title: str, control: bool) -> str:
+    """What stands beside a row of maps: a control says that it is one."""
+    return f"{title}, control" if control else title
 
 
 def stage_heads(stages: Sequence[str], half: str | None) -> list[str]:

@@ -18,11 +18,13 @@ from saliency_sanity import load_model, resolve, weights_hash
 from saliency_sanity._errors import InputError, NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
+from saliency_sanity.attribution.catalogue import is_control
 from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
 from saliency_sanity.book.chapters.stage_maps import (
     grid_caption,
     kappas_by_stage,
-    kept_sentence,
+    own_sentence,
+    row_name,
     stage_heads,
     upper_half,
 )
@@ -259,17 +261,19 @@ class OwnMethod(MethodsPage):
 
     def stages(self) -> Tiles:
         """Maps of the first picture by method and stage."""
+        names = {key: row_name(name, is_control(key)) for key, name in self.titles.items()}
         absolute, signed = (
-            {self.titles[key]: kept[kind][:, 0] for key, kept in self.outcome.pictures.items()}
+            {names[key]: kept[kind][:, 0] for key, kept in self.outcome.pictures.items()}
             for kind in (0, 1)
         )
-        rows = self._titled(self.examination.cascade)
+        found = self.examination.cascade
+        rows = found.assign(method=found["method"].map(names))
         kappas = kappas_by_stage(rows, self._main, len(self.x))
         half = upper_half(rows, "top_down")
         return stage_tiles(
             [View(self.photographs.names[0], self.photographs.arrays[0], absolute, signed)],
             stage_heads(self.outcome.stages, half),
-            finding=kept_sentence(rows[~rows["method"].isin(self.controls)], self._main, half),
+            finding=own_sentence(rows, self._main, names[self.method], half),
             caption=grid_caption(rows, self._main, len(self.x), self.margin, half),
             notes={key: kappas[key] for key in absolute},
         )

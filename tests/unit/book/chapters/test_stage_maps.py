@@ -9,6 +9,8 @@ from saliency_sanity.book.chapters.stage_maps import (
     grid_caption,
     kappas_by_stage,
     kept_sentence,
+    own_sentence,
+    row_name,
     stage_heads,
     upper_half,
 )
@@ -96,16 +98,38 @@ def test_the_upper_half_is_told_before_the_whole_network():
     )
 
 
+def test_ones_own_method_is_told_by_its_kappa_at_both_stages():
+    stages = pd.concat(
+        [
+            readings("above", "inconclusive").assign(stage=stage, position=at, low=0.0, high=1.0)
+            for at, stage in enumerate(("fc", "mid", "stem"))
+        ]
+    ).sort_values("position", ascending=False)
+    stages.loc[stages["stage"] == "mid", "kappa"] = 0.25
+    assert own_sentence(stages, "hog", "M1", "mid") == (
+        "With the upper half random, kappa of M1 is 0.25 (0.00 to 1.00). With everything random, "
+        "it is 0.90 (0.00 to 1.00): inconclusive."
+    )
+    assert own_sentence(stages, "hog", "M0", None) == (
+        "With the whole network random, kappa of M0 is 0.10 (0.00 to 1.00): picture-driven."
+    )
+    assert own_sentence(stages, "hog", "M9", "mid") == "M9 does not apply to this network."
+    assert (row_name("Noise", control=True), row_name("M", control=False)) == (
+        "Noise, control",
+        "M",
+    )
+
+
 def test_competition_is_told_by_the_methods_that_keep_their_maps_in_spite_of_it():
     rows = readings("above", "below", "above", "above")
     twins = {"M1": "M0", "M3": "M2"}
     assert competing_sentence(rows, "hog", twins) == (
-        "With the whole network random, something is left of the maps of all 2 methods, in "
-        "competition of 1: M2."
+        "With the whole network random, something is left of the maps of all 2 methods; in "
+        "competition that is sure of 1: M2."
     )
     one = {"M1": "M0"}
     endings = {
-        ("above", "below"): "the maps of 1 of 1 methods, in competition surely of none.",
+        ("above", "below"): "the maps of 1 of 1 methods; in competition that is sure of none.",
         ("below", "below"): "none of 1 methods surely keeps anything of its map, "
         "in competition or without.",
         ("below", "above"): "surely keeps anything of its map, but in competition 1: M0.",

@@ -15,7 +15,7 @@ from saliency_sanity import load_model, resolve
 from saliency_sanity._errors import NotApplicable
 from saliency_sanity._hashing import weights_hash
 from saliency_sanity.attribution.base import Attribution
-from saliency_sanity.attribution.catalogue import title
+from saliency_sanity.attribution.catalogue import is_control, title
 from saliency_sanity.attribution.competition import Compete, check_top
 from saliency_sanity.attribution.controls import Noise
 from saliency_sanity.book.chapters.claims import ClaimTable, tried
@@ -39,6 +39,7 @@ from saliency_sanity.book.chapters.stage_maps import (
     competing_sentence,
     grid_caption,
     kappas_by_stage,
+    row_name,
     stage_heads,
 )
 from saliency_sanity.book.runs.provenance import ProvenanceBox
@@ -310,12 +311,15 @@ class Competition(Page):
             for key in reversed(pair)
             if key in self.outcome.pictures
         ]
+        names = {
+            key: row_name(self.titles[key], is_control(self.competing.get(key, key)))
+            for key in shown
+        }
         absolute, signed = (
-            {self.titles[key]: self.outcome.pictures[key][kind][:, 0] for key in shown}
-            for kind in (0, 1)
+            {names[key]: self.outcome.pictures[key][kind][:, 0] for key in shown} for kind in (0, 1)
         )
-        rows = self._titled(self.readings)
-        rows = rows[rows["method"].isin(absolute)]
+        rows = self.readings[self.readings["method"].isin(shown)]
+        rows = rows.assign(method=rows["method"].map(names))
         main = next(iter(self.measures))
         twins = {
             self.titles[twin]: self.titles[base]
