@@ -199,7 +199,12 @@ class MethodsPage(Page):
         return [self.titles[key] for key in self.chosen if is_control(key)]
 
     def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(method=rows["method"].map(self.titles))
+        return titled(rows, self.titles)
+
+
+def titled(rows: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """The rows with their methods called by these names."""
+    return rows.assign(method=rows["method"].map(names))
 
 
 def pictures_for(classifier: Classifier, images: str, count: int) -> tuple[Photographs, Tensor]:

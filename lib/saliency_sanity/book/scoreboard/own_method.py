@@ -19,7 +19,7 @@ from saliency_sanity._errors import InputError, NotApplicable
 from saliency_sanity._files import checkout
 from saliency_sanity._hashing import describe
 from saliency_sanity.attribution.catalogue import is_control
-from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used
+from saliency_sanity.book.chapters.page import MethodsPage, pictures_for, pictures_used, titled
 from saliency_sanity.book.chapters.stage_maps import (
     grid_caption,
     kappas_by_stage,
@@ -266,8 +266,7 @@ class OwnMethod(MethodsPage):
             {names[key]: kept[kind][:, 0] for key, kept in self.outcome.pictures.items()}
             for kind in (0, 1)
         )
-        found = self.examination.cascade
-        rows = found.assign(method=found["method"].map(names))
+        rows = titled(self.examination.cascade, names)
         kappas = kappas_by_stage(rows, self._main, len(self.x))
         half = upper_half(rows, "top_down")
         return stage_tiles(

@@ -34,6 +34,7 @@ from saliency_sanity.book.chapters.page import (
     pictures_for,
     pictures_used,
     plain_table,
+    titled,
 )
 from saliency_sanity.book.chapters.stage_maps import (
     competing_sentence,
@@ -318,8 +319,7 @@ class Competition(Page):
         absolute, signed = (
             {names[key]: self.outcome.pictures[key][kind][:, 0] for key in shown} for kind in (0, 1)
         )
-        rows = self.readings[self.readings["method"].isin(shown)]
-        rows = rows.assign(method=rows["method"].map(names))
+        rows = titled(self.readings[self.readings["method"].isin(shown)], names)
         main = next(iter(self.measures))
         twins = {
             self.titles[twin]: self.titles[base]
@@ -363,7 +363,7 @@ class Competition(Page):
             "spearman_union": 0.0,
         }
         figure = survival_chart(
-            self.quantities.assign(method=self.quantities["method"].map(self.titles)),
+            self._titled(self.quantities),
             nulls,
             logarithmic=["survivors"] if self.rivals > 50 else [],
             title=self._surviving,
@@ -442,7 +442,7 @@ class Competition(Page):
         return figure
 
     def _titled(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(method=rows["method"].map(self.titles))
+        return titled(rows, self.titles)
 
     @cached_property
     def explained(self) -> dict[str, Tensor]:
@@ -505,7 +505,7 @@ class Competition(Page):
     @property
     def _removed_by_title(self) -> pd.DataFrame:
         titles = self.titles | {RANDOM_ORDER: "random order"}
-        return self.removed.assign(method=self.removed["method"].map(titles))
+        return titled(self.removed, titles)
 
     def areas(self) -> Styler:
         """The areas under the curves of removal."""

@@ -85,9 +85,7 @@ def edge_sentence(readings: pd.DataFrame, metrics: Sequence[str]) -> str:
     for key in metrics:
         rows = readings[readings["metric"] == key]
         like = rows[rows["verdict"] == "above"]
-        count = len(like) or "none"
-        if not parts:
-            count = f"{out_of(len(like), len(rows))} methods"
+        count = len(like) or "none" if parts else f"{out_of(len(like), len(rows))} methods"
         whose = f" ({foremost(like)})" * (not like.empty)
         parts.append(f"of {count} by {METRIC_TITLES[key]}{whose}")
     return (

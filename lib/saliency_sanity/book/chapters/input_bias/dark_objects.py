@@ -16,7 +16,7 @@ from saliency_sanity import resolve
 from saliency_sanity.book.chapters.claims import DECIDED, Claim
 from saliency_sanity.book.chapters.input_bias.claims import MODIFIED, RECT, dark_claims, remember
 from saliency_sanity.book.chapters.input_bias.page import InputBias
-from saliency_sanity.book.chapters.page import bullets
+from saliency_sanity.book.chapters.page import bullets, titled
 from saliency_sanity.experiments.comparison import explain
 from saliency_sanity.networks.classifier import Classifier
 from saliency_sanity.plots.input_bias import percentile_chart, share_chart
@@ -310,7 +310,7 @@ class DarkObjects:
         """The share of each map inside the objects."""
         if not len(self):
             return None
-        rows = self.shares.assign(method=self.shares["method"].map(self.page.titles))
+        rows = titled(self.shares, self.page.titles)
         # Pictures differ in their areas far more than in what maps make of them.
         less = rows[rows["density_high"] < 1].drop_duplicates("method")
         names = f": {', '.join(less['method'])}" * (not less.empty)

@@ -22,7 +22,7 @@ from saliency_sanity.book.chapters.input_bias.claims import (
     rule_claim,
 )
 from saliency_sanity.book.chapters.input_bias.page import InputBias
-from saliency_sanity.book.chapters.page import is_product, plain_table
+from saliency_sanity.book.chapters.page import is_product, plain_table, titled
 from saliency_sanity.experiments.comparison import Explained, explain
 from saliency_sanity.plots.input_bias import response_chart
 from saliency_sanity.plots.layout import count_above
@@ -132,15 +132,15 @@ class Following:
         ranked = pd.concat(
             [self.responses[self.responses["method"] == key] for key in self.overall["method"]]
         )
-        ranked = ranked.assign(method=ranked["method"].map(self.page.titles))
-        rows = self.overall.assign(method=self.overall["method"].map(self.page.titles))
+        ranked = titled(ranked, self.page.titles)
+        rows = titled(self.overall, self.page.titles)
         found = count_above(rows, self.page.controls, GROWS)
         return response_chart(ranked, across=_ACROSS, title=found)
 
     def ranking(self) -> Figure:
         """Methods by how far they follow the input."""
         return kappa_ranking(
-            self.likeness.assign(method=self.likeness["method"].map(self.page.titles)),
+            titled(self.likeness, self.page.titles),
             [LIKENESS, KEPT],
             margin=self.page.margin,
             words=INPUT_WORDS,

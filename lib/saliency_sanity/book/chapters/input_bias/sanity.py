@@ -15,6 +15,7 @@ from saliency_sanity.book.chapters.input_bias.claims import (
     sanity_claims,
 )
 from saliency_sanity.book.chapters.input_bias.page import InputBias
+from saliency_sanity.book.chapters.page import titled
 from saliency_sanity.experiments.cascade import Experiment
 from saliency_sanity.experiments.outcome import Outcome, stage_table
 from saliency_sanity.plots.stages import kappa_curves
@@ -83,7 +84,7 @@ class Sanity:
     def curves(self) -> Figure:
         """Kappa over the stages of randomization."""
         return kappa_curves(
-            self.readings.assign(method=self.readings["method"].map(self.page.titles)),
+            titled(self.readings, self.page.titles),
             self.page.metrics,
             margin=self.page.margin,
             controls=self.page.controls,

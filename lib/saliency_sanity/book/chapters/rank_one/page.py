@@ -24,6 +24,7 @@ from saliency_sanity.book.chapters.page import (
     pictures_for,
     pictures_used,
     plain_table,
+    titled,
 )
 from saliency_sanity.book.chapters.rank_one.claims import (
     Levels,
@@ -256,7 +257,7 @@ class RankOne(Page):
 
     def scores_table(self) -> Styler:
         """The cosines that decide, by method."""
-        shown = self.scores.assign(method=self.scores["method"].map(self.titles))
+        shown = titled(self.scores, self.titles)
         return plain_table(shown.rename(columns={"value": "cosine"}), precision=3)
 
     # Another label
